@@ -1,0 +1,3 @@
+"""The tape: Tensor, primitives and their derivatives."""
+
+assert __name__.startswith("lpref."), "import lpref." + __name__

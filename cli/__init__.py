@@ -1,0 +1,3 @@
+"""The `lpref` command."""
+
+assert __name__.startswith("lpref."), "import lpref." + __name__

@@ -1,0 +1,3 @@
+"""The public test kit."""
+
+assert __name__.startswith("lpref."), "import lpref." + __name__

@@ -1,0 +1,3 @@
+"""Vendored data sets."""
+
+assert __name__.startswith("lpref."), "import lpref." + __name__

@@ -1,0 +1,3 @@
+"""Layers and models."""
+
+assert __name__.startswith("lpref."), "import lpref." + __name__

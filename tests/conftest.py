@@ -1,0 +1,11 @@
+"""Shared set-up of the tests: Hypothesis profiles (`ci` deterministic, `deep` long)."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("ci", max_examples=100, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("deep", max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("LPREF_HYPOTHESIS_PROFILE", "ci"))
