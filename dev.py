@@ -22,8 +22,10 @@ import hashlib
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -49,7 +51,7 @@ def main(arguments: list[str]) -> int:
         print(__doc__.strip(), file=sys.stderr)
         return 0 if arguments and arguments[0] in {"-h", "--help", "help"} else 2
     if sys.version_info < OLDEST:
-        print(f"dev.py: needs Python {OLDEST[0]}.{OLDEST[1]} or newer, this is {sys.version.split()[0]}; call it with a newer python3", file=sys.stderr)
+        print(f"dev.py: needs Python 3.11 or newer, this is {sys.version.split()[0]}; call it with a newer python3", file=sys.stderr)
         return 2
     command, rest = arguments[0], arguments[1:]
     extras, run = COMMANDS[command]
@@ -105,14 +107,14 @@ def install(extras: list[str]) -> str:
         return "could not make a virtual environment"
     pip = find_pip()
     if pip is None:
-        return "found no pip (neither ensurepip nor the pip module); on Debian: apt install python3-pip"
+        return "found no pip (neither ensurepip, nor the pip module, nor Debian's python3-pip-whl); install pip and call again"
     target = f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
     done = subprocess.call([*pip, "install", "--quiet", "--disable-pip-version-check", "-e", target, *toolkit_pin(extras)])
     return "" if done == 0 else "could not install the dependencies (see above)"
 
 
 def find_pip() -> list[str] | None:
-    """How to call a pip that installs into `.venv`: its own (from ensurepip) or this interpreter's."""
+    """How to call a pip that installs into `.venv`: its own (from ensurepip), this interpreter's, or Debian's wheel."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     if subprocess.call([str(PYTHON), "-m", "pip", "--version"], **quiet) == 0:
         return [str(PYTHON), "-m", "pip"]
@@ -120,6 +122,24 @@ def find_pip() -> list[str] | None:
         return [str(PYTHON), "-m", "pip"]
     if subprocess.call([sys.executable, "-m", "pip", "--python", str(PYTHON), "--version"], **quiet) == 0:
         return [sys.executable, "-m", "pip", "--python", str(PYTHON)]
+    wheel = debian_pip()
+    return [sys.executable, f"{wheel}/pip", "--python", str(PYTHON)] if wheel else None
+
+
+def debian_pip() -> Path | None:
+    """The pip wheel of Debian's python3-pip-whl, fetched into `.venv` without installing a package."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        download = ["apt-get", "-q", "download", "python3-pip-whl"]
+        quiet = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        if subprocess.call(download, **quiet) != 0:  # an image without package lists: only root can fetch them
+            subprocess.call(["apt-get", "-q", "update"], **quiet)
+            subprocess.call(download, **quiet)
+        for package in Path(folder).glob("*.deb"):
+            subprocess.call(["dpkg", "-x", str(package), folder], **quiet)
+        for wheel in Path(folder).glob("usr/share/python-wheels/pip-*.whl"):
+            return Path(shutil.copy(wheel, VENV))
     return None
 
 
