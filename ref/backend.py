@@ -1,0 +1,70 @@
+"""What a backend is: a literal table of kernels, each tied to its reference and its contract.
+
+A backend is an object that is passed in (D6). ``backend.rmsnorm(x, w, eps)`` looks the op up in its table; an op that the table
+lacks raises `BackendError` with the ops that exist. There is no fallback and no registration from outside: what is not in the
+table, with a reference and a contract, cannot be called.
+
+Ops take and return arrays of the backend's library. Every fused op X has X_backward. `operand` returns what `gemm` takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from lpref.ref.contracts import Bits, Bound, Contract, Law
+from lpref.ref.errors import BackendError, nearest
+
+__all__ = ["GRADES", "Backend", "Bits", "Bound", "Contract", "Kernel", "Law"]
+
+GRADES = ("exact", "fast")  # N7: one defined order everywhere | matrix products may reorder their sums
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """`function` computes `op`; `reference` defines it; `contract` says how close the two are."""
+
+    op: str
+    function: Callable[..., Any]
+    reference: Callable[..., Any]
+    contract: Contract
+
+
+class Backend:
+    """A named table of kernels in one numerics grade.
+
+    >>> import math
+    >>> b = Backend("toy", "exact", [Kernel("sqrt", math.sqrt, math.sqrt, Bits())])
+    >>> b.sqrt(4.0)
+    2.0
+    >>> b.sqr
+    Traceback (most recent call last):
+    ...
+    lpref.ref.errors.BackendError: backend 'toy' has no op 'sqr'; nearest: sqrt; all: sqrt
+    """
+
+    def __init__(self, name: str, numerics: str, kernels: Iterable[Kernel]) -> None:
+        if numerics not in GRADES:
+            raise BackendError(f"numerics grade {numerics!r}", where=f"backend {name!r}", remedy=f"one of {', '.join(GRADES)}")
+        table = {kernel.op: kernel for kernel in kernels}
+        self.name = name
+        self.numerics = numerics
+        self.kernels: Mapping[str, Kernel] = MappingProxyType(table)
+        self.ops: Mapping[str, Callable[..., Any]] = MappingProxyType({op: kernel.function for op, kernel in table.items()})
+        self.__dict__.update(self.ops)
+
+    def __getattr__(self, op: str) -> Any:
+        if op.startswith("__") or "ops" not in self.__dict__:
+            raise AttributeError(op)
+        raise BackendError(f"backend {self.name!r} has no op {op!r}", remedy=_known(op, self.ops))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} numerics={self.numerics} {len(self.kernels)} ops>"
+
+
+def _known(op: str, ops: Iterable[str]) -> str:
+    near = nearest(op, ops)
+    head = f"nearest: {', '.join(near)}; " if near else ""
+    return f"{head}all: {', '.join(sorted(ops))}"

@@ -1,0 +1,90 @@
+"""Lockstep comparison: record the ops of a step on one backend, replay each of them on another (N8).
+
+Free-running trajectories part at the first ulp. In lockstep every op gets the inputs that the reference saw and is judged alone,
+under its own contract, so a whole training step can be compared op by op.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lpref.ref.backend import Backend, Kernel
+
+
+@dataclass(frozen=True)
+class Call:
+    """One recorded op: copies of its inputs, and its output."""
+
+    op: str
+    args: tuple
+    kwargs: dict[str, Any]
+    output: Any
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Call number `index` of a recording broke the contract of `op`."""
+
+    index: int
+    op: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"call {self.index}, {self.op}: {self.what}"
+
+
+@dataclass
+class Recording:
+    """The calls of a step in order."""
+
+    calls: list[Call] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """op -> number of calls."""
+        ops = [call.op for call in self.calls]
+        return {op: ops.count(op) for op in sorted(set(ops))}
+
+
+class RecordingBackend(Backend):
+    """`inner`, with every call kept in ``self.recording``. Operands are immutable and kept as they are."""
+
+    def __init__(self, inner: Backend) -> None:
+        self.recording = Recording()
+        recorded = [Kernel(k.op, self._record(k), k.reference, k.contract) for k in inner.kernels.values()]
+        super().__init__(inner.name, inner.numerics, recorded)
+
+    def _record(self, kernel: Kernel) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            kept_args, kept_kwargs = _copy(args), _copy(kwargs)
+            output = kernel.function(*args, **kwargs)
+            self.recording.calls.append(Call(kernel.op, kept_args, kept_kwargs, _copy(output)))
+            return output
+
+        return call
+
+
+def replay(recording: Recording, backend: Backend) -> list[Mismatch]:
+    """Run every recorded call on `backend`, compare under the contract of the backend's kernel. [] where all hold.
+
+    An op that the backend lacks raises BackendError, as any call would.
+    """
+    found = []
+    for index, call in enumerate(recording.calls):
+        actual = getattr(backend, call.op)(*_copy(call.args), **_copy(call.kwargs))
+        what = backend.kernels[call.op].contract.mismatch(call.output, actual, call.args, call.kwargs)
+        if what is not None:
+            found.append(Mismatch(index, call.op, what))
+    return found
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, (tuple, list)):
+        return type(value)(_copy(v) for v in value)
+    if isinstance(value, dict):
+        return {key: _copy(v) for key, v in value.items()}
+    return value
