@@ -1,0 +1,141 @@
+"""`ReferenceBackend`: every op is its own definition in `lpref.ref`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from lpref.ref import attention, elementary, formats, linalg, nn, optim, reduce
+from lpref.ref.backend import Backend, Bits, Kernel
+from lpref.ref.errors import ShapeError
+from lpref.ref.quantize import QTensor, Quantizer, quantize, stats
+
+
+def cast(x: np.ndarray, format_name: str) -> np.ndarray:
+    """x rounded to nearest even in the named format, in x's dtype."""
+    return formats.format(format_name).round(x)
+
+
+def qdq(x: np.ndarray, quantizer: Quantizer, **options: Any) -> np.ndarray:
+    """Quantize, then dequantize with one rounding to x's dtype. `options` are those of `quantize`."""
+    return quantize(x, quantizer, **options).dequantize(x.dtype)
+
+
+def operand(
+    x: np.ndarray,
+    quantizer: Quantizer | None = None,
+    *,
+    k_axis: int,
+    transforms: Sequence[tuple[Any, np.ndarray | None]] = (),
+    words: Any = None,
+    state: Any = None,
+    collect: bool = False,
+) -> QTensor | linalg.HighPrecision:
+    """What `gemm` takes: x [R, C] after its `transforms` in order, then quantized (None: kept in high precision).
+
+    k_axis is the contraction axis (0 or 1). transforms: (Transform, signs or None) pairs; Transform.axis "k" is the contraction
+    axis, "other" the other one. collect adds the error statistics of the quantization to ``operand.observed``.
+    """
+    if x.ndim != 2 or k_axis not in (0, 1):
+        raise ShapeError(f"x is {x.shape}, k_axis {k_axis}; needed [R, C] and 0 or 1", where="operand")
+    x = transformed(x, k_axis, transforms)
+    if quantizer is None:
+        return linalg.HighPrecision(x, k_axis)
+    codes = quantize(x, quantizer, state=state, words=words, k_axis=k_axis)
+    return replace(codes, observed={**codes.observed, **stats(x, codes)}) if collect else codes
+
+
+def transformed(x: np.ndarray, k_axis: int, transforms: Sequence[tuple[Any, np.ndarray | None]], hadamard: Any = None) -> np.ndarray:
+    """x after every transform in order."""
+    hadamard = linalg.hadamard if hadamard is None else hadamard
+    for transform, signs in transforms:
+        axis = k_axis if transform.axis == "k" else 1 - k_axis
+        x = hadamard(x, transform.size, axis=axis, signs=signs)
+    return x
+
+
+def all_finite(arrays: Sequence[np.ndarray]) -> bool:
+    """True where no element of any array is NaN or infinite."""
+    return all(bool(np.isfinite(a).all()) for a in arrays)
+
+
+def reference_ops(numerics: str) -> dict[str, Callable[..., Any]]:
+    """op -> definition. Only matrix products depend on the grade (N7)."""
+    return {
+        # quantized linear algebra
+        "operand": operand,
+        "gemm": partial(linalg.gemm, numerics=numerics),
+        "matmul": partial(linalg.matmul, numerics=numerics),
+        "hadamard": linalg.hadamard,
+        "hadamard_inverse": linalg.hadamard_inverse,
+        "cast": cast,
+        "quantize": quantize,
+        "qdq": qdq,
+        # sums and elementwise
+        "tree_sum": reduce.tree_sum,
+        "tree_mean": reduce.tree_mean,
+        "amax": reduce.amax,
+        "exp": elementary.exp,
+        "exp2": elementary.exp2,
+        "log": elementary.log,
+        "log2": elementary.log2,
+        "pow": elementary.pow,
+        "sin": elementary.sin,
+        "cos": elementary.cos,
+        "tanh": elementary.tanh,
+        "sigmoid": elementary.sigmoid,
+        "erf": elementary.erf,
+        "rsqrt": elementary.rsqrt,
+        "sqrt": np.sqrt,
+        "add": np.add,
+        "sub": np.subtract,
+        "mul": np.multiply,
+        "div": np.divide,
+        "neg": np.negative,
+        "abs": np.abs,
+        "maximum": np.maximum,
+        "minimum": np.minimum,
+        "where": np.where,
+        # layers
+        "rmsnorm": nn.rmsnorm,
+        "rmsnorm_backward": nn.rmsnorm_backward,
+        "layernorm": nn.layernorm,
+        "layernorm_backward": nn.layernorm_backward,
+        "relu": nn.relu,
+        "relu_backward": nn.relu_backward,
+        "silu": nn.silu,
+        "silu_backward": nn.silu_backward,
+        "gelu": nn.gelu,
+        "gelu_backward": nn.gelu_backward,
+        "swiglu": nn.swiglu,
+        "swiglu_backward": nn.swiglu_backward,
+        "swiglu_packed": nn.swiglu_packed,
+        "swiglu_packed_backward": nn.swiglu_packed_backward,
+        "softmax_cross_entropy": nn.softmax_cross_entropy,
+        "softmax_cross_entropy_backward": nn.softmax_cross_entropy_backward,
+        "embedding": nn.embedding,
+        "embedding_backward": nn.embedding_backward,
+        "rope": nn.rope,
+        "rope_backward": nn.rope_backward,
+        "im2col": nn.im2col,
+        "col2im": nn.col2im,
+        "attention": partial(attention.attention, numerics=numerics),
+        "attention_backward": partial(attention.attention_backward, numerics=numerics),
+        # optimizer
+        "adamw_update": optim.adamw_update,
+        "sgd_update": optim.sgd_update,
+        "lion_update": optim.lion_update,
+        "global_norm": optim.global_norm,
+        "all_finite": all_finite,
+    }
+
+
+class ReferenceBackend(Backend):
+    """NumPy, from `lpref.ref`. Grade "exact" by default."""
+
+    def __init__(self, numerics: str = "exact") -> None:
+        super().__init__("reference", numerics, [Kernel(op, f, f, Bits()) for op, f in reference_ops(numerics).items()])
