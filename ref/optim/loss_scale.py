@@ -14,7 +14,7 @@ Source: Micikevicius et al., arXiv:1710.03740, section 3.2; pytorch/pytorch torc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -81,9 +81,9 @@ def update_loss_scale(config: LossScale, state: LossScaleState, overflow: bool) 
     return replace(state, good=good, in_a_row=0)
 
 
-def all_finite(grads: Mapping[str, np.ndarray]) -> bool:
-    """Whether every gradient element is finite (neither NaN nor infinite)."""
-    return all(bool(np.isfinite(g).all()) for g in grads.values())
+def all_finite(arrays: Iterable[np.ndarray]) -> bool:
+    """Whether no element of any array is NaN or infinite."""
+    return all(bool(np.isfinite(a).all()) for a in arrays)
 
 
 def unscale(grads: Mapping[str, np.ndarray], scale: float) -> dict[str, np.ndarray]:
