@@ -8,6 +8,8 @@ Every error states the invariant that was broken, the values that broke it, the 
     ├── FormatError           (ValueError)  a format, rounding or overflow that cannot do what was asked
     ├── NonFiniteError        (ValueError)  NaN or infinity where the policy is ``raise``
     ├── ShapeError            (ValueError)  shapes, axes, blocks or tails that do not fit
+    ├── DTypeError            (TypeError)   a dtype that does not fit: floats where integers are needed, mixed dtypes
+    ├── GraphError            (RuntimeError) a derivative that is not there: freed graph, no seed, not connected
     ├── WordsError            (ValueError)  stochastic rounding without words, or words that do not fit
     ├── BackendError          (RuntimeError) a backend or an operation that is not available
     ├── DataError             (ValueError)  a data file that is missing, empty or malformed
@@ -65,6 +67,14 @@ class NonFiniteError(LprefError, ValueError):
 
 class ShapeError(LprefError, ValueError):
     """Shapes, axes, blocks or tails that do not fit."""
+
+
+class DTypeError(LprefError, TypeError):
+    """A dtype that does not fit: floats where integers are needed, or two dtypes where one is."""
+
+
+class GraphError(LprefError, RuntimeError):
+    """A derivative that is not there: a freed graph, no seed for a non-scalar, a tensor without gradients."""
 
 
 class WordsError(LprefError, ValueError):

@@ -1,0 +1,59 @@
+"""Fused primitives: a fast forward and backward of the backend, and the same function in simple primitives.
+
+The fast pair serves first-order gradients. Where a gradient must be differentiable itself, the engine recomputes the
+node through `composite` and differentiates that. A test proves the two equal to rounding, in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ...ref.errors import GraphError
+from ..tensor import Node, Tensor, make, mode, shape_error
+
+assert __name__.startswith("lpref."), "import lpref." + __name__
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A primitive with a hand-written derivative.
+
+    forward(backend, *arrays, **params) -> (y, saved)
+    backward(backend, g, saved, arrays, wants, **params) -> one array (or None) an input
+    composite(*tensors, **params) -> Tensor, or None when there is no second derivative
+    """
+
+    name: str
+    forward: Callable[..., tuple[Any, Any]]
+    backward: Callable[..., tuple[Any, ...]]
+    composite: Callable[..., Tensor] | None
+    always_expands = False
+
+    def __call__(self, *inputs: Tensor, **params: Any) -> Tensor:
+        """Run forward; record a node when an input needs gradients."""
+        backend = inputs[0].backend
+        arrays = tuple([t.data for t in inputs])
+        try:
+            y, saved = self.forward(backend, *arrays, **params)
+        except ValueError as error:
+            raise shape_error(self.name, list(arrays), {}, error) from error
+        parents = tuple([t.node for t in inputs])
+        if not mode.recording or not any(parents):
+            return make(y, backend)
+        node = Node(self, parents, inputs, params, y.shape)
+        node.saved = saved
+        return make(y, backend, node)
+
+    def pull(self, node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:
+        """First-order gradients through the backend's backward."""
+        arrays = tuple([t.data for t in node.inputs])
+        grads = self.backward(g.backend, g.data, node.saved, arrays, wants, **node.params)
+        return [make(d, g.backend) if want and d is not None else None for d, want in zip(grads, wants, strict=True)]
+
+    def expand(self, node: Node) -> Tensor:
+        """The composite definition over the same inputs."""
+        if self.composite is None:
+            raise GraphError(f"{self.name!r} has no second derivative", where="backward")
+        return self.composite(*node.inputs, **node.params)

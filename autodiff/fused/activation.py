@@ -1,0 +1,78 @@
+"""Activations with a backward of their own: relu, silu, gelu, swiglu."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .. import functional as F
+from ..tensor import Tensor, apply
+from . import Fused
+
+
+def relu_composite(x: Tensor) -> Tensor:
+    """max(x, 0) with derivative 0 at 0."""
+    return x * apply("greater", x.detach(), 0.0)
+
+
+def silu_composite(x: Tensor) -> Tensor:
+    """x · sigmoid(x)."""
+    return x * F.sigmoid(x)
+
+
+def gelu_composite(x: Tensor, kind: str) -> Tensor:
+    """erf: x/2 · (1 + erf(x/√2)); tanh: x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³)))."""
+    if kind == "erf":
+        return x * 0.5 * (F.erf(x * math.sqrt(0.5)) + 1.0)
+    return x * 0.5 * (F.tanh((x + x * x * x * 0.044715) * math.sqrt(2.0 / math.pi)) + 1.0)
+
+
+def swiglu_composite(g: Tensor, u: Tensor) -> Tensor:
+    """silu(g) · u."""
+    return g * F.sigmoid(g) * u
+
+
+RELU = Fused(
+    "relu",
+    lambda B, x: (B.relu(x), None),
+    lambda B, dy, saved, xs, wants: (B.relu_backward(dy, xs[0]),),
+    relu_composite,
+)
+SILU = Fused(
+    "silu",
+    lambda B, x: (B.silu(x), None),
+    lambda B, dy, saved, xs, wants: (B.silu_backward(dy, xs[0]),),
+    silu_composite,
+)
+GELU = Fused(
+    "gelu",
+    lambda B, x, kind: (B.gelu(x, kind=kind), None),
+    lambda B, dy, saved, xs, wants, kind: (B.gelu_backward(dy, xs[0], kind=kind),),
+    gelu_composite,
+)
+SWIGLU = Fused(
+    "swiglu",
+    lambda B, g, u: (B.swiglu(g, u), None),
+    lambda B, dy, saved, xs, wants: B.swiglu_backward(dy, *xs),
+    swiglu_composite,
+)
+
+
+def relu(x: Tensor) -> Tensor:
+    """max(x, 0); derivative 0 at 0."""
+    return RELU(x)
+
+
+def silu(x: Tensor) -> Tensor:
+    """x · sigmoid(x), also called swish. Source: arXiv 1702.03118."""
+    return SILU(x)
+
+
+def gelu(x: Tensor, kind: Any = "tanh") -> Tensor:
+    """x · Φ(x); kind "erf" is exact, "tanh" GPT-2's approximation. Source: arXiv 1606.08415."""
+    return GELU(x, kind=kind)
+
+
+def swiglu(g: Tensor, u: Tensor) -> Tensor:
+    """silu(g) · u: the gate g and the value u of a SwiGLU block. Source: arXiv 2002.05202."""
+    return SWIGLU(g, u)

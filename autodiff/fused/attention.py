@@ -1,0 +1,59 @@
+"""Scaled dot-product attention with grouped key/value heads."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ...ref.errors import ShapeError
+from .. import functional as F
+from ..primitives import space
+from ..tensor import Tensor
+from . import Fused
+
+
+def forward(B: Any, q: Any, k: Any, v: Any, causal: bool, scale: float) -> tuple[Any, Any]:
+    """The backend's attention."""
+    o, saved = B.attention(q, k, v, causal, scale)
+    return o, (o, saved)
+
+
+def backward(B: Any, do: Any, saved: Any, xs: tuple, wants: list[bool], causal: bool, scale: float) -> tuple[Any, ...]:
+    """(dq, dk, dv)."""
+    return B.attention_backward(do, *xs, *saved, causal, scale)
+
+
+def composite(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> Tensor:
+    """softmax(scale · q kᵀ + mask) v; query head h reads key/value head h div (Hq / Hkv)."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = repeat_heads(k, groups), repeat_heads(v, groups)
+    scores = (q @ F.transpose(k, (0, 1, 3, 2))) * scale
+    if causal:
+        xp = space(q.data)
+        t, s = scores.shape[-2:]
+        visible = xp.tril(xp.ones((t, s), dtype=bool), k=s - t)
+        scores = F.where(visible, scores, xp.full((), -math.inf, dtype=scores.dtype))
+    return F.softmax(scores) @ v
+
+
+def repeat_heads(x: Tensor, groups: int) -> Tensor:
+    """x [B, H, T, D] as [B, H·groups, T, D], each head `groups` times in a row."""
+    b, h, t, d = x.shape
+    if groups == 1:
+        return x
+    return F.reshape(F.broadcast_to(F.reshape(x, (b, h, 1, t, d)), (b, h, groups, t, d)), (b, h * groups, t, d))
+
+
+ATTENTION = Fused("attention", forward, backward, composite)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = True, scale: float | None = None) -> Tensor:
+    """softmax(scale · q kᵀ + causal mask) v, per head; scale defaults to D^-½. Source: arXiv 1706.03762.
+
+    q [B, Hq, T, D], k and v [B, Hkv, S, D]; Hkv divides Hq (grouped heads). Causal: query t sees keys ≤ t + S − T.
+    """
+    ok = q.ndim == k.ndim == v.ndim == 4 and k.shape == v.shape and q.shape[0] == k.shape[0]
+    if not ok or q.shape[3] != k.shape[3] or q.shape[1] % k.shape[1]:
+        raise ShapeError(f"q of shape {q.shape}, k of shape {k.shape}, v of shape {v.shape}", where="autodiff.attention",
+                         remedy="q [B, Hq, T, D], k and v [B, Hkv, S, D] with Hkv dividing Hq")  # fmt: skip
+    return ATTENTION(q, k, v, causal=causal, scale=q.shape[3] ** -0.5 if scale is None else scale)

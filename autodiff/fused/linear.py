@@ -1,0 +1,128 @@
+"""Linear layer y = x wᵀ, in high precision or under a recipe; conv2d as im2col and a linear layer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ...ref.errors import GraphError, ShapeError, WordsError
+from .. import functional as F
+from ..primitives import im2col_shape
+from ..tensor import Node, Shape, Tensor, apply, make, mode
+from . import Fused
+
+
+def flat(x: Any) -> Any:
+    """x [..., K] as [M, K]."""
+    return x if x.ndim == 2 else x.reshape((-1, x.shape[-1]))
+
+
+def forward(B: Any, x: Any, w: Any) -> tuple[Any, Any]:
+    """y [..., N] = x [..., K] w[N, K]ᵀ."""
+    y = B.matmul(flat(x), w.T)
+    return y.reshape((*x.shape[:-1], w.shape[0])), None
+
+
+def backward(B: Any, dy: Any, saved: Any, xs: tuple, wants: list[bool]) -> tuple[Any, ...]:
+    """dx = dy w, dw = dyᵀ x."""
+    x, w = xs
+    dy = flat(dy)
+    dx = B.matmul(dy, w).reshape(x.shape) if wants[0] else None
+    return dx, B.matmul(dy.T, flat(x)) if wants[1] else None
+
+
+def composite(x: Tensor, w: Tensor) -> Tensor:
+    """reshape(x) wᵀ, reshaped back."""
+    y = F.reshape(x, (-1, x.shape[-1])) @ w.T
+    return F.reshape(y, (*x.shape[:-1], w.shape[0]))
+
+
+LINEAR = Fused("linear", forward, backward, composite)
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizedLinear:
+    """The linear layer of a recipe: `ref.recipes.linear_forward` and `linear_backward` on the tensor's backend.
+
+    Its node keeps what the recipe saves and no input: memory is the recipe's. Its backward is the recipe's gradient
+    rule, not the derivative of its forward (which is zero almost everywhere), so there is no second order.
+    """
+
+    name = "quantized linear"
+    always_expands = False
+
+    def __call__(self, x: Tensor, w: Tensor, recipe: Any, ctx: Any, params: Mapping[str, Tensor]) -> Tensor:
+        """Run the recipe's forward; a recomputed forward observes nothing (its words are the same)."""
+        from ...ref.recipes import linear_forward
+
+        backend = x.backend
+        quiet = dataclasses.replace(ctx, collect=False) if mode.recomputing else ctx
+        arrays = {name: p.data for name, p in params.items()}
+        y, saved = linear_forward(flat(x.data), w.data, recipe, quiet, backend, arrays)
+        y = y.reshape((*x.shape[:-1], w.shape[0]))
+        parents = (x.node, w.node, *[p.node for p in params.values()])
+        if not mode.recording or not any(parents):
+            return make(y, backend)
+        node = Node(self, parents, (Shape(x.shape), *params), (recipe, ctx), y.shape)
+        node.saved = saved
+        return make(y, backend, node)
+
+    def pull(self, node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:
+        """dx, dw and the gradients of the recipe's own parameters."""
+        from ...ref.recipes import linear_backward
+
+        recipe, ctx = node.params
+        shape, *names = node.inputs
+        grads = linear_backward(flat(g.data), node.saved, recipe, ctx, g.backend)
+        arrays = [grads.dx.reshape(shape.shape) if wants[0] else None, grads.dw, *[grads.dparams[n] for n in names]]
+        return [make(d, g.backend) if want else None for d, want in zip(arrays, wants, strict=True)]
+
+    def expand(self, node: Node) -> Tensor:
+        """Refused: rounding has no second derivative."""
+        raise GraphError("a linear layer under a recipe has no second derivative", where="backward",
+                         remedy="differentiate the model built with recipe None (high precision)")  # fmt: skip
+
+
+QUANTIZED_LINEAR = QuantizedLinear()
+
+
+def linear(
+    x: Tensor, w: Tensor, *, recipe: Any = None, ctx: Any = None, params: Any = None, bias: Tensor | None = None
+) -> Tensor:
+    """y = x wᵀ + bias; x [..., K], w [N, K], bias [N].
+
+    `recipe` (a LinearRecipe) says how the three GEMMs are quantized; it needs `ctx`, the Context at this layer's site
+    (seed, step, state, observations). `params`: the recipe's learned tensors by name. None: high precision.
+    """
+    if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[1]:
+        raise ShapeError(f"x of shape {x.shape} and w of shape {w.shape}", where="autodiff.linear",
+                         remedy="x [..., K] and w [N, K]")  # fmt: skip
+    if recipe is None:
+        y = LINEAR(x, w)
+    elif ctx is None:
+        raise WordsError("a recipe needs a Context (seed, step, site)", where="autodiff.linear", remedy="pass ctx=")
+    else:
+        y = QUANTIZED_LINEAR(x, w, recipe, ctx, params or {})
+    if bias is None:
+        return y
+    F.check_last_axis("linear", y, bias)
+    return y + bias
+
+
+def conv2d(
+    x: Tensor, w: Tensor, *, stride: int = 1, padding: int = 0, recipe: Any = None, ctx: Any = None, params: Any = None,
+    bias: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Cross-correlation as a GEMM: im2col [N·OH·OW, C·kh·kw] times w [O, C·kh·kw]ᵀ; y [N, O, OH, OW].
+
+    x [N, C, H, W], w [O, C, kh, kw]; same stride and zero padding on both axes; recipe and ctx as for `linear`.
+    """
+    if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1]:
+        raise ShapeError(f"x of shape {x.shape} and w of shape {w.shape}", where="autodiff.conv2d",
+                         remedy="x [N, C, H, W] and w [O, C, kh, kw]")  # fmt: skip
+    o, _, kh, kw = w.shape
+    oh, ow = im2col_shape(x.shape, kh, kw, stride, padding)
+    columns = apply("im2col", x, kh=kh, kw=kw, stride=stride, padding=padding)
+    y = linear(columns, w.reshape((o, -1)), recipe=recipe, ctx=ctx, params=params, bias=bias)
+    return y.reshape((x.shape[0], oh, ow, o)).transpose((0, 3, 1, 2))

@@ -1,0 +1,47 @@
+"""Softmax cross-entropy: the mean negative log-likelihood of integer targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...ref.errors import ShapeError
+from .. import functional as F
+from ..primitives import integers, space
+from ..tensor import Tensor, apply
+from . import Fused
+
+
+def forward(B: Any, logits: Any, targets: Any) -> tuple[Any, Any]:
+    """The backend's loss on rows, mean over rows; a scalar."""
+    loss, saved = B.softmax_cross_entropy(logits.reshape((-1, logits.shape[-1])), targets.reshape(-1))
+    return space(logits).asarray(loss, dtype=logits.dtype).reshape(()), saved
+
+
+def backward(B: Any, dloss: Any, saved: Any, xs: tuple, wants: list[bool], targets: Any) -> tuple[Any, ...]:
+    """dlogits = (softmax − onehot) · dloss / N."""
+    return (B.softmax_cross_entropy_backward(dloss, saved, targets.reshape(-1)).reshape(xs[0].shape),)
+
+
+def composite(logits: Tensor, targets: Any) -> Tensor:
+    """−mean over rows of log_softmax(logits)[target]."""
+    z = F.reshape(logits, (-1, logits.shape[-1]))
+    xp = space(logits.data)
+    ids = xp.broadcast_to(targets.reshape(-1, 1), z.shape)
+    picked = apply("equal", xp.broadcast_to(xp.arange(z.shape[1], dtype=ids.dtype), z.shape), ids).data.astype(z.dtype)
+    return -(F.sum(F.log_softmax(z) * picked) / z.shape[0])
+
+
+CROSS_ENTROPY = Fused("softmax_cross_entropy", forward, backward, composite)
+
+
+def softmax_cross_entropy(logits: Tensor, targets: Any) -> Tensor:
+    """−(1/N) Σ log softmax(logits)[n, targets[n]]; logits [..., V], targets [...] integers in [0, V). A scalar.
+
+    Raises DTypeError for targets that are not integers, ShapeError when the shapes do not match.
+    """
+    targets = targets.data if isinstance(targets, Tensor) else targets
+    integers("softmax_cross_entropy", targets)
+    if tuple(targets.shape) != logits.shape[:-1]:
+        raise ShapeError(f"targets of shape {tuple(targets.shape)} for logits of shape {logits.shape}",
+                         where="autodiff.softmax_cross_entropy", remedy="targets have the logits' shape without the last axis")  # fmt: skip
+    return CROSS_ENTROPY(logits, targets=targets)
