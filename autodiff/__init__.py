@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from . import functional
-from .check import check_grads
-from .engine import backward
-from .tensor import Tensor, no_grad
-from .transforms import checkpoint, grad, hvp
+from lpref.autodiff import functional
+from lpref.autodiff.check import check_grads
+from lpref.autodiff.engine import backward
+from lpref.autodiff.tensor import Tensor, no_grad
+from lpref.autodiff.transforms import checkpoint, grad, hvp
 
 assert __name__.startswith("lpref."), "import lpref." + __name__
 

@@ -20,11 +20,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..ref.errors import DTypeError, LprefError
-from . import functional as F
-from .primitives import space
-from .tensor import Tensor, no_grad
-from .transforms import grad
+from lpref.autodiff import functional as F
+from lpref.autodiff.primitives import space
+from lpref.autodiff.tensor import Tensor, no_grad
+from lpref.autodiff.transforms import grad
+from lpref.ref.errors import DTypeError, LprefError
 
 STEP = 2.0**-14  # ≈ (1e-13) ** (1/3)
 NOISE_STEP = 2.0**-30  # spacing of the points for the noise: φ is a cubic there to below rounding

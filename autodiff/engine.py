@@ -18,10 +18,10 @@ from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
 from typing import Any
 
-from ..ref.errors import GraphError, ShapeError
-from .primitives import Primitive, space
-from .tensor import Node, Tensor, apply, make, mode, recording
-from .vjps import VJPS
+from lpref.autodiff.primitives import Primitive, space
+from lpref.autodiff.tensor import Node, Tensor, apply, make, mode, recording
+from lpref.autodiff.vjps import VJPS
+from lpref.ref.errors import GraphError, ShapeError
 
 
 def backward(output: Tensor, seed: Any = None, retain_graph: bool = False) -> None:

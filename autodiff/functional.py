@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..ref.errors import DTypeError, ShapeError
-from .primitives import normalize_axes, space
-from .tensor import Tensor, apply, make
+from lpref.autodiff.primitives import normalize_axes, space
+from lpref.autodiff.tensor import Tensor, apply, make
+from lpref.ref.errors import DTypeError, ShapeError
 
 # ---------------------------------------------------------------- elementwise
 
@@ -243,11 +243,11 @@ def check_last_axis(name: str, x: Tensor, *vectors: Tensor) -> None:
                              remedy=f"the vector needs shape {x.shape[-1:]}")  # fmt: skip
 
 
-from .fused.activation import gelu, relu, silu, swiglu  # noqa: E402
-from .fused.attention import attention  # noqa: E402
-from .fused.linear import conv2d, linear  # noqa: E402
-from .fused.loss import softmax_cross_entropy  # noqa: E402
-from .fused.norm import layernorm, rmsnorm  # noqa: E402
+from lpref.autodiff.fused.activation import gelu, relu, silu, swiglu  # noqa: E402
+from lpref.autodiff.fused.attention import attention  # noqa: E402
+from lpref.autodiff.fused.linear import conv2d, linear  # noqa: E402
+from lpref.autodiff.fused.loss import softmax_cross_entropy  # noqa: E402
+from lpref.autodiff.fused.norm import layernorm, rmsnorm  # noqa: E402
 
 __all__ = [
     "abs", "add", "attention", "broadcast_to", "concat", "conv2d", "cos", "div", "embedding", "erf", "exp",

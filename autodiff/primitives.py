@@ -14,7 +14,7 @@ from functools import lru_cache
 from numbers import Integral
 from typing import Any
 
-from ..ref.errors import DTypeError, ShapeError
+from lpref.ref.errors import DTypeError, ShapeError
 
 Array = Any
 

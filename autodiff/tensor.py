@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..ref.errors import DTypeError, GraphError, LprefError, ShapeError
-from .primitives import PRIMITIVES, Primitive
+from lpref.autodiff.primitives import PRIMITIVES, Primitive
+from lpref.ref.errors import DTypeError, GraphError, LprefError, ShapeError
 
 _numbers = itertools.count(1)
 
@@ -71,7 +71,7 @@ class Shape:
 class Node:
     """One recorded operation (or, with `op` None, a leaf). Compared by identity, ordered by `number`."""
 
-    __slots__ = ("number", "op", "parents", "inputs", "params", "output", "saved", "shape", "leaf")
+    __slots__ = ("inputs", "leaf", "number", "op", "output", "params", "parents", "saved", "shape")
 
     def __init__(self, op: Any, parents: tuple, inputs: Any, params: Any, shape: tuple[int, ...]) -> None:
         self.number = next(_numbers)
@@ -101,7 +101,7 @@ class Tensor:
     read-only: arrays are shared, nothing is mutated in place. Integer and boolean tensors never have gradients.
     """
 
-    __slots__ = ("data", "backend", "grad", "node", "__weakref__")
+    __slots__ = ("__weakref__", "backend", "data", "grad", "node")
     __array_ufunc__ = None  # array + tensor is Tensor.__radd__, not an object array
 
     def __init__(self, data: Any, backend: Any, requires_grad: bool = False) -> None:
@@ -173,7 +173,7 @@ class Tensor:
 
     def backward(self, seed: Any = None, retain_graph: bool = False) -> None:
         """Add d(self)/d(leaf) to `.grad` of every leaf; `seed` (this shape) may be left out for a scalar."""
-        from .engine import backward
+        from lpref.autodiff.engine import backward
 
         backward(self, seed, retain_graph)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..ref.errors import GraphError, ShapeError
-from . import functional as F
-from .engine import reachable, walk
-from .tensor import Node, Tensor, make, mode, recording
+from lpref.autodiff import functional as F
+from lpref.autodiff.engine import reachable, walk
+from lpref.autodiff.tensor import Node, Tensor, make, mode, recording
+from lpref.ref.errors import GraphError, ShapeError
 
 
 def leaves(inputs: Any) -> list[Tensor]:

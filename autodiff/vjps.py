@@ -13,9 +13,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from . import functional as F
-from .primitives import normalize_axes
-from .tensor import Tensor, apply
+from lpref.autodiff import functional as F
+from lpref.autodiff.primitives import normalize_axes
+from lpref.autodiff.tensor import Tensor, apply
 
 
 def like(g: Tensor, x: Any) -> Tensor:

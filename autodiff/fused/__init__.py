@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ...ref.errors import GraphError
-from ..tensor import Node, Tensor, make, mode, shape_error
+from lpref.autodiff.tensor import Node, Tensor, make, mode, shape_error
+from lpref.ref.errors import GraphError
 
 assert __name__.startswith("lpref."), "import lpref." + __name__
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .. import functional as F
-from ..tensor import Tensor, apply
-from . import Fused
+from lpref.autodiff import functional as F
+from lpref.autodiff.fused import Fused
+from lpref.autodiff.tensor import Tensor, apply
 
 
 def relu_composite(x: Tensor) -> Tensor:

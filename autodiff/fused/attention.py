@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ...ref.errors import ShapeError
-from .. import functional as F
-from ..primitives import space
-from ..tensor import Tensor
-from . import Fused
+from lpref.autodiff import functional as F
+from lpref.autodiff.fused import Fused
+from lpref.autodiff.primitives import space
+from lpref.autodiff.tensor import Tensor
+from lpref.ref.errors import ShapeError
 
 
 def forward(B: Any, q: Any, k: Any, v: Any, causal: bool, scale: float) -> tuple[Any, Any]:

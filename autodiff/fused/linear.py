@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ...ref.errors import GraphError, ShapeError, WordsError
-from .. import functional as F
-from ..primitives import im2col_shape
-from ..tensor import Node, Shape, Tensor, apply, make, mode
-from . import Fused
+from lpref.autodiff import functional as F
+from lpref.autodiff.fused import Fused
+from lpref.autodiff.primitives import im2col_shape
+from lpref.autodiff.tensor import Node, Shape, Tensor, apply, make, mode
+from lpref.ref.errors import GraphError, ShapeError, WordsError
 
 
 def flat(x: Any) -> Any:
@@ -54,7 +54,7 @@ class QuantizedLinear:
 
     def __call__(self, x: Tensor, w: Tensor, recipe: Any, ctx: Any, params: Mapping[str, Tensor]) -> Tensor:
         """Run the recipe's forward; a recomputed forward observes nothing (its words are the same)."""
-        from ...ref.recipes import linear_forward
+        from lpref.ref.recipes import linear_forward
 
         backend = x.backend
         quiet = dataclasses.replace(ctx, collect=False) if mode.recomputing else ctx
@@ -70,7 +70,7 @@ class QuantizedLinear:
 
     def pull(self, node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:
         """dx, dw and the gradients of the recipe's own parameters."""
-        from ...ref.recipes import linear_backward
+        from lpref.ref.recipes import linear_backward
 
         recipe, ctx = node.params
         shape, *names = node.inputs

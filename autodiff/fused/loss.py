@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...ref.errors import ShapeError
-from .. import functional as F
-from ..primitives import integers, space
-from ..tensor import Tensor, apply
-from . import Fused
+from lpref.autodiff import functional as F
+from lpref.autodiff.fused import Fused
+from lpref.autodiff.primitives import integers, space
+from lpref.autodiff.tensor import Tensor, apply
+from lpref.ref.errors import ShapeError
 
 
 def forward(B: Any, logits: Any, targets: Any) -> tuple[Any, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import functional as F
-from ..tensor import Tensor
-from . import Fused
+from lpref.autodiff import functional as F
+from lpref.autodiff.fused import Fused
+from lpref.autodiff.tensor import Tensor
 
 
 def rows(x: Any) -> Any:
