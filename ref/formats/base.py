@@ -1,0 +1,296 @@
+r"""What a number format is: a finite table of exact values, and the conversions that follow from it.
+
+A format gives every code a value (`decode`). Everything else is derived. A finite x is located between its two
+neighbours in the table, a `Rounding` chooses one, an `Overflow` policy answers for what lies outside:
+
+    encode(x) = code of [ overflow( round(x) ) ],      decode(encode(v)) = v for every value v of the table.
+
+x is read exactly (float64, float32, float16, bfloat16 and the other ml_dtypes, integers) and rounded **once**.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from lpref.ref.errors import FormatError, NonFiniteError
+from lpref.ref.rounding import Overflow, Remainder, Rounding, check_words, default_word_bits
+from lpref.ref.rounding import overflow as overflow_of
+from lpref.ref.rounding import rounding as rounding_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format(ABC):
+    """A number format. Two formats are equal when all their parameters are."""
+
+    name: str
+    bits: int  # bits of a code, the sign included
+    title: str
+    standard: str  # title, version, section
+    source_level: str  # read | secondary | memory: how the source was consulted
+    revision: int = 1  # raised with any changed output bit
+    tie: str = "even_significand"  # even_significand | even_code | away | toward_zero | up | down
+    module: str = __name__  # the page: sys.modules[module].__doc__
+    exact: bool = True  # decode is exact in float64
+
+    # -- what a subclass defines ---------------------------------------------------------------------------------
+    @property
+    @abstractmethod
+    def signed(self) -> bool:
+        """Whether negative values exist."""
+
+    @property
+    @abstractmethod
+    def max(self) -> float:
+        """The largest finite value."""
+
+    @property
+    @abstractmethod
+    def min(self) -> float:
+        """The smallest (most negative) finite value."""
+
+    @property
+    @abstractmethod
+    def min_normal(self) -> float:
+        """The smallest positive value of full precision."""
+
+    @property
+    @abstractmethod
+    def min_subnormal(self) -> float:
+        """The smallest positive value (equal to `min_normal` in formats without subnormals)."""
+
+    @property
+    def precision(self) -> int | None:
+        """Significand bits, the hidden one included; None for code books."""
+        return None
+
+    @property
+    def emax(self) -> int:
+        """floor(log2(max))."""
+        return int(np.frexp(self.max)[1]) - 1
+
+    @property
+    def emin(self) -> int:
+        """floor(log2(min_normal))."""
+        return int(np.frexp(self.min_normal)[1]) - 1
+
+    @property
+    def nan_code(self) -> int | None:
+        """The canonical NaN, None where the format has none."""
+        return None
+
+    @property
+    def inf_code(self) -> int | None:
+        """+infinity, None where the format has none."""
+        return None
+
+    @property
+    def targets(self) -> frozenset[str]:
+        """What an overflow policy can choose from: see `Overflow.resolve`."""
+        has = {"max", *(["infinity"] if self.has_inf else []), *(["nan"] if self.has_nan else [])}
+        return frozenset(has | {"zero"})
+
+    @abstractmethod
+    def _decode(self, codes: np.ndarray) -> np.ndarray:
+        """uint64 codes in range -> float64."""
+
+    @abstractmethod
+    def _locate(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | int, Remainder]:
+        """Finite float64 x -> (position of the neighbour nearer to zero, step to the other one, where x lies)."""
+
+    @abstractmethod
+    def _finish(self, position: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions, clamped into the range, as uint64 codes; and which of them were outside."""
+
+    @abstractmethod
+    def _target_code(self, target: str, negative: np.ndarray) -> np.ndarray:
+        """The code of max | zero | negative_zero | infinity | nan with the sign `negative`, as uint64."""
+
+    # -- what follows --------------------------------------------------------------------------------------------
+    @property
+    def has_nan(self) -> bool:
+        return self.nan_code is not None
+
+    @property
+    def has_inf(self) -> bool:
+        return self.inf_code is not None
+
+    @cached_property
+    def code_dtype(self) -> np.dtype[Any]:
+        """The smallest unsigned dtype that holds a code."""
+        return np.dtype(f"uint{max(8, 1 << (self.bits - 1).bit_length())}")
+
+    def page(self) -> str:
+        """The definition in prose: the docstring of the module that registers the format."""
+        import sys
+
+        return sys.modules[self.module].__doc__ or ""
+
+    def decode(self, codes: Any) -> np.ndarray:
+        """Codes (integers, any shape) -> float64 values.
+
+        Raises: FormatError for other dtypes than integers and for codes outside 0 .. 2^bits - 1.
+        """
+        codes = np.asarray(codes)
+        if codes.dtype.kind not in "ui":
+            raise FormatError(f"codes are {codes.dtype}, not integers", where=f"{self.name}.decode")
+        bad = (codes < 0) | (codes.astype(np.uint64) > np.uint64(2**self.bits - 1))
+        if bad.any():
+            raise FormatError(
+                f"code {int(codes[bad].flat[0])} is not in 0 .. {2**self.bits - 1}", where=f"{self.name}.decode"
+            )
+        return self._decode(codes.astype(np.uint64))
+
+    def encode(
+        self,
+        x: Any,
+        rounding: str | Rounding = "nearest_even",
+        overflow: str | Overflow = "saturate",
+        words: np.ndarray | None = None,
+        word_bits: int | None = None,
+    ) -> np.ndarray:
+        """Reals (any shape) -> codes of `code_dtype`; rounded once, from x's own dtype.
+
+        x: floats of at most 64 bits, or integers. words: integers of x's shape, the low `word_bits` bits are used
+        (stochastic roundings only; default: `default_word_bits`).
+
+        Raises: UnknownNameError, WordsError; FormatError and NonFiniteError as the overflow policy says.
+        """
+        rule, policy = rounding_of(rounding), overflow_of(overflow)
+        x = as_float64(x, f"{self.name}.encode")
+        if policy.unsigned == "absolute" and not self.signed:
+            x = np.abs(x)
+        special = ~np.isfinite(x)
+        finite = np.where(special, 1.0, x)
+        position, step, remainder = self._locate(finite)
+        r = (word_bits or default_word_bits(self.bits)) if rule.stochastic else None
+        chosen = None if r is None else check_words(words, r, x.shape, f"{self.name}.encode")
+        codes, over = self._finish(position + step * rule.up(remainder, chosen, r), finite)
+        over &= ~special
+        if policy.unsigned == "absolute":
+            over &= finite != 0  # |0| rounds to the smallest value of a format without zero
+        if over.any():
+            codes = self._overflowed(codes, over, finite, rule, policy)
+        if special.any():
+            codes = self._special(codes, x, policy)
+        return codes.astype(self.code_dtype)
+
+    def round(
+        self,
+        x: Any,
+        rounding: str | Rounding = "nearest_even",
+        overflow: str | Overflow = "saturate",
+        words: np.ndarray | None = None,
+        word_bits: int | None = None,
+    ) -> np.ndarray:
+        """decode(encode(x)) in x's dtype (float64 for integers).
+
+        Raises: what `encode` raises; FormatError where a result is not a value of x's dtype (bfloat16 in float16).
+        """
+        x = np.asarray(x)
+        values = self.decode(self.encode(x, rounding, overflow, words, word_bits))
+        if x.dtype.kind in "iub":
+            return values
+        out = values.astype(x.dtype)
+        lost = (out.astype(np.float64) != values) & ~np.isnan(values)
+        if lost.any():
+            raise FormatError(
+                f"{float(values[lost].flat[0])!r} is not a value of {x.dtype}",
+                where=f"{self.name}.round",
+                remedy="pass a wider dtype, or use encode and decode",
+            )
+        return out
+
+    def table(self) -> tuple[np.ndarray, np.ndarray]:
+        """(values, codes): the distinct finite values ascending (float64) and the code of each; +0 stands for zero.
+
+        Raises: FormatError above 16 bits.
+        """
+        return self._table
+
+    @cached_property
+    def _table(self) -> tuple[np.ndarray, np.ndarray]:
+        if self.bits > 16:
+            raise FormatError(f"a table of 2^{self.bits} values is not made", where=f"{self.name}.table")
+        codes = np.arange(2**self.bits, dtype=np.uint64)
+        values = self._decode(codes)
+        keep = np.isfinite(values)
+        values, first = np.unique(values[keep], return_index=True)  # the first code of +0 and -0 is +0's
+        codes = codes[keep][first].astype(self.code_dtype)
+        values = values + 0.0  # -0 -> +0
+        values.setflags(write=False)
+        codes.setflags(write=False)
+        return values, codes
+
+    def _overflowed(
+        self, codes: np.ndarray, over: np.ndarray, x: np.ndarray, rule: Rounding, policy: Overflow
+    ) -> np.ndarray:
+        """Apply `policy.finite` where `over`; `codes` already holds the clamped ones there."""
+        negative = np.signbit(x)
+        if policy.finite == "raise":
+            raise FormatError(
+                f"{float(x[over].flat[0])!r} is outside [{self.min!r}, {self.max!r}]", where=f"{self.name}.encode"
+            )
+        if rule.toward_zero_for:
+            toward = ("-" in rule.toward_zero_for) & negative | ("+" in rule.toward_zero_for) & ~negative
+            over = over & ~(toward & (x != 0))
+        if not over.any():
+            return codes
+        target = policy.resolve("finite", self.targets, f"{self.name}.encode")
+        return codes if target == "max" else np.where(over, self._signed_target(target, negative), codes)
+
+    def _special(self, codes: np.ndarray, x: np.ndarray, policy: Overflow) -> np.ndarray:
+        """Apply `policy.infinity` and `policy.nan`."""
+        where = f"{self.name}.encode"
+        for field, mask in (("infinity", np.isinf(x)), ("nan", np.isnan(x))):
+            if mask.any():
+                target = policy.resolve(field, self.targets, where)
+                if target == "raise":
+                    raise NonFiniteError(f"{int(mask.sum())} of {x.size} values are {field}", where=where)
+                codes = np.where(mask, self._signed_target(target, np.signbit(x) & (field == "infinity")), codes)
+        return codes
+
+    def _signed_target(self, target: str, negative: np.ndarray) -> np.ndarray:
+        """`_target_code`; an unsigned format has no negative infinity: it gets NaN."""
+        if target == "infinity" and not self.signed and negative.any():
+            if self.nan_code is None:
+                raise NonFiniteError("no code for a negative infinity", where=f"{self.name}.encode")
+            return np.where(negative, np.uint64(self.nan_code), self._target_code(target, np.zeros_like(negative)))
+        return self._target_code(target, negative)
+
+    def tie_up(self, odd: np.ndarray, negative: np.ndarray) -> np.ndarray:
+        """What the tie rule says, per element: does the magnitude go up at nu = 1/2?"""
+        if self.tie in ("even_significand", "even_code"):
+            return odd
+        if self.tie in ("up", "down"):
+            return negative if self.tie == "down" else ~negative
+        return np.full(np.shape(odd), self.tie == "away")
+
+    def _repr_html_(self) -> str:
+        facts = ("bits", "max", "min", "min_normal", "min_subnormal", "precision", "has_inf", "has_nan", "tie")
+        rows = "".join(f"<tr><th>{k}</th><td>{getattr(self, k)!r}</td></tr>" for k in (*facts, "standard"))
+        return f"<table><caption><b>{self.name}</b>: {self.title}</caption>{rows}</table>"
+
+
+def as_float64(x: Any, where: str) -> np.ndarray:
+    """x exactly in float64.
+
+    Raises: FormatError for dtypes that are no reals of at most 64 bits, and for integers that float64 cannot hold.
+    """
+    x = np.asarray(x)
+    kind = x.dtype.kind
+    if (kind == "f" and x.dtype.itemsize > 8) or kind not in "fiubV" or x.dtype.names is not None:
+        raise FormatError(f"cannot read {x.dtype} exactly", where=where, remedy="pass floats of at most 64 bits")
+    try:
+        out = x.astype(np.float64)
+    except (TypeError, ValueError):
+        raise FormatError(f"cannot read {x.dtype} as numbers", where=where) from None
+    if kind in "iu" and x.dtype.itemsize == 8:
+        wide = np.abs(out) > 2.0**53
+        if wide.any():
+            raise FormatError(f"{int(x[wide].flat[0])} is not exact in float64", where=where)
+    return out

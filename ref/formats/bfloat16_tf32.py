@@ -1,0 +1,34 @@
+r"""bfloat16 and TF32: binary32's exponent with fewer trailing bits.
+
+    bfloat16 = E8M7, the top 16 bits of binary32;     max (2 - 2^-7) 2^127, min subnormal 2^-133
+    TF32     = E8M10, 19 bits used, stored in 32;     max (2 - 2^-10) 2^127, min subnormal 2^-136
+
+bfloat16 by nearest even in integers: u + 7FFF + ((u >> 16) & 1), >> 16, with NaN made quiet first.
+TF32's codes here are the 19 bits, right-aligned. Explicit conversion to TF32 on NVIDIA GPUs is `nearest_away`
+(cvt.rna), raw float32 fed to a TF32 mma is `toward_zero`; both are named at the call; `encode` defaults to
+nearest_even.
+
+Source: bfloat16 as in ml_dtypes (enumerated); TF32 truncation as in microsoft/MMA-Sim simulator/arithmetic.py;
+nearest_away of cvt from memory.
+Pitfalls: 256 + 1 = 256 in bfloat16, sums stall; libraries differ on flushing subnormals, here none are flushed.
+
+>>> float(BFLOAT16.round(np.float32(257)))
+256.0
+>>> float(TF32.round(1 + 2.0**-11)), float(TF32.round(1 + 2.0**-11, "nearest_away"))
+(1.0, 1.0009765625)
+"""
+
+from __future__ import annotations
+
+import numpy as np  # noqa: F401  (the doctest)
+
+from lpref.ref.formats.floats import exmy
+
+BFLOAT16 = exmy(
+    "bfloat16", 8, 7, title="bfloat16 (E8M7)", standard="the upper half of IEEE 754 binary32; ml_dtypes bfloat16",
+    source_level="secondary", module=__name__,
+)  # fmt: skip
+TF32 = exmy(
+    "tf32", 8, 10, title="TensorFloat-32 (E8M10)", standard="NVIDIA TF32; microsoft/MMA-Sim simulator/arithmetic.py",
+    source_level="secondary", module=__name__,
+)  # fmt: skip
