@@ -32,8 +32,8 @@ def embedding_backward(dy: np.ndarray, ids: np.ndarray, V: int) -> np.ndarray:
     order = np.argsort(flat, kind="stable")
     present, starts = np.unique(flat[order], return_index=True)
     table = np.zeros((V, dy.shape[-1]), dy.dtype)
-    for v, members in zip(present, np.split(order, starts[1:]), strict=True):
-        table[v] = tree_sum(rows[members], axis=0)
+    for v, start, stop in zip(present, starts, [*starts[1:], len(order)], strict=True):
+        table[v] = tree_sum(rows[order[start:stop]], axis=0)
     return table
 
 
