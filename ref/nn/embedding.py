@@ -32,7 +32,7 @@ def embedding_backward(dy: np.ndarray, ids: np.ndarray, V: int) -> np.ndarray:
     order = np.argsort(flat, kind="stable")
     present, starts = np.unique(flat[order], return_index=True)
     table = np.zeros((V, dy.shape[-1]), dy.dtype)
-    for v, start, stop in zip(present, starts, [*starts[1:], len(order)], strict=True):
+    for v, start, stop in zip(present, starts, np.append(starts, len(order))[1:], strict=True):
         table[v] = tree_sum(rows[order[start:stop]], axis=0)
     return table
 
