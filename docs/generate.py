@@ -1,0 +1,103 @@
+"""The generated part of the documentation: one page per public name and per exception, and the tables of the registries.
+
+`write(folder)` is called by conf.py before Sphinx reads its sources; what it writes is not tracked.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import lpref
+from lpref.ref import errors
+
+
+def write(folder: Path) -> None:
+    pages = {**api_pages(), **error_pages(), **tables()}
+    for name, text in pages.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+    for stale in [*(folder / "api").glob("*.md"), *(folder / "errors").glob("*.md"), *(folder / "tables").glob("*.md")]:
+        if str(stale.relative_to(folder)) not in pages:
+            stale.unlink()
+
+
+def toctree(title: str, intro: str, names: list[str]) -> str:
+    return f"# {title}\n\n{intro}\n\n```{{toctree}}\n:maxdepth: 1\n\n" + "\n".join(names) + "\n```\n"
+
+
+def api_pages() -> dict[str, str]:
+    """`api/NAME.md` for every name that `import lpref` gives."""
+    pages = {}
+    names = sorted(lpref._PUBLIC, key=str.lower)
+    for name in names:
+        module, attribute = lpref._PUBLIC[name]
+        value = getattr(lpref, name)
+        if attribute is None:
+            directive = f"automodule:: {module}\n:members:"
+        elif inspect.isclass(value):
+            directive = f"autoclass:: {module}.{attribute}\n:members:"
+        else:
+            directive = f"autofunction:: {module}.{attribute}"
+        pages[f"api/{page_name(name, names)}.md"] = f"# `lpref.{name}`\n\n```{{eval-rst}}\n.. {indent(directive)}\n```\n"
+    listed = [page_name(name, names) for name in names]
+    pages["api/index.md"] = toctree("Reference", "One page for each public name of `lpref`.", listed)
+    return pages
+
+
+def page_name(name: str, names: list[str]) -> str:
+    """File name of a page; names that differ in case only (`format`, `Format`) must not share a file."""
+    twins = [other for other in names if other.lower() == name.lower()]
+    return f"{name}-class" if len(twins) > 1 and name[0].isupper() else name
+
+
+def indent(directive: str) -> str:
+    return directive.replace("\n", "\n   ")
+
+
+def error_pages() -> dict[str, str]:
+    """`errors/NAME.md` for every exception."""
+    classes = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, errors.LprefError)]
+    pages = {
+        f"errors/{c.__name__}.md": f"# `{c.__name__}`\n\n```{{eval-rst}}\n.. autoclass:: lpref.ref.errors.{c.__name__}\n```\n"
+        for c in classes
+    }
+    intro = "Every error states invariant, values, place and remedy.\n\n```text\n" + (errors.__doc__ or "").strip() + "\n```"
+    pages["errors/index.md"] = toctree("Errors", intro, [c.__name__ for c in classes])
+    return pages
+
+
+def tables() -> dict[str, str]:
+    """`tables/*.md` from the registries."""
+    from lpref.ref.formats import FORMATS
+    from lpref.ref.quantize import QUANTIZERS
+    from lpref.ref.rounding import OVERFLOW, ROUNDINGS
+
+    formats = ["| name | bits | max | min normal | min subnormal | standard |", "|---|---|---|---|---|---|"]
+    for name, f in FORMATS.items():
+        formats.append(f"| `{name}` | {f.bits} | {f.max:.9g} | {number(f.min_normal)} | {number(f.min_subnormal)} | {f.standard} |")
+    overflow = ["| preset | finite overflow | source infinity | source NaN |", "|---|---|---|---|"]
+    overflow += [f"| `{name}` | {o.finite} | {o.infinity} | {o.nan} |" for name, o in OVERFLOW.items()]
+    roundings = ["| name | what it does |", "|---|---|"]
+    roundings += [f"| `{name}` | {first_line(r)} |" for name, r in ROUNDINGS.items()]
+    quantizers = ["| name | format | block (other × k) | scale rule | scale format | rounding |", "|---|---|---|---|---|---|"]
+    for name, q in QUANTIZERS.items():
+        block = f"{q.blocks.other or 'all'} × {q.blocks.k or 'all'}"
+        quantizers.append(f"| `{name}` | {q.format} | {block} | {q.scale.rule} | {q.scale.format} | {q.rounding} |")
+    pages = {
+        "tables/formats.md": "# Formats\n\n" + "\n".join(formats) + "\n",
+        "tables/roundings.md": "# Roundings and overflow\n\n" + "\n".join(roundings) + "\n\n" + "\n".join(overflow) + "\n",
+        "tables/quantizers.md": "# Quantizers\n\n" + "\n".join(quantizers) + "\n",
+    }
+    pages["tables/index.md"] = toctree("Tables", "Written from the registries.", ["formats", "roundings", "quantizers"])
+    return pages
+
+
+def number(value: float | None) -> str:
+    return "" if value is None or value != value else f"{value:.9g}"
+
+
+def first_line(thing: object) -> str:
+    return str(getattr(thing, "title", "") or (thing.__doc__ or "").strip().splitlines()[0])
