@@ -36,7 +36,7 @@ def test_the_pages_format_passes_the_suite(tmp_path: Path) -> None:
     use = subprocess.run([sys.executable, "use.py"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert use.returncode == 0, use.stderr
     codes, own, truncating = use.stdout.splitlines()
-    assert codes == "[10, 63, 74] [0.3125, 30.0, -1.0]"
+    assert codes == "[10, 63, 88] [0.3125, 30.0, -1.0]"
     assert own == "True"
     assert truncating == "False"
     page = subprocess.run([sys.executable, "-m", "doctest", "ref/formats/seven.py"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
