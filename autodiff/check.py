@@ -112,7 +112,7 @@ def along(fn: Callable[..., Tensor], args: list[Tensor], i: int, j: int, u: Tens
 
 def difference(phi: Callable[[float], tuple[float, float]], size: float) -> tuple[float, float]:
     """(D(h), bound on its error), see above."""
-    scale = 2.0 ** math.ceil(math.log2(max(1.0, size)))
+    scale = 2.0 ** math.ceil(math.log2(max(1.0, size)))  # exact: only the size of a test's step
     h = STEP * scale
     near = [(phi(k * h)[0] - phi(-k * h)[0]) / (2 * k * h) for k in (1, 2)]
     return near[0], abs(near[1] - near[0]) + 4 * noise(phi, NOISE_STEP * scale) / h
