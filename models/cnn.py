@@ -1,0 +1,132 @@
+"""CNN: a small residual network with group normalisation.
+
+A stem convolution, then stages of residual blocks (two 3x3 convolutions; the first block of every later stage halves the image and has a
+1x1 convolution on its shortcut), mean over the pixels, linear classifier.
+Source: He et al., arXiv:1512.03385, section 3.3 (blocks); Wu & He, arXiv:1803.08494 (group normalisation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from lpref.autodiff import Tensor
+from lpref.autodiff import functional as F
+from lpref.models.config import complain, positive
+from lpref.models.model import Model
+from lpref.models.parameters import LinearSite, ParameterSpec, linear_parameters, norm_parameters
+from lpref.ref.errors import ShapeError
+from lpref.ref.recipes import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class CNNConfig:
+    """A classifier of square images."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    image: int = 8
+    channels: int = 1
+    classes: int = 10
+    widths: Sequence[int] = (16, 32)
+    """Channels of each stage."""
+    blocks: int = 1
+    """Residual blocks in each stage."""
+    groups: int = 4
+    """Groups of a normalisation."""
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))
+        found = positive(self, "image", "channels", "classes", "blocks", "groups")
+        if not self.widths:
+            found.append("widths: needs at least one stage")
+        if not found:
+            found += [f"widths: {w!r} channels do not split into {self.groups} groups" for w in self.widths if w < 1 or w % self.groups]
+        complain(found, "cnn")
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One convolution: `kernel` x `kernel`, zero padding kernel // 2."""
+
+    name: str
+    channels_in: int
+    channels_out: int
+    kernel: int
+    stride: int
+    size: int
+    """Height and width of its output."""
+
+
+class CNN(Model):
+    """logits [N, classes] of images [N, C, H, W]. Convolutions: normal, variance 2/k (arXiv:1502.01852)."""
+
+    kind = "cnn"
+    cfg: CNNConfig
+
+    def convolutions(self) -> Iterator[Convolution]:
+        """All convolutions in the order of the forward pass."""
+        c, size, width = self.cfg, self.cfg.image, self.cfg.widths[0]
+        yield Convolution("stem", c.channels, width, 3, 1, size)
+        for s, wide in enumerate(c.widths):
+            for b in range(c.blocks):
+                stride = 2 if s > 0 and b == 0 else 1
+                size = (size - 1) // stride + 1
+                yield Convolution(f"stage.{s}.{b}.conv1", width, wide, 3, stride, size)
+                yield Convolution(f"stage.{s}.{b}.conv2", wide, wide, 3, 1, size)
+                if stride != 1 or width != wide:
+                    yield Convolution(f"stage.{s}.{b}.shortcut", width, wide, 1, stride, size)
+                width = wide
+
+    def linear_sites(self) -> list[LinearSite]:
+        convolutions = list(self.convolutions())
+        count = len(convolutions) + 1
+        sites = [
+            LinearSite(v.name, "conv", i, count, v.channels_out, v.channels_in * v.kernel**2, v.size**2)
+            for i, v in enumerate(convolutions)
+        ]
+        return [*sites, LinearSite("classifier", "classifier", count - 1, count, self.cfg.classes, self.cfg.widths[-1], 1)]
+
+    def declare(self) -> list[ParameterSpec]:
+        specs: list[ParameterSpec] = []
+        for site in self.linear_sites():
+            last = site.role == "classifier"
+            specs += linear_parameters(site, (1.0 if last else 2.0) ** 0.5 * site.k**-0.5, bias=last)
+            if not last:
+                specs += norm_parameters(f"{site.name}.norm", site.n, "groupnorm")
+        return specs
+
+    def logits(self, inputs: np.ndarray, ctx: Context) -> Tensor:
+        c = self.cfg
+        if inputs.ndim != 4 or inputs.shape[1:] != (c.channels, c.image, c.image):
+            raise ShapeError(f"images are {inputs.shape}; needed [N, {c.channels}, {c.image}, {c.image}]", where="cnn")
+        convolutions = {v.name: v for v in self.convolutions()}
+        x = F.relu(self.normed(convolutions["stem"], Tensor(inputs, self.backend), ctx))
+        for s in range(len(c.widths)):
+            for b in range(c.blocks):
+                name = f"stage.{s}.{b}"
+                y = F.relu(self.normed(convolutions[f"{name}.conv1"], x, ctx))
+                y = self.normed(convolutions[f"{name}.conv2"], y, ctx)
+                short = convolutions.get(f"{name}.shortcut")
+                x = F.relu(y + (x if short is None else self.normed(short, x, ctx)))
+        n, channels = x.shape[:2]
+        return self.linear("classifier", x.reshape(n, channels, -1).mean(axis=2), ctx)
+
+    def normed(self, v: Convolution, x: Tensor, ctx: Context) -> Tensor:
+        """The convolution followed by its group normalisation."""
+        y = self.conv(v.name, x, (v.channels_out, v.channels_in, v.kernel, v.kernel), v.stride, v.kernel // 2, ctx)
+        return self.group_norm(f"{v.name}.norm", y)
+
+    def group_norm(self, name: str, x: Tensor) -> Tensor:
+        """Each group of channels of each image to mean 0 and variance 1, then a scale and a shift for each channel."""
+        n, channels, height, width = x.shape
+        values = channels // self.cfg.groups * height * width
+        ones, zeros = np.ones(values, x.dtype), np.zeros(values, x.dtype)
+        flat = x.reshape(n * self.cfg.groups, values)
+        normal = F.layernorm(flat, Tensor(ones, self.backend), Tensor(zeros, self.backend), self.cfg.norm_eps)
+        weight, bias = (self.params[f"{name}.{part}"].reshape(1, channels, 1, 1) for part in ("weight", "bias"))
+        return normal.reshape(n, channels, height, width) * weight + bias

@@ -1,0 +1,94 @@
+"""GPT: a causal transformer over tokens. The defaults are Llama's layer (RMSNorm, rotary positions, SwiGLU); GPT-2 is
+`norm="layernorm", activation="gelu", positions="learned", bias=True, tied=True`.
+
+Source: Touvron et al., arXiv:2302.13971, section 2.2 (Llama); Radford et al. 2019 (GPT-2); Su et al., arXiv:2104.09864 (rotary positions).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lpref.autodiff import Tensor
+from lpref.autodiff import functional as F
+from lpref.models.config import complain, one_of, positive
+from lpref.models.parameters import LinearSite, ParameterSpec, linear_parameters, norm_parameters
+from lpref.models.transformer import Transformer, TransformerConfig
+from lpref.ref.errors import ShapeError
+from lpref.ref.nn import rope_tables
+from lpref.ref.recipes import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPTConfig(TransformerConfig):
+    """A causal language model."""
+
+    vocab: int = 256
+    context: int = 128
+    """Longest sequence."""
+    positions: Literal["rope", "learned"] = "rope"
+    rope_base: float = 10000.0
+    tied: bool = False
+    """The head's weight is the embedding table."""
+
+    def __post_init__(self) -> None:
+        found = self.problems() + positive(self, "vocab", "context") + one_of(self, "positions", ("rope", "learned"))
+        if not found and self.positions == "rope" and self.head_dim % 2:
+            found.append(f"heads: rotary positions need an even head dimension, got {self.head_dim}")
+        complain(found, "gpt")
+
+
+def default_config() -> GPTConfig:
+    """The model of the default run: bytes, 4 layers of width 128, 869 504 parameters.
+
+    >>> default_config().head_dim
+    32
+    """
+    return GPTConfig()
+
+
+class GPT(Transformer):
+    """logits [B, T, vocab] of token ids [B, T], T <= context."""
+
+    kind = "gpt"
+    cfg: GPTConfig
+
+    def declare(self) -> list[ParameterSpec]:
+        c = self.cfg
+        specs = [ParameterSpec("wte.weight", (c.vocab, c.d_model), "embedding", c.init_std)]
+        if c.positions == "learned":
+            specs.append(ParameterSpec("wpe.weight", (c.context, c.d_model), "embedding", c.init_std))
+        specs += [*self.block_parameters(), *norm_parameters("norm", c.d_model, c.norm)]
+        return specs if c.tied else [*specs, *linear_parameters(self._head(), c.init_std)]
+
+    def linear_sites(self) -> list[LinearSite]:
+        return [*self.block_sites(self.cfg.context), self._head()]
+
+    def _head(self) -> LinearSite:
+        c = self.cfg
+        return LinearSite("head", "head", -1, c.layers, c.vocab, c.d_model, c.context, "wte.weight" if c.tied else "")
+
+    def logits(self, inputs: np.ndarray, ctx: Context) -> Tensor:
+        c = self.cfg
+        if inputs.ndim != 2 or not 1 <= inputs.shape[1] <= c.context:
+            raise ShapeError(f"token ids are {inputs.shape}; needed [B, T] with 1 <= T <= {c.context}", where="gpt")
+        batch, tokens = inputs.shape
+        x = F.embedding(self.params["wte.weight"], inputs.reshape(-1))
+        rotary = None
+        if c.positions == "rope":
+            rotary = self._rotary(tokens, x.dtype)
+        else:
+            x = x + F.embedding(self.params["wpe.weight"], np.tile(np.arange(tokens), batch))
+        for i in range(c.layers):
+            x = self.block(i, x, batch, ctx, causal=True, rotary=rotary)
+        return self.linear("head", self.norm("norm", x), ctx).reshape(batch, tokens, c.vocab)
+
+    def _rotary(self, tokens: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+        """cos and sin of the first positions; the tables of the whole context are made once for each dtype."""
+        tables: dict = self.__dict__.setdefault("_tables", {})
+        if dtype not in tables:
+            tables[dtype] = rope_tables(self.cfg.context, self.cfg.head_dim, self.cfg.rope_base, dtype.type)
+        cos, sin = tables[dtype]
+        return cos[:tokens], sin[:tokens]

@@ -1,0 +1,124 @@
+r"""The pre-norm transformer block that GPT and ViT share.
+
+.. math::
+    x \leftarrow x + W_o\,\mathrm{attention}(W_{qkv}\,\mathrm{norm}(x)), \qquad x \leftarrow x + W_d\,\phi(W_u\,\mathrm{norm}(x))
+
+The residual stream is kept as a matrix [B·T, D]. The rows of W_qkv are query heads, then key heads, then value heads; with SwiGLU the rows
+of W_u are the gate, then the up projection. Query heads share key heads in groups of `heads / kv_heads` (arXiv:2305.13245).
+Initialisation: normal with `init_std`; the two projections into the residual stream are divided by sqrt(2 layers)
+(Radford et al. 2019, section 2.3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from lpref.autodiff import Tensor
+from lpref.autodiff import functional as F
+from lpref.models.config import complain, one_of, positive
+from lpref.models.model import Model
+from lpref.models.parameters import LinearSite, ParameterSpec, linear_parameters, norm_parameters
+from lpref.ref.recipes import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """A stack of transformer blocks."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    layers: int = 4
+    d_model: int = 128
+    heads: int = 4
+    kv_heads: int | None = None
+    """Key and value heads; None: as many as `heads`."""
+    ffn: int = 352
+    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    norm_eps: float = 1e-5
+    activation: Literal["swiglu", "gelu", "gelu_erf"] = "swiglu"
+    bias: bool = False
+    """Biases of the linear layers inside the blocks."""
+    init_std: float = 0.06
+
+    @property
+    def kv(self) -> int:
+        """Key and value heads."""
+        return self.kv_heads or self.heads
+
+    @property
+    def head_dim(self) -> int:
+        """Width of a head."""
+        return self.d_model // self.heads
+
+    def problems(self) -> list[str]:
+        """What is wrong with the fields."""
+        found = positive(self, "layers", "d_model", "heads", "ffn")
+        if not found and self.d_model % self.heads:
+            found.append(f"heads: {self.heads} heads do not divide d_model {self.d_model}")
+        if not found and (self.kv < 1 or self.heads % self.kv):
+            found.append(f"kv_heads: {self.kv} key heads do not divide {self.heads} query heads")
+        found += one_of(self, "norm", ("rmsnorm", "layernorm"))
+        return found + one_of(self, "activation", ("swiglu", "gelu", "gelu_erf"))
+
+
+def check(cfg: TransformerConfig, kind: str) -> None:
+    """Raise every problem of a configuration at once."""
+    complain(cfg.problems(), kind)
+
+
+class Transformer(Model):
+    """Blocks h.0, h.1, … of a model whose `cfg` is a TransformerConfig; `tokens` rows for one sample."""
+
+    cfg: TransformerConfig
+
+    def block_sites(self, tokens: int) -> Iterator[LinearSite]:
+        """The four linear sites of every block."""
+        c = self.cfg
+        up = 2 * c.ffn if c.activation == "swiglu" else c.ffn
+        for i in range(c.layers):
+            yield LinearSite(f"h.{i}.attn.qkv", "qkv", i, c.layers, (c.heads + 2 * c.kv) * c.head_dim, c.d_model, tokens)
+            yield LinearSite(f"h.{i}.attn.out", "attn_out", i, c.layers, c.d_model, c.d_model, tokens)
+            yield LinearSite(f"h.{i}.mlp.up", "mlp_up", i, c.layers, up, c.d_model, tokens)
+            yield LinearSite(f"h.{i}.mlp.down", "mlp_down", i, c.layers, c.d_model, c.ffn, tokens)
+
+    def block_parameters(self) -> Iterator[ParameterSpec]:
+        """Norms and linear layers of every block."""
+        c = self.cfg
+        sites = {site.name: site for site in self.block_sites(1)}
+        into_residual = c.init_std / math.sqrt(2 * c.layers)
+        for i in range(c.layers):
+            yield from norm_parameters(f"h.{i}.norm1", c.d_model, c.norm)
+            yield from linear_parameters(sites[f"h.{i}.attn.qkv"], c.init_std, c.bias)
+            yield from linear_parameters(sites[f"h.{i}.attn.out"], into_residual, c.bias)
+            yield from norm_parameters(f"h.{i}.norm2", c.d_model, c.norm)
+            yield from linear_parameters(sites[f"h.{i}.mlp.up"], c.init_std, c.bias)
+            yield from linear_parameters(sites[f"h.{i}.mlp.down"], into_residual, c.bias)
+
+    def block(self, i: int, x: Tensor, batch: int, ctx: Context, causal: bool, rotary: tuple | None = None) -> Tensor:
+        """Block i on x [batch·T, D]; `rotary` is (cos, sin) of T positions."""
+        h = self.norm(f"h.{i}.norm1", x)
+        x = x + self.linear(f"h.{i}.attn.out", self.heads(self.linear(f"h.{i}.attn.qkv", h, ctx), batch, causal, rotary), ctx)
+        h = self.linear(f"h.{i}.mlp.up", self.norm(f"h.{i}.norm2", x), ctx)
+        return x + self.linear(f"h.{i}.mlp.down", self.activate(h), ctx)
+
+    def heads(self, qkv: Tensor, batch: int, causal: bool, rotary: tuple | None) -> Tensor:
+        """Attention of the packed projections [B·T, (H + 2 Hkv) d] -> [B·T, H d]."""
+        c = self.cfg
+        tokens = qkv.shape[0] // batch
+        packed = qkv.reshape(batch, tokens, c.heads + 2 * c.kv, c.head_dim).transpose(0, 2, 1, 3)
+        if rotary is not None:
+            rotated, v = F.rope(packed[:, : c.heads + c.kv], *rotary), packed[:, c.heads + c.kv :]
+        else:
+            rotated, v = packed[:, : c.heads + c.kv], packed[:, c.heads + c.kv :]
+        q, k = rotated[:, : c.heads], rotated[:, c.heads :]
+        out = F.attention(q, k, v, causal=causal, scale=1.0 / math.sqrt(c.head_dim))
+        return out.transpose(0, 2, 1, 3).reshape(batch * tokens, c.heads * c.head_dim)
+
+    def activate(self, h: Tensor) -> Tensor:
+        """The block's nonlinearity on the output of `mlp.up`."""
+        if self.cfg.activation == "swiglu":
+            return F.swiglu(h[:, : self.cfg.ffn], h[:, self.cfg.ffn :])
+        return F.gelu(h, kind="tanh" if self.cfg.activation == "gelu" else "erf")
