@@ -1,0 +1,135 @@
+"""The driver: decodes stored state, calls the rule, and owns every rounding to a stored format.
+
+For parameter p with gradient g and stored state Q::
+
+    s32 = decode(Q);   delta, s32' = rule(p, g, s32);   p' = store(p + delta);   Q' = encode(s32')
+
+The update uses the unquantized new moments; only what is kept is rounded (bitsandbytes, torchao, COAT and FP8-LM do the same).
+`AdamW` is thus written once; 8-bit AdamW, or bfloat16 weights with stochastic rounding, is AdamW with a storage table.
+Random words of tensor `param/role` come from the site of that name, so they do not depend on the order of the parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from lpref.ref.errors import ShapeError, SpecError, UnknownNameError
+from lpref.ref.optim.context import OptimContext
+from lpref.ref.optim.rules import RULES, Rule
+from lpref.ref.optim.storage import Storage, storage
+from lpref.ref.random import WordAddress
+
+Array = np.ndarray
+NO_DECAY = ("norm", "bias", "embedding", "quantizer_step")
+"""Roles that weight decay leaves alone unless the optimizer says otherwise."""
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """A rule, the storage of each of its tensors, and the decay groups. State is a flat dict of arrays, ready for a checkpoint."""
+
+    rule: Rule
+    storages: Mapping[str, Storage] = field(default_factory=dict)
+    """Storage by role: a state name of the rule, or "param"; what is not named stays float32."""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """Role of each parameter; empty: no groups, everything decays."""
+    no_decay: tuple[str, ...] = NO_DECAY
+
+    def init(self, params: Mapping[str, Array]) -> dict[str, Array]:
+        """Zero state for `params`, encoded in its storage."""
+        state: dict[str, Array] = {}
+        for name, p in params.items():
+            for spec in self.rule.states():
+                state |= self._storage(spec.name).encode(f"{name}/{spec.name}", np.zeros_like(p), spec.sign, None)
+        return state
+
+    def update(
+        self, params: Mapping[str, Array], grads: Mapping[str, Array], state: Mapping[str, Array], ctx: OptimContext, backend: Any = None
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """(new params, new state) of update number ctx.update + 1; nothing passed in is changed."""
+        if set(params) != set(grads):
+            raise ShapeError(
+                f"parameters without gradient: {sorted(set(params) - set(grads))}, gradients without parameter: {sorted(set(grads) - set(params))}",
+                where="Optimizer.update",
+            )
+        lr = self.rule.lr if ctx.lr is None else ctx.lr
+        new_params, new_state = {}, {}
+        for name, p in params.items():
+            old = {s.name: self._storage(s.name).decode(f"{name}/{s.name}", state, p.shape, s.sign) for s in self.rule.states()}
+            delta, new = self.rule.update(p, grads[name], old, t=ctx.update + 1, lr=lr, decay=self.decays(name), ops=backend)
+            new_params[name] = self._storage("param").round(p + delta, WordAddress(ctx.seed, ctx.step, f"{name}/param"))
+            for s in self.rule.states():
+                words = WordAddress(ctx.seed, ctx.step, f"{name}/{s.name}")
+                new_state |= self._storage(s.name).encode(f"{name}/{s.name}", new[s.name], s.sign, words)
+        return new_params, new_state
+
+    def decays(self, name: str) -> bool:
+        """Whether the parameter is in the decay group."""
+        if not self.roles:
+            return True
+        if name not in self.roles:
+            raise UnknownNameError("parameter", name, self.roles, where="Optimizer.roles")
+        return self.roles[name] not in self.no_decay
+
+    def memory(self, params: Mapping[str, Array]) -> dict[str, int]:
+        """Bytes kept for all parameters, by role: "param" and each state tensor; from shapes alone."""
+        sizes = [p.size for p in params.values()]
+        kinds = {"param": "signed"} | {s.name: s.sign for s in self.rule.states()}
+        return {role: sum(self._storage(role).nbytes(n, sign) for n in sizes) for role, sign in kinds.items()}
+
+    def _storage(self, role: str) -> Storage:
+        return self.storages.get(role, Storage())
+
+
+def optimizer(
+    name: str, *, storage_of: Mapping[str, Any] | None = None, roles: Mapping[str, str] | None = None, no_decay: tuple[str, ...] = NO_DECAY, **hyper: Any
+) -> Optimizer:
+    """An optimizer by rule name.
+
+    name: a key of RULES.  hyper: fields of the rule's dataclass, for AdamW lr, betas, eps, weight_decay, wd_order, eps_mode.
+    storage_of: {state name or "param": storage name, quantizer, or Storage}.  roles: parameter name -> role, for the decay groups.
+    Raises UnknownNameError for an unknown rule, hyper-parameter, state name or storage, SpecError for a value out of range.
+
+    >>> optimizer("adamw", betas=(0.9, 0.95)).rule.betas
+    (0.9, 0.95)
+    """
+    if name not in RULES:
+        raise UnknownNameError("optimizer", name, RULES)
+    known = [f.name for f in fields(RULES[name])]
+    for key in hyper:
+        if key not in known:
+            raise UnknownNameError("hyper-parameter", key, known, where=f"optimizer {name}")
+    rule = RULES[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in hyper.items()})
+    check_hyper(rule, name)
+    slots = ["param", *(s.name for s in rule.states())]
+    for key in storage_of or {}:
+        if key not in slots:
+            raise UnknownNameError("state", key, slots, where=f"optimizer {name}.storage_of")
+    return Optimizer(rule, {key: storage(value) for key, value in (storage_of or {}).items()}, dict(roles or {}), tuple(no_decay))
+
+
+def check_hyper(rule: Rule, name: str) -> None:
+    """Raise SpecError listing every hyper-parameter that is out of range."""
+    problems = []
+    for key in ("lr", "weight_decay", "eps"):
+        value = getattr(rule, key, 0.0)
+        if not (np.isfinite(value) and value >= 0):
+            problems.append(f"{key}: {value} is not a finite number >= 0")
+    for key in ("betas", "momentum", "dampening"):
+        values = getattr(rule, key, ())
+        for value in values if isinstance(values, tuple) else (values,):
+            if not 0 <= value < 1:
+                problems.append(f"{key}: {value} is not within [0, 1)")
+    if isinstance(getattr(rule, "betas", None), tuple) and len(rule.betas) != 2:  # type: ignore[attr-defined]
+        problems.append("betas: needs two values")
+    if getattr(rule, "nesterov", False) and not getattr(rule, "momentum", 0.0):
+        problems.append("nesterov: needs momentum > 0")
+    for key, known in (("wd_order", ("before", "inside", "after")), ("eps_mode", ("outside", "raw"))):
+        if getattr(rule, key, known[0]) not in known:
+            problems.append(f"{key}: {getattr(rule, key)!r} is not one of {', '.join(known)}")
+    if problems:
+        raise SpecError(problems, where=f"optimizer {name}")
