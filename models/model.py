@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from lpref.models.binding import bind_recipe
 
 from lpref.autodiff import Tensor
 from lpref.autodiff import functional as F
-from lpref.models.binding import bind_recipe
 from lpref.models.parameters import LinearSite, ParameterSpec, initial
 from lpref.ref.errors import ShapeError, UnknownNameError
 from lpref.ref.recipes import Context, linear_parameters

@@ -5,11 +5,11 @@ from lpref.ref.optim.context import OptimContext
 from lpref.ref.optim.loss_scale import LossScale, LossScaleState, all_finite, unscale, update_loss_scale
 from lpref.ref.optim.rules import (
     RULES,
+    SGD,
     AdamW,
     AdamWCoefficients,
     Lion,
     Rule,
-    SGD,
     StateSpec,
     adamw_coefficients,
     adamw_update,

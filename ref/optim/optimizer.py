@@ -48,18 +48,23 @@ class Optimizer:
         return state
 
     def update(
-        self, params: Mapping[str, Array], grads: Mapping[str, Array], state: Mapping[str, Array], ctx: OptimContext, backend: Any = None
+        self,
+        params: Mapping[str, Array],
+        grads: Mapping[str, Array],
+        state: Mapping[str, Array],
+        ctx: OptimContext,
+        backend: Any = None,
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """(new params, new state) of update number ctx.update + 1; nothing passed in is changed."""
         if set(params) != set(grads):
-            raise ShapeError(
-                f"parameters without gradient: {sorted(set(params) - set(grads))}, gradients without parameter: {sorted(set(grads) - set(params))}",
-                where="Optimizer.update",
-            )
+            without, extra = sorted(set(params) - set(grads)), sorted(set(grads) - set(params))
+            raise ShapeError(f"parameters without gradient: {without}, gradients without parameter: {extra}", where="Optimizer.update")
         lr = self.rule.lr if ctx.lr is None else ctx.lr
         new_params, new_state = {}, {}
         for name, p in params.items():
-            old = {s.name: self._storage(s.name).decode(f"{name}/{s.name}", state, p.shape, s.sign) for s in self.rule.states()}
+            old = {}
+            for s in self.rule.states():
+                old[s.name] = self._storage(s.name).decode(f"{name}/{s.name}", state, p.shape, s.sign)
             delta, new = self.rule.update(p, grads[name], old, t=ctx.update + 1, lr=lr, decay=self.decays(name), ops=backend)
             new_params[name] = self._storage("param").round(p + delta, WordAddress(ctx.seed, ctx.step, f"{name}/param"))
             for s in self.rule.states():
@@ -86,7 +91,12 @@ class Optimizer:
 
 
 def optimizer(
-    name: str, *, storage_of: Mapping[str, Any] | None = None, roles: Mapping[str, str] | None = None, no_decay: tuple[str, ...] = NO_DECAY, **hyper: Any
+    name: str,
+    *,
+    storage_of: Mapping[str, Any] | None = None,
+    roles: Mapping[str, str] | None = None,
+    no_decay: tuple[str, ...] = NO_DECAY,
+    **hyper: Any,
 ) -> Optimizer:
     """An optimizer by rule name.
 

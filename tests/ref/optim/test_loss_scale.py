@@ -56,7 +56,7 @@ def test_finite() -> None:
 
 
 def test_only_powers_of_two() -> None:
-    with pytest.raises(SpecError, match="init: 1000.0 is not a power of two"):
+    with pytest.raises(SpecError, match=r"init: 1000\.0 is not a power of two"):
         LossScale("static", init=1000.0)
     with pytest.raises(SpecError, match="interval"):
         LossScale("dynamic", interval=0)
