@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from lpref.autodiff import functional as F
@@ -26,7 +27,7 @@ from lpref.autodiff.tensor import Tensor, no_grad
 from lpref.autodiff.transforms import grad
 from lpref.ref.errors import DTypeError, LprefError
 
-STEP = 2.0**-14  # ≈ (1e-13) ** (1/3)
+STEP = 2.0**-15  # ≈ (1e-13) ** (1/3)
 NOISE_STEP = 2.0**-30  # spacing of the points for the noise: φ is a cubic there to below rounding
 GOLDEN = 0.6180339887498949
 
@@ -112,7 +113,7 @@ def along(fn: Callable[..., Tensor], args: list[Tensor], i: int, j: int, u: Tens
 
 def difference(phi: Callable[[float], tuple[float, float]], size: float) -> tuple[float, float]:
     """(D(h), bound on its error), see above."""
-    scale = 2.0 ** math.ceil(math.log2(max(1.0, size)))  # exact: only the size of a test's step
+    scale = 2.0 ** math.frexp(max(1.0, size))[1]
     h = STEP * scale
     near = [(phi(k * h)[0] - phi(-k * h)[0]) / (2 * k * h) for k in (1, 2)]
     return near[0], abs(near[1] - near[0]) + 4 * noise(phi, NOISE_STEP * scale) / h
@@ -125,7 +126,7 @@ def noise(phi: Callable[[float], tuple[float, float]], h: float, points: int = 7
     level = 2.0**-53 * max(size for _, size in values)
     gamma = 1.0
     for k in range(1, 6):
-        differences = [b - a for a, b in zip(differences, differences[1:], strict=False)]
+        differences = [b - a for a, b in pairwise(differences)]
         gamma *= k / (2.0 * (2 * k - 1))  # (k!)² / (2k)!
         if k > 1:
             level = max(level, math.sqrt(gamma * math.fsum(d * d for d in differences) / len(differences)))

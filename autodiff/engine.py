@@ -121,7 +121,7 @@ def walk(
                         mark(needed, reachable([result.node], older_than=node.number))
                     if needed is None or needed[result.node]:
                         add(result.node, g)
-                pulls = ()
+                pulls = []
             else:
                 pulls = node.op.pull(node, g, wants)
             for parent, gi in zip(node.parents, pulls, strict=False):

@@ -243,7 +243,7 @@ def check_last_axis(name: str, x: Tensor, *vectors: Tensor) -> None:
                              remedy=f"the vector needs shape {x.shape[-1:]}")  # fmt: skip
 
 
-from lpref.autodiff.fused.activation import gelu, relu, silu, swiglu  # noqa: E402
+from lpref.autodiff.fused.activation import gelu, relu, silu, swiglu, swiglu_packed  # noqa: E402
 from lpref.autodiff.fused.attention import attention  # noqa: E402
 from lpref.autodiff.fused.linear import conv2d, linear  # noqa: E402
 from lpref.autodiff.fused.loss import softmax_cross_entropy  # noqa: E402
@@ -253,6 +253,6 @@ __all__ = [
     "abs", "add", "attention", "broadcast_to", "concat", "conv2d", "cos", "div", "embedding", "erf", "exp",
     "expand_dims", "gelu", "getitem", "layernorm", "linear", "log", "log_softmax", "matmul", "max", "maximum", "mean",
     "mul", "neg", "pad", "power", "relu", "reshape", "rmsnorm", "rope", "rsqrt", "sigmoid", "silu", "sin", "softmax",
-    "softmax_cross_entropy", "sqrt", "squeeze", "stack", "stop_gradient", "sub", "sum", "swiglu", "tanh", "transpose",
+    "softmax_cross_entropy", "sqrt", "squeeze", "stack", "stop_gradient", "sub", "sum", "swiglu", "swiglu_packed", "tanh", "transpose",
     "where", "zeros_like",
 ]  # fmt: skip

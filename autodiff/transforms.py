@@ -66,7 +66,7 @@ def grad(
         create_graph=create_graph,
         retain=create_graph if retain_graph is None else retain_graph,
     )
-    result = [found[t.node] if t.node in found else F.zeros_like(t) for t in targets]
+    result = [found[t.node] if t.node is not None and t.node in found else F.zeros_like(t) for t in targets]
     return rebuild(inputs, result)
 
 

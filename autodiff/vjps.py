@@ -112,7 +112,10 @@ VJPS: dict[str, tuple[Callable[..., Any] | None, ...] | Callable[..., Any]] = {
         lambda g, y, x, axis=None, keepdims=False: spread(g, x, axis, keepdims) * shares(x, y, axis, keepdims),
     ),
     # linear maps
-    "matmul": (lambda g, y, a, b: like(g @ swap(b), a), lambda g, y, a, b: like(swap(a) @ g, b)),
+    "matmul": (
+        lambda g, y, a, b: like(F.matmul(g, swap(b)), a),
+        lambda g, y, a, b: like(F.matmul(swap(a), g), b),
+    ),
     "embedding": (lambda g, y, table, ids: apply("embedding_transpose", g, ids=ids, rows=table.shape[0]),),
     "embedding_transpose": (lambda g, y, x, ids, rows: apply("embedding", g, ids=ids),),
     "rope": (lambda g, y, x, cos, sin: apply("rope_transpose", g, cos=cos, sin=sin),),

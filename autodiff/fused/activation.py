@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from lpref.autodiff import functional as F
 from lpref.autodiff.fused import Fused
 from lpref.autodiff.tensor import Tensor, apply
+from lpref.ref.errors import ShapeError
 
 
 def relu_composite(x: Tensor) -> Tensor:
@@ -30,6 +32,18 @@ def gelu_composite(x: Tensor, kind: str) -> Tensor:
 def swiglu_composite(g: Tensor, u: Tensor) -> Tensor:
     """silu(g) · u."""
     return g * F.sigmoid(g) * u
+
+
+def swiglu_packed_composite(gu: Tensor) -> Tensor:
+    """silu(g) · u of the two halves of the last axis."""
+    f = gu.shape[-1] // 2
+    return swiglu_composite(gu[..., :f], gu[..., f:])
+
+
+def packed(f: Callable[[Any], Any], gu: Any) -> Any:
+    """f on gu [..., 2F] as rows, leading axes restored."""
+    y = f(gu.reshape((-1, gu.shape[-1])))
+    return y.reshape((*gu.shape[:-1], y.shape[-1]))
 
 
 RELU = Fused(
@@ -58,6 +72,14 @@ SWIGLU = Fused(
 )
 
 
+SWIGLU_PACKED = Fused(
+    "swiglu_packed",
+    lambda B, gu: (packed(B.swiglu_packed, gu), None),
+    lambda B, dy, saved, xs, wants: (packed(lambda gu: B.swiglu_packed_backward(dy.reshape((-1, dy.shape[-1])), gu), xs[0]),),
+    swiglu_packed_composite,
+)
+
+
 def relu(x: Tensor) -> Tensor:
     """max(x, 0); derivative 0 at 0."""
     return RELU(x)
@@ -76,3 +98,10 @@ def gelu(x: Tensor, kind: Any = "tanh") -> Tensor:
 def swiglu(g: Tensor, u: Tensor) -> Tensor:
     """silu(g) · u: the gate g and the value u of a SwiGLU block. Source: arXiv 2002.05202."""
     return SWIGLU(g, u)
+
+
+def swiglu_packed(gu: Tensor) -> Tensor:
+    """silu(g) · u for gu [..., 2F] = (g, u) side by side, the result of one GEMM; [..., F]."""
+    if gu.shape[-1] % 2:
+        raise ShapeError(f"gu of shape {gu.shape}: the last axis must be even", where="autodiff.swiglu_packed")
+    return SWIGLU_PACKED(gu)

@@ -27,13 +27,13 @@ def composite(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> Te
     """softmax(scale · q kᵀ + mask) v; query head h reads key/value head h div (Hq / Hkv)."""
     groups = q.shape[1] // k.shape[1]
     k, v = repeat_heads(k, groups), repeat_heads(v, groups)
-    scores = (q @ F.transpose(k, (0, 1, 3, 2))) * scale
+    scores = F.matmul(q, F.transpose(k, (0, 1, 3, 2))) * scale
     if causal:
         xp = space(q.data)
         t, s = scores.shape[-2:]
         visible = xp.tril(xp.ones((t, s), dtype=bool), k=s - t)
         scores = F.where(visible, scores, xp.full((), -math.inf, dtype=scores.dtype))
-    return F.softmax(scores) @ v
+    return F.matmul(F.softmax(scores), v)
 
 
 def repeat_heads(x: Tensor, groups: int) -> Tensor:
@@ -50,10 +50,11 @@ ATTENTION = Fused("attention", forward, backward, composite)
 def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = True, scale: float | None = None) -> Tensor:
     """softmax(scale · q kᵀ + causal mask) v, per head; scale defaults to D^-½. Source: arXiv 1706.03762.
 
-    q [B, Hq, T, D], k and v [B, Hkv, S, D]; Hkv divides Hq (grouped heads). Causal: query t sees keys ≤ t + S − T.
+    q [B, Hq, T, D], k [B, Hkv, S, D], v [B, Hkv, S, E]; Hkv divides Hq (grouped heads).
+    Causal: query t sees keys ≤ t + S − T. -> [B, Hq, T, E].
     """
-    ok = q.ndim == k.ndim == v.ndim == 4 and k.shape == v.shape and q.shape[0] == k.shape[0]
+    ok = q.ndim == k.ndim == v.ndim == 4 and k.shape[:3] == v.shape[:3] and q.shape[0] == k.shape[0]
     if not ok or q.shape[3] != k.shape[3] or q.shape[1] % k.shape[1]:
         raise ShapeError(f"q of shape {q.shape}, k of shape {k.shape}, v of shape {v.shape}", where="autodiff.attention",
-                         remedy="q [B, Hq, T, D], k and v [B, Hkv, S, D] with Hkv dividing Hq")  # fmt: skip
+                         remedy="q [B, Hq, T, D], k [B, Hkv, S, D] and v [B, Hkv, S, E] with Hkv dividing Hq")  # fmt: skip
     return ATTENTION(q, k, v, causal=causal, scale=q.shape[3] ** -0.5 if scale is None else scale)

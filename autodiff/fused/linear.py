@@ -34,7 +34,7 @@ def backward(B: Any, dy: Any, saved: Any, xs: tuple, wants: list[bool]) -> tuple
 
 def composite(x: Tensor, w: Tensor) -> Tensor:
     """reshape(x) wᵀ, reshaped back."""
-    y = F.reshape(x, (-1, x.shape[-1])) @ w.T
+    y = F.matmul(F.reshape(x, (-1, x.shape[-1])), w.T)
     return F.reshape(y, (*x.shape[:-1], w.shape[0]))
 
 
