@@ -23,8 +23,8 @@ from typing import Any
 
 from lpref.autodiff import functional as F
 from lpref.autodiff.primitives import space
-from lpref.autodiff.tensor import Tensor, no_grad
-from lpref.autodiff.transforms import grad
+from lpref.autodiff.tensor import Tensor, no_grad, recording
+from lpref.autodiff.transforms import grad, requiring
 from lpref.ref.errors import DTypeError, LprefError
 
 STEP = 2.0**-15  # ≈ (1e-13) ** (1/3)
@@ -60,10 +60,11 @@ def check_grads(fn: Callable[..., Tensor], args: Sequence[Tensor], order: int = 
 
         def derivative(*ts: Tensor) -> Tensor:
             """All gradients of ⟨u, fn⟩, weighted and added: a scalar function whose gradient is a Hessian product."""
-            ts = tuple(t if t.requires_grad else Tensor(t.data, t.backend, True) for t in ts)
-            y = fn(*ts)
-            gs = grad(y, list(ts), create_graph=True, seed=weights(y))
-            return F.stack([F.sum(g * weights(g, 1 + i)) for i, g in enumerate(gs)])
+            with recording(True):
+                ts = requiring(ts)
+                y = fn(*ts)
+                gs = grad(y, ts, create_graph=True, seed=weights(y))
+                return F.stack([F.sum(g * weights(g, 1 + i)) for i, g in enumerate(gs)])
 
         worst = max(worst, check_grads(derivative, args, order - 1, coordinates=coordinates))
     return worst

@@ -108,9 +108,7 @@ VJPS: dict[str, tuple[Callable[..., Any] | None, ...] | Callable[..., Any]] = {
     "pad": (lambda g, y, x, widths: inner(g, x, widths),),
     # reductions
     "sum": (lambda g, y, x, axis=None, keepdims=False: spread(g, x, axis, keepdims),),
-    "max": (
-        lambda g, y, x, axis=None, keepdims=False: spread(g, x, axis, keepdims) * shares(x, y, axis, keepdims),
-    ),
+    "max": (lambda g, y, x, axis=None, keepdims=False: spread(g, x, axis, keepdims) * shares(x, y, axis, keepdims),),
     # linear maps
     "matmul": (
         lambda g, y, a, b: like(F.matmul(g, swap(b)), a),

@@ -75,7 +75,9 @@ SWIGLU = Fused(
 SWIGLU_PACKED = Fused(
     "swiglu_packed",
     lambda B, gu: (packed(B.swiglu_packed, gu), None),
-    lambda B, dy, saved, xs, wants: (packed(lambda gu: B.swiglu_packed_backward(dy.reshape((-1, dy.shape[-1])), gu), xs[0]),),
+    lambda B, dy, saved, xs, wants: (
+        packed(lambda gu: B.swiglu_packed_backward(dy.reshape((-1, dy.shape[-1])), gu), xs[0]),
+    ),
     swiglu_packed_composite,
 )
 

@@ -51,7 +51,7 @@ def test_returns_how_much_of_the_bound_was_used(tensor) -> None:
 
 def test_noise_is_measured_not_assumed() -> None:
     """φ rounded to a grid of 2^-30 has noise of about 2^-30/√12, a smooth φ that of float64."""
-    rough = noise(lambda t: (round((1 + t) * 1e3 * 2**30) / 2**30, 1.0), 1e-12)
+    rough = noise(lambda t: (round(t / 1e-12 * 1.618) / 2**30, 1.0), 1e-12)
     assert 2**-34 < rough < 2**-29
     assert noise(lambda t: (1.0 + t, 1.0), 2.0**-30) < 2.0**-51
     value, bound = difference(lambda t: ((1 + t) ** 3, (1 + t) ** 3), 1.0)

@@ -45,7 +45,9 @@ def test_hvp_through_fused_primitives_is_symmetric_and_matches_differences(tenso
     uHv, vHu = dot(u, hvp(loss, params, v)), dot(v, hvp(loss, params, u))
     assert abs(uHv - vHu) <= 1e-11  # 100 terms below 16, elementary functions to 1e-13
     h = 2.0**-13
-    moved = [[Tensor(p.data + s * h * d.data, p.backend) for p, d in zip(params, v, strict=True)] for s in (1, -1, 2, -2)]
+    moved = [
+        [Tensor(p.data + s * h * d.data, p.backend) for p, d in zip(params, v, strict=True)] for s in (1, -1, 2, -2)
+    ]
     g = [dot(u, grad(loss, tuple(m))) for m in moved]
     near, far = (g[0] - g[1]) / (2 * h), (g[2] - g[3]) / (4 * h)
     assert abs(uHv - near) <= abs(far - near) + 1e-11 / h
@@ -72,7 +74,11 @@ def block(x, w, u):
 @pytest.mark.parametrize("nested", [False, True])
 def test_checkpoint_gives_the_same_bits(tensor, nested) -> None:
     """Shared weights, inside and outside: the order of addition is the same as without."""
-    x, w, u = tensor((4, 6), dtype=np.float32), tensor((6, 6), seed=1, dtype=np.float32), tensor((6,), seed=2, dtype=np.float32)
+    x, w, u = (
+        tensor((4, 6), dtype=np.float32),
+        tensor((6, 6), seed=1, dtype=np.float32),
+        tensor((6,), seed=2, dtype=np.float32),
+    )
 
     def wrapped(t):
         inner = checkpoint(lambda s: block(s, w, u), t) if nested else block(t, w, u)
