@@ -1,0 +1,21 @@
+"""Dot products, matrix products under an accumulation model, and the Hadamard transform."""
+
+from lpref.ref.linalg.accumulate import Accumulate, HighPrecision
+from lpref.ref.linalg.bounds import fast_bound, gamma
+from lpref.ref.linalg.exact_dot import exact_dot
+from lpref.ref.linalg.gemm import Operand, gemm
+from lpref.ref.linalg.hadamard import hadamard, hadamard_inverse
+from lpref.ref.linalg.matmul import matmul
+
+__all__ = [
+    "Accumulate",
+    "HighPrecision",
+    "Operand",
+    "exact_dot",
+    "fast_bound",
+    "gamma",
+    "gemm",
+    "hadamard",
+    "hadamard_inverse",
+    "matmul",
+]

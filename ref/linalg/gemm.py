@@ -1,0 +1,186 @@
+"""The product of two operands over their contraction axes, under an accumulation model."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lpref.ref import formats
+from lpref.ref.errors import ShapeError, UnknownNameError
+from lpref.ref.linalg.accumulate import Accumulate, HighPrecision
+from lpref.ref.linalg.exact_dot import Grid
+from lpref.ref.linalg.inner import inner_dot, rounded_add
+from lpref.ref.linalg.matmul import GRADES
+
+F32 = NDArray[np.float32]
+
+AUTO_BITS = 36
+"""`auto` is exact where log2(max / min_subnormal) of both formats is at most this: FP8, FP6, FP4 and integers to 16 bits."""
+
+
+@runtime_checkable
+class Operand(Protocol):
+    """What `gemm` asks of an operand; `QTensor` and `HighPrecision` are operands. `k_axis` is the contraction axis."""
+
+    @property
+    def k_axis(self) -> int: ...
+    @property
+    def logical_shape(self) -> tuple[int, ...]: ...
+    def dequantize(self, dtype: Any = ...) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class Factors:
+    """An operand taken apart: value[o, k] = elements[o, k] * block[o, k div k_block] * row[o] * tensor."""
+
+    elements: NDArray[Any]  # [other, K]
+    block: F32 | None = None  # [other, ceil(K / k_block)]: scales that change along k
+    k_block: int | None = None
+    row: F32 | None = None  # [other]: scales constant along k
+    tensor: np.float32 | None = None
+    grid: Grid | None = None  # of every value that the element format has
+
+
+def gemm(a: Any, b: Any, accumulate: Accumulate | None = None, *, numerics: str = "exact") -> NDArray[Any]:
+    """c[i, j] = sum_k a[i, k] b[j, k]: operands of other sizes M and N and one K -> [M, N].
+
+    float32, or float64 where both operands are float64 `HighPrecision`. Grade "exact" follows `accumulate` to the bit;
+    grade "fast" multiplies the elements with their block and row scales folded in by BLAS, then the tensor scales, under
+    `fast_bound`. Errors: ShapeError, UnknownNameError.
+
+    >>> a = HighPrecision(np.float32([[1, 2]]), 1)
+    >>> gemm(a, a).tolist()
+    [[5.0]]
+    """
+    model = accumulate or Accumulate()
+    if numerics not in GRADES:
+        raise UnknownNameError("numerics grade", numerics, GRADES, where="gemm")
+    depth_a, depth_b = a.logical_shape[a.k_axis], b.logical_shape[b.k_axis]
+    if depth_a != depth_b:
+        raise ShapeError(f"the contraction axes have {depth_a} and {depth_b} elements", where="gemm")
+    if numerics == "fast":
+        return _fast(factors(a), factors(b))
+    if model.inner == "auto":
+        exact = exactly_summable(a) and exactly_summable(b)
+        model = replace(model, inner="exact" if exact else "sequential")
+        if not exact:
+            a, b = plain(a), plain(b)
+    fa, fb = factors(a), factors(b)
+    if model.scales == "epilogue" and (fa.block is not None or fb.block is not None):
+        raise ShapeError(
+            "scales that change along k cannot wait for the epilogue", where="gemm", remedy="scales: per_block"
+        )
+    return _epilogue(_blocks(fa, fb, model), fa, fb)
+
+
+def holds_codes(x: Any) -> bool:
+    """True for operands that are one tensor of codes with scales: no zero point, no residual."""
+    codes = not isinstance(x, HighPrecision)
+    return codes and getattr(x, "zero", None) is None and getattr(x, "residual", None) is None
+
+
+def exactly_summable(x: Any) -> bool:
+    """True where `auto` takes the exact inner product: codes of a float or integer format of at most `AUTO_BITS` bits."""
+    if not holds_codes(x):
+        return False
+    f = formats.format(x.quantizer.format)
+    grid = format_grid(f)
+    return f.precision is not None and grid is not None and grid[1] - grid[0] <= AUTO_BITS
+
+
+def format_grid(f: Any) -> Grid | None:
+    """(quantum, top) of every value of a float or integer format; None for codebooks."""
+    if f.precision is None:
+        return None
+    quantum = int(np.frexp(f.min_subnormal)[1]) - 1
+    top = max(int(np.frexp(abs(limit))[1]) for limit in (f.max, f.min))
+    return quantum, top
+
+
+def plain(x: Any) -> HighPrecision:
+    """The operand's dequantized values, rounded once to float32; unchanged if it is high precision already."""
+    return x if isinstance(x, HighPrecision) else HighPrecision(x.dequantize(np.float32), x.k_axis)
+
+
+def factors(x: Any) -> Factors:
+    """The operand as [other, K] elements and scales."""
+    if not holds_codes(x):
+        high = plain(x)
+        return Factors(high.values if high.k_axis % 2 else high.values.T)
+    k_last = bool(x.k_axis % 2)
+    elements, grid_of_scales = x.element_values(), x.scale_values()
+    if not k_last:
+        elements, grid_of_scales = elements.T, grid_of_scales.T
+    blocks = x.quantizer.blocks
+    other = elements.shape[0]
+    scales = np.repeat(grid_of_scales, other if blocks.other is None else blocks.other, axis=0)[:other]
+    scales = scales.astype(np.float32, copy=False)
+    tensor = None if x.tensor_scale is None else np.float32(x.tensor_scale)
+    common: dict[str, Any] = {"tensor": tensor, "grid": format_grid(formats.format(x.quantizer.format))}
+    if blocks.k is None:
+        return Factors(elements, row=scales[:, 0], **common)
+    return Factors(elements, block=scales, k_block=blocks.k, **common)
+
+
+def _blocks(a: Factors, b: Factors, model: Accumulate) -> NDArray[Any]:
+    """The pieces of K in ascending order, each scaled, added in the outer format."""
+    depth = a.elements.shape[1]
+    cuts = {0, depth}
+    for period in (a.k_block if a.block is not None else None, b.k_block if b.block is not None else None, model.chunk):
+        if period is not None:
+            cuts.update(range(0, depth, period))
+    bounds = sorted(cuts)
+    total: NDArray[Any] = np.zeros((a.elements.shape[0], b.elements.shape[0]), np.float32)
+    for start, stop in itertools.pairwise(bounds):
+        piece = inner_dot(a.elements[:, start:stop], b.elements[:, start:stop], model, (a.grid, b.grid))
+        scale = _pair(_column(a, start), _column(b, start))
+        with np.errstate(over="ignore", invalid="ignore"):
+            piece = piece if scale is None else piece * scale
+            if model.outer == "float32":
+                total = total + piece
+            else:
+                total = rounded_add(total.astype(np.float64), piece.astype(np.float64), model.outer).astype(np.float32)
+    return total
+
+
+def _column(x: Factors, k: int) -> F32 | None:
+    """The block scales of element k, [other]."""
+    return None if x.block is None or x.k_block is None else x.block[:, k // x.k_block]
+
+
+def _pair(a: F32 | None, b: F32 | None) -> F32 | None:
+    """fl32(s_a s_b) as [M, N], [M, 1] or [1, N]."""
+    if a is None or b is None:
+        return a[:, None] if a is not None else (None if b is None else b[None, :])
+    return a[:, None] * b[None, :]
+
+
+def _epilogue(c: NDArray[Any], a: Factors, b: Factors) -> NDArray[Any]:
+    """The scales that are constant along k: rows first, then tensors."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = _pair(a.row, b.row)
+        c = c if rows is None else c * rows
+        if a.tensor is None and b.tensor is None:
+            return c
+        one = np.float32(1)
+        return c * ((one if a.tensor is None else a.tensor) * (one if b.tensor is None else b.tensor))
+
+
+def folded(x: Factors) -> NDArray[Any]:
+    """elements * block * row, each product rounded to float32: what grade fast multiplies."""
+    if x.block is None and x.row is None:
+        return x.elements
+    values = x.elements.astype(np.float32)
+    if x.block is not None and x.k_block is not None:
+        values = values * np.repeat(x.block, x.k_block, axis=1)[:, : values.shape[1]]
+    return values if x.row is None else values * x.row[:, None]
+
+
+def _fast(a: Factors, b: Factors) -> NDArray[Any]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        c = np.matmul(folded(a), folded(b).T)  # exact: grade fast, under fast_bound
+    return _epilogue(c, replace(a, row=None), replace(b, row=None))
