@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lpref.ref.errors import ShapeError, UnknownNameError
 
 GRADES = ("exact", "fast")
-_PANEL = 1 << 15
+_PANEL = 1 << 16
 """Accumulators worked on at a time, so that they stay in the cache; of no numerical effect."""
 
 
