@@ -10,6 +10,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+
 from lpref.ref import elementary
 from lpref.ref.errors import FormatError
 
@@ -117,16 +118,20 @@ GLIBC = {
 }
 
 
+CLOSE = {"exp": 12, "sigmoid": 256}
+"""Inputs within 2^-43 of a midpoint: exp(x) = 1 + x + ..., sigmoid(x) = 1/2 + x/4 - ... for tiny x."""
+
+
 @pytest.mark.parametrize("name", GLIBC)
 def test_all_bfloat16_inputs_are_correctly_rounded(name):
-    """Equal bits wherever the float64 truth is at least 2^-43 away from a rounding boundary; at most 16 are closer."""
+    """Equal bits wherever the float64 truth is at least 2^-43 away from a rounding boundary; few are closer."""
     true = _math(GLIBC[name], BF16)
     with np.errstate(over="ignore", invalid="ignore"):
         low, high = (true * (1 - 2.0**-43)).astype(np.float32), (true * (1 + 2.0**-43)).astype(np.float32)
     y = getattr(elementary, name)(BF16)
     equal = (y.view(np.uint32) == low.view(np.uint32)) | (y.view(np.uint32) == high.view(np.uint32))
     assert np.all(equal | (np.isnan(y) & np.isnan(true))), BF16[~(equal | (np.isnan(y) & np.isnan(true)))][:5]
-    assert np.count_nonzero((low != high) & ~np.isnan(true)) <= 16
+    assert np.count_nonzero((low != high) & ~np.isnan(true)) <= CLOSE.get(name, 8)
 
 
 SPECIALS = {

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lpref.ref import random
 from lpref.ref.errors import WordsError
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lpref.ref import reduce
 from lpref.ref.errors import ShapeError
 
