@@ -1,0 +1,147 @@
+"""`QTensor`: codes and scales of a quantized tensor, and the exact values that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lpref.ref.errors import ShapeError
+from lpref.ref.formats import format as format_named
+from lpref.ref.quantize.packing import pack, unpack
+from lpref.ref.quantize.quantizer import Quantizer
+from lpref.ref.scaling.scales import loaded
+
+
+@dataclass(frozen=True, eq=False)
+class QTensor:
+    r"""A quantized tensor: $\hat x = (\text{element} \times \text{block scale}) \times \text{tensor scale}$.
+
+    codes          packed element codes of the 2-D logical array, see `packing`
+    scales         scale codes per level; level 0 is the block grid ``[R/br, C/bc]``; empty for plain casts
+    tensor_scale   float32, the outermost level (1 where there is none)
+    zero, residual, aux, basis    zero points, high-precision remainder, method data, name of the transformed basis; None if absent
+    k_axis         contraction axis (0 or 1) of the 2-D logical array
+    logical_shape  shape of the array that was quantized; its leading axes are flattened in the 2-D logical array
+    quantizer      the definition that made it
+    observed       statistics for `update_state`: amax, count, overflowed, underflowed
+    """
+
+    codes: NDArray
+    scales: tuple[NDArray, ...]
+    tensor_scale: np.float32
+    k_axis: int
+    logical_shape: tuple[int, ...]
+    quantizer: Quantizer
+    observed: Mapping[str, Any] = field(default_factory=dict)
+    zero: NDArray | None = None
+    residual: NDArray | None = None
+    aux: Any = None
+    basis: str | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape ``(R, C)`` of the 2-D logical array."""
+        return matrix_shape(self.logical_shape)
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Block shape (rows, columns) on the 2-D logical array."""
+        return self.quantizer.blocks.on(self.shape, self.k_axis)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of codes and scales; the tensor scale counts where the rule has one."""
+        two_level = self.quantizer.scale.rule == "nvfp4"
+        return int(self.codes.nbytes + sum(s.nbytes for s in self.scales) + (4 if two_level else 0))
+
+    def unpacked(self) -> NDArray:
+        """One code per element, ``[R, C]``."""
+        return unpack(self.codes, format_named(self.quantizer.format).bits, self.shape[1])
+
+    def scale_values(self) -> NDArray[np.float32]:
+        """Block scales of the grid ``[R/br, C/bc]``, float32, without the tensor scale; ``[[1]]`` for plain casts."""
+        if not self.scales:
+            return np.ones((1, 1), np.float32)
+        return loaded(self.scales[0], self.quantizer.scale.format)
+
+    def element_values(self) -> NDArray[np.float64]:
+        """Decoded codes without any scale, ``[R, C]`` float64."""
+        return format_named(self.quantizer.format).decode(self.unpacked())
+
+    def dequantize(self, dtype: Any = np.float64) -> NDArray:
+        """Values in the shape that was quantized: the float64 product of element, block scale and tensor scale, which is exact for every
+        exact format; another `dtype` (a NumPy dtype or the name of a format held in float64) rounds it once, to nearest even.
+
+        >>> from lpref.ref.quantize import quantize
+        >>> quantize(np.float32([[0.7, -3, 10]]), "fp8_tensor").dequantize(np.float32).round(3).tolist()
+        [[0.714, -2.857, 10.0]]
+        """
+        scale = self.scale_values().astype(np.float64)
+        rows, columns = self.shape
+        if self.scales and scale.shape != (1, 1):
+            br, bc = self.block
+            scale = np.repeat(np.repeat(scale, br, axis=0)[:rows], bc, axis=1)[:, :columns]
+        with np.errstate(invalid="ignore", over="ignore"):
+            values = (self.element_values() * scale * np.float64(self.tensor_scale)).reshape(self.logical_shape)
+            if isinstance(dtype, str) or np.dtype(dtype).kind not in "f" or np.dtype(dtype).name == "bfloat16":
+                return format_named(dtype).round(values)
+            return values.astype(dtype)
+
+    def transpose(self) -> QTensor:
+        """The transposed tensor with the same codes; the contraction now runs over the former `other` axis.
+
+        Only where blocks are transpose-closed (square tiles, whole tensors): elsewhere a transposed tensor has other scales, and
+        quantizing again from high precision is another definition.
+        """
+        if self.quantizer.scale.rule != "none" and not self.quantizer.blocks.transpose_closed:
+            raise ShapeError(
+                f"blocks of {self.quantizer.blocks.other} x {self.quantizer.blocks.k} (other x k) are not transpose-closed",
+                where="QTensor.transpose", remedy="quantize the transposed tensor, or use square blocks",
+            )  # fmt: skip
+        rows, columns = self.shape
+        bits = format_named(self.quantizer.format).bits
+        codes = pack(np.ascontiguousarray(self.unpacked().T), bits)
+        scales = tuple(np.ascontiguousarray(s.T) for s in self.scales)
+        return replace(self, codes=codes, scales=scales, logical_shape=(columns, rows))
+
+    def to_layout(self, name: str) -> dict[str, NDArray]:
+        """Physical arrays ``{codes, scales, tensor_scale}`` of a named layout; see `layouts`."""
+        from lpref.ref.quantize.layouts import to_layout
+
+        return to_layout(self, name)
+
+    @staticmethod
+    def from_layout(name: str, arrays: Mapping[str, NDArray], quantizer: Quantizer, logical_shape: tuple[int, ...], k_axis: int = 1) -> QTensor:
+        """The tensor that `to_layout` laid out."""
+        from lpref.ref.quantize.layouts import from_layout
+
+        return from_layout(name, arrays, quantizer, logical_shape, k_axis)
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks."""
+        bits = 8 * self.nbytes / max(1, self.shape[0] * self.shape[1])
+        rows = {
+            "quantizer": self.quantizer.name or self.quantizer.format, "logical shape": self.logical_shape, "contraction axis": self.k_axis,
+            "block": f"{self.block[0]} x {self.block[1]}", "bytes": f"{self.nbytes} ({bits:.2f} bits an element)",
+            "tensor scale": float(self.tensor_scale), **{k: float(v) for k, v in self.observed.items()},
+        }  # fmt: skip
+        body = "".join(f"<tr><th style='text-align:left'>{k}</th><td>{v}</td></tr>" for k, v in rows.items())
+        return f"<table><caption>QTensor</caption>{body}</table>"
+
+
+def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The 2-D logical shape of an array: leading axes flattened row-major; a vector is one row.
+
+    >>> matrix_shape((2, 3, 8)), matrix_shape((8,)), matrix_shape(())
+    ((6, 8), (1, 8), (1, 1))
+    """
+    if not shape:
+        return 1, 1
+    rows = 1
+    for size in shape[:-1]:
+        rows *= size
+    return rows, shape[-1]

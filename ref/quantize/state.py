@@ -1,0 +1,61 @@
+"""Quantizer state: read-only within a step, changed once between steps by a pure function of what the step observed.
+
+    delayed   {"scale": float32 encode scale, "history": float32 [window]}, see `lpref.ref.scaling.te`
+    learned   {"scale": float32 step}; gradients change it, not observations
+    others    {}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from lpref.ref.formats import format as format_named
+from lpref.ref.quantize.quantizer import Quantizer
+from lpref.ref.quantize.registry import lookup
+from lpref.ref.scaling import te
+
+
+def init_state(q: Quantizer | str) -> dict[str, Any]:
+    """The state before the first step: scale 1 and an empty history for delayed scaling."""
+    q = lookup(q) if isinstance(q, str) else q
+    if q.scale.history == "delayed":
+        return {"scale": np.float32(1), "history": np.zeros(q.scale.window, np.float32)}
+    return {"scale": np.float32(q.scale.value)} if q.scale.rule == "learned" else {}
+
+
+def merge(observed: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Observations of micro-batches or ranks as one: the largest amax (NaN wins), the sums of the counts.
+
+    >>> {k: float(v) for k, v in merge([{"amax": 2.0, "count": 4}, {"amax": 3.0, "count": 4}]).items()}
+    {'amax': 3.0, 'count': 8.0}
+    """
+    merged: dict[str, Any] = {}
+    for one in observed:
+        for key in ("amax", "count", "overflowed", "underflowed"):
+            if key in one:
+                value = one[key]
+                before = merged.get(key, np.float32(0) if key == "amax" else 0)
+                merged[key] = np.maximum(before, np.float32(value)) if key == "amax" else before + int(value)
+    return merged
+
+
+def update_state(q: Quantizer | str, state: Mapping[str, Any], observed: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The state after a step in which `observed` was seen; without observations nothing changes.
+
+    >>> from lpref.ref.quantize import quantize
+    >>> q = lookup("fp8_tensor:history=delayed:window=16")
+    >>> state = init_state(q)
+    >>> state = update_state(q, state, [quantize(np.float32([[7, -1]]), q, state=state).observed])
+    >>> float(state["scale"])
+    64.0
+    """
+    q = lookup(q) if isinstance(q, str) else q
+    seen = merge(observed)
+    if q.scale.history != "delayed" or "amax" not in seen:
+        return dict(state)
+    target = q.scale.target if q.scale.target is not None else format_named(q.format).max
+    scale, history = te.update(q.scale, target, np.float32(state["scale"]), np.asarray(state["history"], np.float32), seen["amax"])
+    return {**state, "scale": scale, "history": history}

@@ -1,0 +1,36 @@
+r"""Scale from the mean magnitude: BitNet b1.58's ternary weights, $W \approx s \cdot \mathrm{clip}(\mathrm{round}(W / s), -1, 1)$.
+
+Every intermediate, float32, in this order::
+
+    m = tree_sum(|w|) / n           the defined sum over the n elements of the block, row-major, padding left out
+    s = max(m, eps)
+    mul_inverse (b1.58): r = 1 / s;  u = w * r         divide: u = w / s
+    code = clip(round(u), -1, 1)    int2 with `narrow`: codes -1, 0, 1 in two's complement
+
+Ternary is the format int2 with ``narrow: true``: the fourth code, -2, is never produced, and codes multiply like any integers.
+Zero block: s = max(0, eps), or 1 where that is 0; zero codes. NaN or infinity: s = NaN, zero codes, the block decodes to NaN.
+
+Source: arXiv 2402.17764 (eps 1e-5); formulae of the 1bitLLM code: scale = 1 / mean(|w|).clamp(min=1e-5), (w * scale).round().clamp(-1, 1) / scale.
+Deviation: values are +-s, where that code has +-fl(1 / fl(1 / s)).
+Pitfalls: ties at half the mean go to the even code (0); fusing QKV changes the mean.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lpref.ref.scaling.amax import with_apply
+from lpref.ref.scaling.rule import Scale
+from lpref.ref.scaling.scales import BlockScales, stored
+
+
+def absmean_scales(mean: NDArray[np.float32], scale: Scale) -> BlockScales:
+    """Scales of blocks with these mean magnitudes.
+
+    >>> absmean_scales(np.float32([[0.5, 0]]), Scale("absmean", eps=1e-5)).values.tolist()
+    [[0.5, 9.999999747378752e-06]]
+    """
+    s = np.maximum(mean, np.float32(scale.eps))
+    s = np.where(s == 0, np.float32(1), np.where(np.isinf(s), np.float32(np.nan), s)).astype(np.float32)
+    return with_apply(s, stored(s, "float32"), scale.apply)

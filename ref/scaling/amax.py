@@ -1,0 +1,56 @@
+r"""Scale from the largest magnitude of the block: $s = \mathrm{amax} / t$, $q = \mathrm{cast}(x / s)$.
+
+`t` (`target`) is the element value that amax is mapped to: by default the largest of the element format (448 for E4M3, 127 for narrow
+int8, 1 for NF4). One page for tensors, rows, columns, 1 x k groups and r x c tiles: DeepSeek-V3's 1 x 128 and 128 x 128, symmetric
+integers, code books.
+
+Every intermediate, float32, in this order::
+
+    a = max(amax, eps)              amax over the block without padding
+    s = a / t
+    pow2 up: s = 2^ceil(log2 s)     down: s = 2^floor(log2 s)          from exponent bits
+    s = 1 where a = 0               s = 2^-149 where the division underflowed to 0
+    divide:      u = x / s
+    mul_inverse: r = min(1 / s, FLT_MAX);  u = x * r
+
+Zero block: s = 1, all codes zero. NaN or infinity in the block: s = NaN, all codes zero, the block decodes to NaN.
+Saturation: x / s may exceed t by one rounding, and with ``pow2: down`` by up to 2; the overflow preset decides (saturate by default).
+
+Source: DeepSeek-V3, arXiv 2412.19437 sec. 3.3; deepseek-ai/DeepGEMM deep_gemm/utils/math.py (amax clamped to 1e-4, x * (1 / s), optional
+power-of-two ceiling: eps=1e-4, apply=mul_inverse, pow2=up); symmetric integers and NF4 after bitsandbytes functional.py.
+Pitfalls: x / s and x * (1 / s) differ in the last code near ties; amax / 127 is not amax / 127.5; an amax floor makes tiny tiles underflow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lpref.ref.scaling.rule import Scale
+from lpref.ref.scaling.scales import FLT_MAX, TINIEST, BlockScales, power_of_two, stored
+
+
+def amax_scales(amax: NDArray[np.float32], target: float, scale: Scale) -> BlockScales:
+    """Scales of blocks with these `amax` (any shape, float32).
+
+    >>> amax_scales(np.float32([[448, 0, np.inf]]), 448.0, Scale()).values.tolist()
+    [[1.0, 1.0, nan]]
+    """
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore", under="ignore"):
+        a = np.maximum(amax, np.float32(scale.eps))
+        s = a / np.float32(target)
+        if scale.pow2 != "none":
+            s = power_of_two(s, scale.pow2)
+        s = np.where(a == 0, np.float32(1), np.maximum(s, TINIEST))
+        if scale.format == "e8m0":
+            s = np.maximum(s, np.float32(2.0**-127))
+        s = np.where(np.isinf(a), np.float32(np.nan), s).astype(np.float32)
+        return with_apply(s, stored(s, scale.format), scale.apply)
+
+
+def with_apply(s: NDArray[np.float32], codes: NDArray, apply: str) -> BlockScales:
+    """Decode scales `s` and the way elements meet them: ``x / s``, or ``x * min(fl32(1 / s), FLT_MAX)``."""
+    if apply == "divide":
+        return BlockScales(codes, s, s, "divide")
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        return BlockScales(codes, s, np.minimum(np.float32(1) / s, FLT_MAX), "multiply")

@@ -1,0 +1,56 @@
+"""Block views and block statistics: amax and the mean magnitude of every block, padding left out.
+
+Arrays here are the 2-D logical operand ``[R, C]``; a block is ``(br, bc)``; statistics have the shape of the block grid ``[R/br, C/bc]``
+rounded up. NaN wins in every amax (``np.max`` propagates it), so a NaN cannot hide in a block.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lpref.ref import reduce
+
+Array = NDArray[np.generic]
+
+
+def blocked(x: NDArray, block: tuple[int, int]) -> NDArray:
+    """``[R, C]`` -> ``[R/br, br, C/bc, bc]``, ragged edges filled with zeros.
+
+    >>> blocked(np.arange(6).reshape(2, 3), (1, 2))[0, 0].tolist()
+    [[0, 1], [2, 0]]
+    """
+    (rows, columns), (br, bc) = x.shape, block
+    down, across = -(-rows // br), -(-columns // bc)
+    if (down * br, across * bc) != (rows, columns):
+        x = np.pad(x, ((0, down * br - rows), (0, across * bc - columns)))
+    return x.reshape(down, br, across, bc)
+
+
+def unblocked(x4: NDArray, shape: tuple[int, int]) -> NDArray:
+    """Inverse of `blocked`: the logical ``[R, C]`` array without the padding."""
+    down, br, across, bc = x4.shape
+    return x4.reshape(down * br, across * bc)[: shape[0], : shape[1]]
+
+
+def block_amax(x: NDArray[np.float32], block: tuple[int, int], *, finite_only: bool = False) -> NDArray[np.float32]:
+    """Largest magnitude of every block; NaN wins, or with `finite_only` NaN and infinity count as 0."""
+    magnitude = np.abs(x)
+    if finite_only:
+        magnitude = np.where(np.isfinite(magnitude), magnitude, np.float32(0))
+    if magnitude.size == 0:
+        return np.zeros((-(-x.shape[0] // block[0]), -(-x.shape[1] // block[1])), np.float32)
+    inner = blocked(magnitude, block)
+    return np.max(np.max(inner, axis=1), axis=-1) if block[0] > 1 else np.max(inner[:, 0], axis=-1)
+
+
+def block_absmean(x: NDArray[np.float32], block: tuple[int, int]) -> NDArray[np.float32]:
+    """Mean magnitude of every block: the defined float32 sum over its elements (row-major inside the block, without padding),
+    divided by their number in float32. An empty block has mean 0."""
+    (rows, columns), (br, bc) = x.shape, block
+    out = np.zeros((-(-rows // br), -(-columns // bc)), np.float32)
+    for i, j in np.ndindex(*out.shape):
+        part = np.abs(x[i * br : (i + 1) * br, j * bc : (j + 1) * bc]).reshape(-1)
+        if part.size:
+            out[i, j] = reduce.tree_sum(part) / np.float32(part.size)
+    return out
