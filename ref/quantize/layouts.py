@@ -44,7 +44,7 @@ def unswizzle_128x4(flat: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[
     """Inverse of `swizzle_128x4` for a scale array of `shape`."""
     rows, columns = -(-shape[0] // 128), -(-shape[1] // 4)
     if flat.size != rows * columns * 512:
-        raise ShapeError(f"{flat.size} scale bytes for {shape[0]} x {shape[1]} scales", where="cublas_128x4", remedy=f"expected {rows * columns * 512}")
+        raise ShapeError(f"{flat.size} scale bytes, not {rows * columns * 512}, for {shape[0]} x {shape[1]} scales", where="cublas_128x4")
     tiles = flat.reshape(rows, columns, 32, 4, 4).transpose(0, 3, 2, 1, 4)
     return np.ascontiguousarray(tiles.reshape(rows * 128, columns * 4)[: shape[0], : shape[1]])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -70,15 +71,15 @@ class QTensor:
 
     def element_values(self) -> NDArray[np.float64]:
         """Decoded codes without any scale, ``[R, C]`` float64."""
-        return format_named(self.quantizer.format).decode(self.unpacked())
+        return decoded(self.quantizer.format, self.unpacked())
 
     def dequantize(self, dtype: Any = np.float64) -> NDArray:
         """Values in the shape that was quantized: the float64 product of element, block scale and tensor scale, which is exact for every
         exact format; another `dtype` (a NumPy dtype or the name of a format held in float64) rounds it once, to nearest even.
 
         >>> from lpref.ref.quantize import quantize
-        >>> quantize(np.float32([[0.7, -3, 10]]), "fp8_tensor").dequantize(np.float32).round(3).tolist()
-        [[0.714, -2.857, 10.0]]
+        >>> quantize(np.float32([[0.7, -3, 10]]), "mxfp4:tail=partial").dequantize(np.float32).tolist()
+        [[0.0, -3.0, 10.0]]
         """
         scale = self.scale_values().astype(np.float64)
         rows, columns = self.shape
@@ -131,6 +132,21 @@ class QTensor:
         }  # fmt: skip
         body = "".join(f"<tr><th style='text-align:left'>{k}</th><td>{v}</td></tr>" for k, v in rows.items())
         return f"<table><caption>QTensor</caption>{body}</table>"
+
+
+@cache
+def code_values(format_name: str) -> NDArray[np.float64]:
+    """Value of every code of a format of at most 16 bits, by code."""
+    fmt = format_named(format_name)
+    values = fmt.decode(np.arange(2**fmt.bits))
+    values.setflags(write=False)
+    return values
+
+
+def decoded(format_name: str, codes: NDArray) -> NDArray[np.float64]:
+    """`decode` by the table of all values, where there is one."""
+    fmt = format_named(format_name)
+    return code_values(format_name)[codes] if fmt.bits <= 16 else fmt.decode(codes)
 
 
 def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:

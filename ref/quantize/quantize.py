@@ -22,12 +22,21 @@ from lpref.ref.errors import FormatError, NonFiniteError, ShapeError, SpecError,
 from lpref.ref.formats import Format
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize.packing import pack
-from lpref.ref.quantize.qtensor import QTensor, matrix_shape
+from lpref.ref.quantize.qtensor import QTensor, decoded, matrix_shape
 from lpref.ref.quantize.quantizer import Quantizer
 from lpref.ref.quantize.registry import lookup
 from lpref.ref.random import WordAddress
 from lpref.ref.rounding import default_word_bits, is_stochastic
-from lpref.ref.scaling import BlockScales, absmean_scales, amax_scales, from_encode_scale, given_scales, mx_scales, nvfp4_scales, te_scales
+from lpref.ref.scaling import (
+    BlockScales,
+    absmean_scales,
+    amax_scales,
+    from_encode_scale,
+    given_scales,
+    mx_scales,
+    nvfp4_scales,
+    te_scales,
+)
 from lpref.ref.scaling.statistics import block_absmean, block_amax, blocked, unblocked
 
 
@@ -51,7 +60,7 @@ def quantize(
 
     >>> t = quantize(np.float32([[1, -2, 3, 100]]), "int8_row")
     >>> t.unpacked().astype(np.int8).tolist(), t.scale_values().tolist()
-    ([[1, -3, 4, 127]], [[0.7874015569686890]])
+    ([[1, -3, 4, 127]], [[0.787401556968689]])
     """
     q = lookup(q) if isinstance(q, str) else q
     x, axis = logical_view(x, k_axis)
@@ -66,16 +75,15 @@ def quantize(
     found, tensor_amax = _statistics(matrix, block, q)
     scales = _scales(matrix, found, tensor_amax, q, fmt, axis, state, amax)
     u = scaled_elements(matrix, scales, block, q.scale.multiplier)
+    overflowed = beyond(u, matrix, q, fmt)
     low, high = element_range(q, fmt)
-    with np.errstate(invalid="ignore"):
-        overflowed = int(np.count_nonzero((u > high) | (u < low)) - np.count_nonzero(np.isinf(matrix)))
     if q.narrow and fmt.min < low:
         u = np.clip(u, low, high)
     codes = fmt.encode(u, q.rounding, q.overflow, words, q.word_bits)
-    lost = (fmt.decode(codes) == 0) & (matrix != 0)
+    lost = (decoded(q.format, codes) == 0) & (matrix != 0)
     if (scales.values == 0).any():
         lost |= (unblocked(np.broadcast_to((scales.values == 0)[:, None, :, None], blocked(matrix, block).shape), shape)) & (matrix != 0)
-    observed = {"amax": tensor_amax, "count": matrix.size, "overflowed": max(overflowed, 0), "underflowed": int(np.count_nonzero(lost))}
+    observed = {"amax": tensor_amax, "count": matrix.size, "overflowed": overflowed, "underflowed": int(np.count_nonzero(lost))}
     return QTensor(pack(codes, fmt.bits), (scales.codes,), scales.tensor_scale, axis, x.shape, q, observed)
 
 
@@ -133,6 +141,20 @@ def element_range(q: Quantizer, fmt: Format) -> tuple[np.float32, np.float32]:
     return np.float32(-fmt.max if lone else fmt.min), np.float32(fmt.max)
 
 
+def overflow_limits(q: Quantizer, fmt: Format) -> tuple[float, float]:
+    """Beyond these a scaled element counts as overflowed: half a step outside the largest values (code books: the values themselves)."""
+    low, high = element_range(q, fmt)
+    step = 0.0 if fmt.precision is None else 2.0 ** (fmt.emax - fmt.precision + 1)
+    return float(low) - (step / 2 if fmt.signed else 0.0), float(high) + step / 2
+
+
+def beyond(u: NDArray, x: NDArray, q: Quantizer, fmt: Format) -> int:
+    """Number of finite x whose scaled value u overflows."""
+    low, high = overflow_limits(q, fmt)
+    with np.errstate(invalid="ignore"):
+        return int(np.count_nonzero(((u > high) | (u < low)) & np.isfinite(x)))
+
+
 def scaled_elements(x: NDArray[np.float32], scales: BlockScales, block: tuple[int, int], multiplier: float) -> NDArray[np.float32]:
     """u: every element by its block's factor, float32; 0 in blocks whose scale is NaN."""
     x4, factor = blocked(x, block), scales.factor[:, None, :, None]
@@ -152,8 +174,8 @@ def _plain_cast(x: NDArray, shape: tuple[int, ...], axis: int, q: Quantizer, fmt
     codes = fmt.encode(x, q.rounding, q.overflow, words, q.word_bits)
     with np.errstate(over="ignore", invalid="ignore"):
         amax = np.float32(np.max(np.abs(x))) if x.size else np.float32(0)
-        overflowed = int(np.count_nonzero(((x > fmt.max) | (x < fmt.min)) & np.isfinite(x)))
-    lost = int(np.count_nonzero((fmt.decode(codes) == 0) & (x != 0)))
+    overflowed = beyond(x, x, q, fmt)
+    lost = int(np.count_nonzero((decoded(q.format, codes) == 0) & (x != 0)))
     observed = {"amax": amax, "count": x.size, "overflowed": overflowed, "underflowed": lost}
     return QTensor(pack(codes, fmt.bits), (), np.float32(1), axis, shape, q, observed)
 
@@ -207,5 +229,6 @@ def _scales(
 
 def _state_scale(state: Mapping[str, Any] | None, q: Quantizer) -> np.float32:
     if state is None or "scale" not in state:
-        raise SpecError(["scale.history: 'delayed' needs a state"], where=f"quantize {q.name or q.format}", remedy="pass state=init_state(q), then update_state's")
+        raise SpecError(["scale.history: 'delayed' needs a state"], where=f"quantize {q.name or q.format}",
+                        remedy="pass state=init_state(q), then update_state's")  # fmt: skip
     return np.float32(state["scale"])

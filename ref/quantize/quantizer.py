@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lpref.ref.errors import SpecError
+from lpref.ref.errors import LprefError, SpecError
+from lpref.ref.formats import format as format_named
+from lpref.ref.rounding import overflow as overflow_named
+from lpref.ref.rounding import rounding as rounding_named
 from lpref.ref.scaling import Blocks, Scale
 
+PER_TENSOR, AMAX = Blocks(), Scale()
+TAILS = ("error", "pad_zero", "partial")
 GRADIENTS = ("ste", "clipped_ste", "lsq", "trust", "dge", "pact", "tanh", "zero")
 
 
@@ -45,8 +50,8 @@ class Quantizer:
     """
 
     format: str
-    blocks: Blocks = Blocks()
-    scale: Scale = Scale()
+    blocks: Blocks = PER_TENSOR
+    scale: Scale = AMAX
     rounding: str = "nearest_even"
     word_bits: int | None = None
     overflow: str = "saturate"
@@ -57,3 +62,38 @@ class Quantizer:
     name: str = ""
     revision: int = 1
     standard: str = ""
+
+    def __post_init__(self) -> None:
+        problems = [*self._unknown_names()]
+        if not problems:
+            problems = self._inconsistent()
+        if problems:
+            raise SpecError(problems, where=f"quantizer {self.name}".strip())
+
+    def _unknown_names(self) -> list[str]:
+        problems = []
+        for field_name, resolve in (("format", format_named), ("rounding", rounding_named), ("overflow", overflow_named)):
+            try:
+                resolve(getattr(self, field_name))
+            except LprefError as error:  # an unknown name, or a family's parameters out of range
+                problems.append(f"{field_name}: {error}")
+        for field_name, known in (("tail", TAILS), ("outlier", ("saturate",))):
+            if getattr(self, field_name) not in known:
+                problems.append(f"{field_name}: unknown {getattr(self, field_name)!r}; known: {', '.join(known)}")
+        return problems
+
+    def _inconsistent(self) -> list[str]:
+        fmt, rule, problems = format_named(self.format), self.scale.rule, []
+        if self.word_bits not in (None, 8, 16, 32):
+            problems.append(f"word_bits: {self.word_bits!r}; an element takes 8, 16 or 32 random bits (null: the format's default)")
+        if rule == "nvfp4" and self.format != "e2m1":
+            problems.append(f"scale.rule: 'nvfp4' scales e2m1 elements, not {self.format}")
+        if rule == "mx" and fmt.precision is None:
+            problems.append(f"scale.rule: 'mx' needs a float or integer format, not the code book {self.format}")
+        if rule != "none" and fmt.bits > 16:
+            problems.append(f"format: {self.format} has {fmt.bits} bits; scaled elements have at most 16 (rule none casts)")
+        if self.scale.history == "delayed" and self.blocks != PER_TENSOR:
+            problems.append("scale.history: 'delayed' keeps one amax per tensor; use blocks {other: all, k: all}")
+        if isinstance(self.revision, bool) or not isinstance(self.revision, int) or self.revision < 1:
+            problems.append(f"revision: {self.revision!r} is not a positive integer")
+        return problems

@@ -52,7 +52,9 @@ QUANTIZERS: dict[str, Quantizer] = {
     "nvfp4": _nvfp4("nvfp4", Blocks(1, 16)),
     "nvfp4_2d": _nvfp4("nvfp4_2d", Blocks(16, 16)),
     # ternary weights and learned steps
-    "ternary_absmean": Quantizer("int2", Blocks(), Scale("absmean", eps=1e-5, apply="mul_inverse"), name="ternary_absmean", standard="BitNet b1.58, arXiv 2402.17764"),
+    "ternary_absmean": Quantizer(
+        "int2", Blocks(), Scale("absmean", eps=1e-5, apply="mul_inverse"), name="ternary_absmean", standard="BitNet b1.58, arXiv 2402.17764"
+    ),
     "int4_learned": Quantizer("int4", Blocks(), Scale("learned", eps=1e-8), narrow=False, name="int4_learned", standard="LSQ, arXiv 1902.08153"),
     # code books
     "nf4": Quantizer("nf4", Blocks(1, 64), Scale("amax", apply="mul_inverse"), name="nf4", standard="QLoRA, arXiv 2305.14314"),

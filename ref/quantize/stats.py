@@ -3,7 +3,7 @@ r"""Error statistics of a quantized tensor.
     mse             mean of (x^ - x)^2, float64, the defined sum over the finite elements
     sqnr_db         10 log10(sum x^2 / sum (x^ - x)^2); infinite where the error is zero, NaN where x is zero and x^ is not
     max_abs_err     largest |x^ - x|
-    overflowed      elements whose scaled value is beyond the largest element value (they were clamped)
+    overflowed      finite elements whose scaled value lies more than half a step beyond the largest element value
     underflowed     nonzero elements that became zero
     count           elements; overflow_share and underflow_share are the two counts over it
     bits_per_element  stored bits, scales included

@@ -38,7 +38,7 @@ def amax_scales(amax: NDArray[np.float32], target: float, scale: Scale) -> Block
     """
     with np.errstate(over="ignore", divide="ignore", invalid="ignore", under="ignore"):
         a = np.maximum(amax, np.float32(scale.eps))
-        s = a / np.float32(target)
+        s: NDArray = a / np.float32(target)
         if scale.pow2 != "none":
             s = power_of_two(s, scale.pow2)
         s = np.where(a == 0, np.float32(1), np.maximum(s, TINIEST))
@@ -48,7 +48,7 @@ def amax_scales(amax: NDArray[np.float32], target: float, scale: Scale) -> Block
         return with_apply(s, stored(s, scale.format), scale.apply)
 
 
-def with_apply(s: NDArray[np.float32], codes: NDArray, apply: str) -> BlockScales:
+def with_apply(s: NDArray, codes: NDArray, apply: str) -> BlockScales:
     """Decode scales `s` and the way elements meet them: ``x / s``, or ``x * min(fl32(1 / s), FLT_MAX)``."""
     if apply == "divide":
         return BlockScales(codes, s, s, "divide")

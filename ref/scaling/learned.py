@@ -16,7 +16,6 @@ LSQ's range is the full one: Qn = -2^(b-1), so its quantizers have ``narrow: fal
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lpref.ref.errors import ShapeError, SpecError
 from lpref.ref.scaling.amax import with_apply
@@ -32,7 +31,7 @@ def given_scales(step: object, grid: tuple[int, int], scale: Scale) -> BlockScal
     """
     s = np.asarray(step, np.float32)
     if s.size != 1 and s.shape != grid:
-        raise ShapeError(f"a step of shape {s.shape} for {grid[0]} x {grid[1]} blocks", where="learned scale", remedy="give a scalar or one step per block")
+        raise ShapeError(f"a step of shape {s.shape} for {grid[0]} x {grid[1]} blocks", where="learned scale", remedy="give a scalar or the grid")
     s = np.ascontiguousarray(np.broadcast_to(np.maximum(s, np.float32(scale.eps)).reshape(s.shape if s.shape == grid else (1, 1)), grid))
     if not (np.isfinite(s).all() and (s > 0).all()):
         raise SpecError([f"scale.value: a step of {float(np.min(s))!r} is not a positive number"], remedy="set eps, or keep the step positive")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 FLT_MAX = np.float32(np.finfo(np.float32).max)
 TINIEST = np.float32(2.0**-149)
+ONE = np.float32(1)
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ class BlockScales:
     values: NDArray[np.float32]
     factor: NDArray[np.float32]
     operation: Literal["divide", "multiply"]
-    tensor_scale: np.float32 = np.float32(1)
+    tensor_scale: np.float32 = ONE
 
 
-def power_of_two(s: NDArray[np.float32], direction: str) -> NDArray[np.float32]:
+def power_of_two(s: NDArray, direction: str) -> NDArray[np.float32]:
     """`s` > 0 rounded to a power of two, up or down, from its exponent bits; zero, NaN and infinity pass.
 
     >>> power_of_two(np.float32([3, 4, 0.3]), "up").tolist(), power_of_two(np.float32([3, 4, 0.3]), "down").tolist()
@@ -43,7 +44,7 @@ def power_of_two(s: NDArray[np.float32], direction: str) -> NDArray[np.float32]:
     return np.where(np.isfinite(s) & (s > 0), np.minimum(rounded, np.float32(2.0**127)), s).astype(np.float32)
 
 
-def stored(values: NDArray[np.float32], format_name: str) -> NDArray:
+def stored(values: NDArray, format_name: str) -> NDArray:
     """Codes of scales that their format holds exactly: float32 bit patterns, or E8M0 exponents (NaN is 0xFF)."""
     if format_name == "float32":
         return np.ascontiguousarray(values, np.float32).view(np.uint32)

@@ -39,7 +39,7 @@ def te_scales(amax: NDArray[np.float32], target: float, scale: Scale) -> BlockSc
     """
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         a = np.maximum(amax, np.float32(scale.eps))
-        s = np.float32(target) / a / np.float32(2.0**scale.margin)
+        s: NDArray = np.float32(target) / a / np.float32(2.0**scale.margin)
         s = np.where(np.isinf(s), FLT_MAX, s)
         if scale.pow2 != "none":
             s = power_of_two(s, scale.pow2)
