@@ -79,7 +79,7 @@ class QTensor:
 
         >>> from lpref.ref.quantize import quantize
         >>> quantize(np.float32([[0.7, -3, 10]]), "mxfp4:tail=partial").dequantize(np.float32).tolist()
-        [[0.0, -3.0, 10.0]]
+        [[1.0, -3.0, 8.0]]
         """
         scale = self.scale_values().astype(np.float64)
         rows, columns = self.shape

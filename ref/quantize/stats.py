@@ -60,4 +60,4 @@ def stats(x: NDArray, t: QTensor) -> dict[str, Any]:
 def _decibel(signal: float, noise: float) -> float:
     if noise == 0:
         return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0 else math.nan
+    return 10 * math.log10(signal / noise) if signal > 0 else math.nan  # exact: a figure for people, no code depends on it
