@@ -1,0 +1,47 @@
+"""`Context`: everything that a linear layer needs beside its tensors: seed, step, site, state, and where observations go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lpref.ref.random import WordAddress
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where and when a layer runs.
+
+    seed, step, update   of the run; random words depend on seed and step
+    site                 the layer's name: ``h.0.attn.qkv``
+    pass_                number of the forward pass within the step, where a recipe has several. A recomputed pass keeps its number,
+                         and so sees the same random words.
+    state                quantizer state by ``site/gemm/slot``, read only
+    observed             the one mutable thing: collects {"amax": …, "count": …, …} by ``site/gemm/slot`` for `update_state`
+    collect              also collect error statistics (mse, sqnr_db, overflowed, underflowed, …) of every quantized operand
+    init                 a forward pass that only makes learned parameters
+    """
+
+    seed: int = 0
+    step: int = 0
+    update: int = 0
+    site: str = ""
+    pass_: int = 0
+    state: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    observed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    collect: bool = False
+    init: bool = False
+
+    def at(self, site: str) -> Context:
+        """The context of the layer `site`."""
+        return replace(self, site=site)
+
+    def key(self, slot: str) -> str:
+        """Key of the quantizer in ``fprop.a``, …: ``site/fprop/a``."""
+        return f"{self.site}/{slot.replace('.', '/')}"
+
+    def words(self, slot: str, purpose: str) -> WordAddress:
+        """Address of the random words of a slot: stream ``site/gemm/slot/purpose``, with ``@pass`` from the second pass on."""
+        suffix = f"@{self.pass_}" if self.pass_ else ""
+        return WordAddress(self.seed, self.step, f"{self.key(slot)}/{purpose}{suffix}")

@@ -1,0 +1,237 @@
+"""`Recipe`: what is quantized where in a training step, as data. Loads from YAML and prints back to YAML.
+
+    LinearRecipe   the three GEMMs of a linear layer, and what the forward pass saves for the backward pass
+    Rule           which layers get another variant, or stay in high precision
+    Recipe         LinearRecipe + rules + weights, loss scale, schedule, controllers, other operations, passes per step
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from lpref.ref.errors import SpecError, UnknownNameError
+from lpref.ref.optim.loss_scale import LossScale
+from lpref.ref.quantize import Quantizer
+from lpref.ref.recipes.gemm import GEMMS, GemmSpec, PlannedQuantizer, Slot
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One thing that the forward pass keeps for the backward pass.
+
+    hp          the tensor `of` (x or w) itself
+    codes       the operand of the slot `of`, as that slot makes it (``wgrad.b``: X quantized along the tokens, at forward time);
+                with an own `quantizer`, the tensor `of` quantized by it
+    reference   the parameter itself, no copy
+    mask        where the gradient rule of the slot `of` lets the gradient pass, in the basis of that slot
+    signs       the random signs of the stream `of`
+    projection  the tensor `of` times a random matrix of `ratio` times fewer columns
+    recompute   nothing: made again from its inputs in the backward pass
+    """
+
+    what: Literal["hp", "codes", "reference", "mask", "signs", "projection", "recompute"] = "hp"
+    of: str = ""
+    quantizer: Quantizer | PlannedQuantizer | None = None
+    ratio: int = 1
+
+
+def _save_high_precision() -> dict[str, Saved]:
+    return {"x": Saved("hp"), "w": Saved("reference")}
+
+
+@dataclass(frozen=True)
+class LinearRecipe:
+    """A linear layer Y = X W^T: its three GEMMs and what is saved. Without arguments: float32 everywhere."""
+
+    fprop: GemmSpec = GemmSpec()
+    dgrad: GemmSpec = GemmSpec()
+    wgrad: GemmSpec = GemmSpec()
+    save: Mapping[str, Saved] = field(default_factory=_save_high_precision, hash=False)
+    algebra: Literal["real", "complex"] = "real"
+
+    def gemm(self, name: str) -> GemmSpec:
+        """One of fprop, dgrad, wgrad."""
+        if name not in GEMMS:
+            raise UnknownNameError("GEMM", name, GEMMS)
+        spec: GemmSpec = getattr(self, name)
+        return spec
+
+    def slot(self, path: str) -> Slot:
+        """The slot at ``gemm.a`` or ``gemm.b``."""
+        gemm, _, side = path.partition(".")
+        slot: Slot = getattr(self.gemm(gemm), side)
+        return slot
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Layers that match every condition given, and what they use: a variant of the recipe, or `exempt` (float32).
+
+    role        one of these roles: qkv attn_out mlp_up mlp_down head classifier conv fc patch …
+    name        a glob over the site's name: ``h.*.mlp.*``
+    index       the layer's index; first, last: the first or last n indices of the stack
+    """
+
+    use: str = "exempt"
+    role: tuple[str, ...] = ()
+    name: str | None = None
+    index: int | None = None
+    first: int | None = None
+    last: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.role and all(v is None for v in (self.name, self.index, self.first, self.last)):
+            raise SpecError(["a rule without a condition would match every layer; change `linear` instead"])
+
+    def matches(self, name: str, role: str, index: int, count: int) -> bool:
+        """Whether the layer fulfils every condition. Layers outside the stack have index -1."""
+        return (
+            (not self.role or role in self.role)
+            and (self.name is None or fnmatchcase(name, self.name))
+            and (self.index is None or index == self.index)
+            and (self.first is None or 0 <= index < self.first)
+            and (self.last is None or (index >= 0 and index >= count - self.last))
+        )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How weights are kept between steps: stored format, master copy, rounding of the update, clip after it."""
+
+    stored: str = "float32"
+    master: str | None = None
+    update_rounding: str = "nearest_even"
+    clip: float | None = None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Fields that differ while start <= t < stop; t counts steps, updates, or is the fraction of the run's steps."""
+
+    set: Mapping[str, Any] = field(hash=False)
+    start: float = 0.0
+    stop: float | None = None
+    unit: Literal["step", "update", "fraction"] = "step"
+
+
+@dataclass(frozen=True)
+class Controller:
+    """A named, stateful observer that changes fields of the recipe or of the optimizer between steps."""
+
+    kind: str
+    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class LossHook:
+    """A term added to the loss: distillation, a regularizer of the weights, a price of bits."""
+
+    kind: str
+    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One of several forward and backward passes of a step, with the fields that differ in it."""
+
+    name: str
+    set: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    update: Literal["each", "summed"] = "summed"
+
+
+@dataclass(frozen=True)
+class OpRecipe:
+    """An operation that is no linear layer: quantizers of its input, output and of what it saves."""
+
+    input: Quantizer | PlannedQuantizer | None = None
+    output: Quantizer | PlannedQuantizer | None = None
+    saved: Quantizer | PlannedQuantizer | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training recipe.
+
+    linear        what linear layers do, where no rule says otherwise
+    variants      other linear recipes, for rules; the YAML short form is the name of a recipe
+    rules         in order, the first that matches a layer decides; one that matches no layer is an error when a model is bound
+    executable    whether this version can run it; else `missing` names every mechanism that it lacks
+    """
+
+    name: str
+    title: str = ""
+    source: str = ""
+    source_level: Literal["read", "secondary", "memory"] = "memory"
+    revision: int = 1
+    linear: LinearRecipe = LinearRecipe()
+    variants: Mapping[str, LinearRecipe] = field(default_factory=dict, hash=False)
+    rules: tuple[Rule, ...] = ()
+    operations: Mapping[str, OpRecipe] = field(default_factory=dict, hash=False)
+    weights: Weights = Weights()
+    loss_scale: LossScale = LossScale()
+    schedule: tuple[Phase, ...] = ()
+    controllers: tuple[Controller, ...] = ()
+    loss_hooks: tuple[LossHook, ...] = ()
+    passes: tuple[Pass, ...] = ()
+    executable: bool = True
+    missing: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        from lpref.ref.recipes.validate import problems_of
+
+        problems = problems_of(self)
+        if problems:
+            raise SpecError(problems)
+
+    def for_layer(self, name: str, role: str, index: int = -1, count: int = 0) -> LinearRecipe:
+        """The linear recipe of one layer. Raises SpecError where this version cannot run the recipe."""
+        self.require_executable()
+        for rule in self.rules:
+            if rule.matches(name, role, index, count):
+                return EXEMPT if rule.use == "exempt" else self.variants[rule.use]
+        return self.linear
+
+    def bind(self, layers: Iterable[Any]) -> dict[str, LinearRecipe]:
+        """Layer name -> linear recipe. `layers` have name, role, index, count. A rule that matches no layer is a SpecError."""
+        layers = list(layers)
+        found = {s.name: self.for_layer(s.name, s.role, s.index, s.count) for s in layers}
+        idle = [i for i, r in enumerate(self.rules) if not any(r.matches(s.name, s.role, s.index, s.count) for s in layers)]
+        if idle:
+            roles = ", ".join(sorted({s.role for s in layers}))
+            raise SpecError([f"rules.{i}: {_shown(self.rules[i])} matches no layer of the model" for i in idle],
+                            where=f"recipe {self.name}", remedy=f"its roles are {roles}; its layers {', '.join(list(found)[:12])}")  # fmt: skip
+        return found
+
+    def require_executable(self) -> None:
+        """Raise SpecError, naming what is missing, where this version cannot run the recipe."""
+        if not self.executable:
+            raise SpecError([f"needs {mechanism}, which this version does not have" for mechanism in self.missing],
+                            where=f"recipe {self.name}", remedy="it can be read, validated and printed, not run")  # fmt: skip
+
+    def at(self, step: int, total: int, update: int | None = None) -> Recipe:
+        """The recipe in force at a step of a run of `total` steps: phases in order, later ones over earlier ones. Pure."""
+        from lpref.ref.recipes.change import changed
+
+        clock = {"step": step, "update": step if update is None else update, "fraction": step / max(total, 1)}
+        recipe = self
+        for phase in self.schedule:
+            if phase.start <= clock[phase.unit] and (phase.stop is None or clock[phase.unit] < phase.stop):
+                recipe = changed(recipe, phase.set)
+        return recipe
+
+    def to_yaml(self) -> str:
+        """The resolved recipe as YAML; reads back to an equal recipe."""
+        from lpref.ref.recipes.text import HEADER, dump
+
+        return HEADER + dump(self)
+
+
+EXEMPT = LinearRecipe()
+
+
+def _shown(rule: Rule) -> str:
+    given = {k: v for k in ("role", "name", "index", "first", "last") if (v := getattr(rule, k)) not in (None, ())}
+    return ", ".join(f"{k} {' or '.join(v) if isinstance(v, tuple) else v}" for k, v in given.items())

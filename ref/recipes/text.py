@@ -1,0 +1,97 @@
+"""Frozen dataclasses as plain mappings, and plain mappings as YAML text (block style, one field a line).
+
+Only what a spec consists of: dataclasses, mappings with text keys, sequences, text, numbers, booleans, None. Numbers are written so
+that they read back to the same bits (`repr`, with a point in the significand, which every YAML version takes for a number); text is
+plain where no YAML version could read it as something else, else quoted as in JSON. Reading is `lpref.specs`' part.
+
+>>> print(dump({"a": {"b": [1, 2.0], "c": "on"}, "d": []}), end="")
+a:
+  b:
+  - 1
+  - 2.0
+  c: "on"
+d: []
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lpref.ref.scaling import Blocks
+
+HEADER = "# yaml-language-server: $schema=spec.schema.json\nlpref: 1\n"
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./+-]*( [A-Za-z0-9_./+(-][A-Za-z0-9_./+()-]*)*")
+_WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
+
+
+def to_mapping(value: Any, *, defaults: bool = True) -> Any:
+    """`value` in mappings, lists and scalars; `defaults=False` leaves out fields that equal their default."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [f for f in dataclasses.fields(value) if f.init and (defaults or not _is_default(f, getattr(value, f.name)))]
+        return {f.name: _blocks(value, f.name) or to_mapping(getattr(value, f.name), defaults=defaults) for f in fields}
+    if isinstance(value, Mapping):
+        return {str(k): to_mapping(v, defaults=defaults) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [to_mapping(v, defaults=defaults) for v in value]
+    return value
+
+
+def _blocks(owner: Any, name: str) -> str:
+    """The whole axis is None in `Blocks` and ``all`` in YAML."""
+    return "all" if isinstance(owner, Blocks) and getattr(owner, name) is None else ""
+
+
+def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
+    if field.default is not dataclasses.MISSING:
+        return bool(field.default == value)
+    return field.default_factory is not dataclasses.MISSING and bool(field.default_factory() == value)
+
+
+def scalar(value: Any) -> str:
+    """One scalar as YAML."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        text = repr(value).replace("inf", ".inf").replace("nan", ".nan")
+        return re.sub(r"^(-?\d+)e", r"\1.0e", text)
+    if isinstance(value, int):
+        return str(value)
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS else json.dumps(text, ensure_ascii=False)
+
+
+def _lines(value: Any, indent: str) -> list[str]:
+    if isinstance(value, dict) and value:
+        return [line for key, item in value.items() for line in _entry(f"{indent}{scalar(key)}:", item, indent)]
+    if isinstance(value, list) and value:
+        found = []
+        for item in value:
+            nested = isinstance(item, (dict, list)) and bool(item)
+            inner = _lines(item, indent + "  ") if nested else [f"{indent}  {_empty(item)}"]
+            found += [f"{indent}- {inner[0][len(indent) + 2 :]}", *inner[1:]]
+        return found
+    return [f"{indent}{_empty(value)}"]
+
+
+def _entry(head: str, item: Any, indent: str) -> list[str]:
+    if isinstance(item, dict) and item:
+        return [head, *_lines(item, indent + "  ")]
+    if isinstance(item, list) and item:
+        return [head, *_lines(item, indent)]
+    return [f"{head} {_empty(item)}"]
+
+
+def _empty(value: Any) -> str:
+    return "{}" if value == {} and isinstance(value, dict) else "[]" if isinstance(value, list) else scalar(value)
+
+
+def dump(value: Any) -> str:
+    """YAML text of a mapping (or of a dataclass, with all its fields)."""
+    return "\n".join(_lines(to_mapping(value), "")) + "\n"
