@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lpref.ref.errors import LprefError, SpecError, UnknownNameError
-from lpref.ref.quantize import QUANTIZERS, Quantizer
+from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes import LinearRecipe, Recipe
 from lpref.ref.recipes.text import dump, to_mapping
 from lpref.specs.building import SHORT, build
@@ -121,7 +121,7 @@ def _named(source: str | Path, kind: Kind, where: str, chain: tuple[str, ...]) -
         place = str(beside if not path.is_absolute() and beside.is_file() else path)
         content = "" if place in chain else read_text(place)
     else:
-        if kind.cls is Quantizer:
+        if kind.cls is Quantizer:  # registered in ref, not a file
             return to_mapping(quantizer_named(text)), where, chain
         if text not in kind.names():
             raise UnknownNameError(kind.name, text, kind.names(), where=where if where != text else "")
@@ -157,14 +157,10 @@ def merge(old: Any, new: Any) -> Any:
 
 
 def quantizer_named(name: str) -> Quantizer:
-    """A registered quantizer: `name`, or `name@revision`."""
-    plain, _, revision = name.partition("@")
-    found = QUANTIZERS.get(name) or QUANTIZERS.get(plain)
-    if found is None:
-        raise UnknownNameError("quantizer", name, QUANTIZERS)
-    if revision and str(found.revision) != revision:
-        raise UnknownNameError(f"revision of quantizer {plain}", revision, [str(found.revision)])
-    return found
+    """A registered quantizer: `name`, ``name@revision``, or with parameters ``mxfp4:scale=rceil``."""
+    from lpref.ref.quantize import lookup
+
+    return lookup(name)
 
 
 def _short_quantizer(data: Any) -> Any:

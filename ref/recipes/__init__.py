@@ -1,0 +1,26 @@
+"""Recipes: what is quantized where in a training step, as data, and the linear layer that they define."""
+
+from lpref.ref.recipes.context import Context
+from lpref.ref.recipes.gemm import GEMMS, Epilogue, Expression, GemmSpec, PlannedQuantizer, Sampling, Slot, Split, Term
+from lpref.ref.recipes.linear import LinearGrads, linear_backward, linear_forward, linear_parameters
+from lpref.ref.recipes.recipe import (
+    EXEMPT,
+    Controller,
+    LinearRecipe,
+    LossHook,
+    OpRecipe,
+    Pass,
+    Phase,
+    Recipe,
+    Rule,
+    Saved,
+    Weights,
+)
+from lpref.ref.recipes.share import gemm_flop_share
+from lpref.ref.recipes.transform import Transform
+
+__all__ = [
+    "EXEMPT", "GEMMS", "Context", "Controller", "Epilogue", "Expression", "GemmSpec", "LinearGrads", "LinearRecipe", "LossHook", "OpRecipe",
+    "Pass", "Phase", "PlannedQuantizer", "Recipe", "Rule", "Sampling", "Saved", "Slot", "Split", "Term", "Transform", "Weights",
+    "gemm_flop_share", "linear_backward", "linear_forward", "linear_parameters",
+]  # fmt: skip

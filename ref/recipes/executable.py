@@ -1,0 +1,69 @@
+"""What `linear_forward` and `linear_backward` can run, said once: the mechanisms of a recipe that this version lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lpref.ref.recipes.gemm import GEMMS, GemmSpec, PlannedQuantizer, Slot
+from lpref.ref.recipes.recipe import LinearRecipe, Recipe
+
+OUTPUTS = ("float32", "bfloat16", "binary16")
+GRADIENTS = ("ste", "clipped_ste", "lsq")
+
+
+def missing_mechanisms(recipe: Recipe) -> list[str]:
+    """The mechanisms that keep this version from running a recipe, in words; empty when it can."""
+    linears = [recipe.linear, *recipe.variants.values()]
+    found = [text for linear in linears for text in missing_in_linear(linear)]
+    parts = {
+        "operations": "quantized operations outside linear layers",
+        "controllers": "controllers",
+        "loss_hooks": "loss hooks",
+        "passes": "several passes per step",
+    }
+    found += [text for name, text in parts.items() if getattr(recipe, name)]
+    if (recipe.weights.stored, recipe.weights.master, recipe.weights.update_rounding, recipe.weights.clip) != ("float32", None, "nearest_even", None):
+        found.append("weights that are not stored in float32 and updated to nearest")
+    return list(dict.fromkeys(found))
+
+
+def missing_in_linear(linear: LinearRecipe) -> list[str]:
+    """The same for one linear recipe."""
+    return list(dict.fromkeys(_linear(linear)))
+
+
+def _linear(linear: LinearRecipe) -> Iterator[str]:
+    if linear.algebra != "real":
+        yield f"{linear.algebra} linear layers"
+    for name in GEMMS:
+        spec = linear.gemm(name)
+        yield from _gemm(spec)
+        for slot in (spec.a, spec.b):
+            yield from _slot(slot)
+    for saved in linear.save.values():
+        if saved.what in ("signs", "projection", "recompute"):
+            yield f"saving a {saved.what}"
+        if isinstance(saved.quantizer, PlannedQuantizer):
+            yield saved.quantizer.missing
+
+
+def _gemm(spec: GemmSpec) -> Iterator[str]:
+    if spec.terms:
+        yield "sums of GEMMs"
+    if spec.sampling is not None:
+        yield f"{spec.sampling.kind} row sampling"
+    if any(step.kind == "combine" for step in spec.epilogue):
+        yield "combining stacked parts"
+    if spec.output not in OUTPUTS:
+        yield f"output in {spec.output}"
+
+
+def _slot(slot: Slot) -> Iterator[str]:
+    if slot.split is not None:
+        yield f"operands split into {slot.split.kind} parts"
+    if slot.expression is not None:
+        yield f"weight slots that hold a {slot.expression.kind} expression"
+    if isinstance(slot.quantizer, PlannedQuantizer):
+        yield slot.quantizer.missing
+    elif slot.quantizer is not None and slot.quantizer.gradient.kind not in GRADIENTS:
+        yield f"the gradient rule {slot.quantizer.gradient.kind}"

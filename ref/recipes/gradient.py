@@ -1,0 +1,101 @@
+r"""Gradient rules: what takes the place of the derivative of a quantizer $\hat v = s\,\mathrm{round}(\mathrm{clip}(v / s, Q_n, Q_p))$.
+
+For an upstream gradient $g = \partial L / \partial \hat v$:
+
+    ste           dv = g                                            everywhere
+    clipped_ste   dv = g   where Qn <= v / s <= Qp,  else 0
+    lsq           dv = g   where Qn <  v / s <  Qp,  else 0
+                  ds = c * sum g phi,   phi = Qn               where v / s <= Qn
+                                              Qp               where v / s >= Qp
+                                              round(v/s) - v/s between
+                  c  = 1 / sqrt(n Qp);  n = the weight's elements, or an activation's features (its columns)
+
+s is the block's scale times the tensor scale. LSQ: Esser et al., arXiv 1902.08153, sec. 2.1 (eq. 3), sec. 2.2 (scale of the gradient);
+first step s = 2 mean|v| / sqrt(Qp), sec. 2.1. ``gradient.params.count: numel`` takes n over all elements of an activation, batch included,
+as the public implementations do. The sum over elements is the one of `lpref.ref.reduce`, products rounded to float32.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lpref.ref.formats import IntFormat
+from lpref.ref.formats import format as format_named
+from lpref.ref.quantize import Quantizer
+from lpref.ref.recipes.gemm import TENSORS
+
+__all__ = ["Mask", "element_range", "gradient_scale", "initial_step", "mask_of", "step_derivative"]
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Where the gradient passes; for LSQ also what the step's gradient needs: its parameter's name, phi and c."""
+
+    inside: Any
+    name: str = ""
+    phi: Any = None
+    factor: Any = None
+
+    def step_gradient(self, upstream: Any, ops: Any) -> Any:
+        """ds = c * sum(upstream * phi), a scalar of upstream's dtype."""
+        return ops.tree_sum((upstream * self.phi).reshape(-1)) * upstream.dtype.type(self.factor)
+
+
+def element_range(q: Quantizer) -> tuple[float, float]:
+    """Qn, Qp: the smallest and largest element value that the quantizer uses.
+
+    >>> element_range(Quantizer("int4", narrow=False)), element_range(Quantizer("e2m1"))
+    ((-8.0, 7.0), (-6.0, 6.0))
+    """
+    form = format_named(q.format)
+    if not form.signed:
+        return 0.0, float(form.max)
+    wide = isinstance(form, IntFormat) and not q.narrow
+    return -float(form.max) - (1.0 if wide else 0.0), float(form.max)
+
+
+def gradient_scale(q: Quantizer, tensor: str, shape: tuple[int, ...]) -> float:
+    """c = 1 / sqrt(n Qp)."""
+    features = tensor == "x" and q.gradient.params.get("count", "features") == "features"
+    n = shape[-1] if features else math.prod(shape)
+    return 1.0 / math.sqrt(n * element_range(q)[1])
+
+
+def initial_step(v: Any, q: Quantizer, ops: Any) -> Any:
+    """The first step, 2 mean|v| / sqrt(Qp), float32; at least the smallest normal number, so that it stays positive."""
+    mean = ops.tree_sum(abs(v).reshape(-1)) / v.dtype.type(v.size)
+    return np.maximum(mean * v.dtype.type(2.0 / math.sqrt(element_range(q)[1])), np.finfo(np.float32).tiny).astype(v.dtype)
+
+
+def step_derivative(ratio: Any, lowest: float, largest: float) -> Any:
+    """phi of the ratio v / s."""
+    inner = np.rint(ratio) - ratio
+    return np.where(ratio <= lowest, ratio.dtype.type(lowest), np.where(ratio >= largest, ratio.dtype.type(largest), inner))
+
+
+def mask_of(layer: Any, path: str, tensor: Any, operand: Any) -> Mask:
+    """The mask of the forward slot `path`, in the basis of that slot; `operand` is what it was quantized to."""
+    q: Quantizer = layer.recipe.slot(path).quantizer
+    plain = layer.ops.operand(tensor, None, k_axis=1, transforms=layer.transforms(path, tensor.shape))
+    v = plain.dequantize(tensor.dtype)
+    lowest, largest = (v.dtype.type(bound) for bound in element_range(q))
+    s = _scale(operand, v)
+    if q.gradient.kind != "lsq":
+        return Mask((v >= lowest * s) & (v <= largest * s))
+    ratio = v / s
+    factor = gradient_scale(q, TENSORS[path], tensor.shape)
+    phi = step_derivative(ratio, float(lowest), float(largest))
+    return Mask((ratio > lowest) & (ratio < largest), f"{TENSORS[path]}_step", phi, factor)
+
+
+def _scale(operand: Any, v: Any) -> Any:
+    """Block scale times tensor scale, spread over the elements, in v's dtype."""
+    scales = operand.scale_values().astype(v.dtype) * v.dtype.type(operand.tensor_scale)
+    if scales.shape == (1, 1):
+        return scales
+    rows, columns = operand.block
+    return np.repeat(np.repeat(scales, rows, axis=0)[: v.shape[0]], columns, axis=1)[:, : v.shape[1]]

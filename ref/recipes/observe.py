@@ -1,0 +1,32 @@
+"""Observations of quantized operands, merged over the micro-batches of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MEANS = ("mse", "sqnr_db", "bits_per_element")
+LARGEST = ("max_abs_err",)
+
+
+def observe(collector: dict[str, dict[str, Any]], key: str, seen: Mapping[str, Any]) -> None:
+    """Merge `seen` into ``collector[key]``: the largest amax (NaN wins), sums of counts; of error statistics, where both have them, the
+    largest error and the mean weighted by the elements, and shares of the merged counts."""
+    from lpref.ref.quantize import merge
+
+    before = collector.get(key)
+    if before is None:
+        collector[key] = dict(seen)
+        return
+    merged = merge([before, seen])
+    for name in MEANS:
+        if name in before and name in seen:
+            n, m = before["count"], seen["count"]
+            merged[name] = (before[name] * n + seen[name] * m) / max(n + m, 1)
+    for name in LARGEST:
+        if name in before and name in seen:
+            merged[name] = max(before[name], seen[name])
+    for share, count in (("overflow_share", "overflowed"), ("underflow_share", "underflowed")):
+        if share in before and share in seen:
+            merged[share] = merged[count] / max(merged["count"], 1)
+    collector[key] = merged
