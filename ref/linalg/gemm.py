@@ -63,13 +63,14 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | None = None, *, numerics: str 
     if depth_a != depth_b:
         raise ShapeError(f"the contraction axes have {depth_a} and {depth_b} elements", where="gemm")
     if numerics == "fast":
-        return _fast(factors(a), factors(b))
+        return _fast(factors(a, np.float32), factors(b, np.float32))
     if model.inner == "auto":
         exact = exactly_summable(a) and exactly_summable(b)
         model = replace(model, inner="exact" if exact else "sequential")
         if not exact:
             a, b = plain(a), plain(b)
-    fa, fb = factors(a), factors(b)
+    dtype = np.float64 if model.inner == "exact" else np.float32
+    fa, fb = factors(a, dtype), factors(b, dtype)
     if model.scales == "epilogue" and (fa.block is not None or fb.block is not None):
         raise ShapeError(
             "scales that change along k cannot wait for the epilogue", where="gemm", remedy="scales: per_block"
@@ -106,13 +107,13 @@ def plain(x: Any) -> HighPrecision:
     return x if isinstance(x, HighPrecision) else HighPrecision(x.dequantize(np.float32), x.k_axis)
 
 
-def factors(x: Any) -> Factors:
-    """The operand as [other, K] elements and scales."""
+def factors(x: Any, dtype: Any = np.float64) -> Factors:
+    """The operand as [other, K] elements and scales; codes become elements of `dtype`, high precision keeps its own."""
     if not holds_codes(x):
         high = plain(x)
         return Factors(high.values if high.k_axis % 2 else high.values.T)
     k_last = bool(x.k_axis % 2)
-    elements, grid_of_scales = x.element_values(), x.scale_values()
+    elements, grid_of_scales = x.element_values().astype(dtype, copy=False), x.scale_values()
     if not k_last:
         elements, grid_of_scales = elements.T, grid_of_scales.T
     blocks = x.quantizer.blocks

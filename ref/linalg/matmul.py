@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,11 @@ def matmul(a: Any, b: Any, numerics: str = "exact") -> NDArray[Any]:
     if a.ndim == b.ndim == 2:
         return _rank_one_updates(np.ascontiguousarray(a.T)[None], b[None])[0]
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    left = np.broadcast_to(a.swapaxes(-1, -2), (*lead, a.shape[-1], a.shape[-2])).reshape(-1, a.shape[-1], a.shape[-2])
-    right = np.broadcast_to(b, (*lead, *b.shape[-2:])).reshape(-1, *b.shape[-2:])
+    batch = math.prod(lead)
+    left = np.broadcast_to(a.swapaxes(-1, -2), (*lead, a.shape[-1], a.shape[-2])).reshape(
+        batch, a.shape[-1], a.shape[-2]
+    )
+    right = np.broadcast_to(b, (*lead, *b.shape[-2:])).reshape(batch, *b.shape[-2:])
     out = _rank_one_updates(np.ascontiguousarray(left), np.ascontiguousarray(right))
     return out.reshape(*lead, a.shape[-2], b.shape[-1])
 
@@ -50,7 +54,7 @@ def _rank_one_updates(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     n = b.shape[2]
     out = np.zeros((batch, m, n), np.result_type(a, b))
     together = max(1, _PANEL // max(1, m * n))
-    rows = m if together > 1 else max(1, _PANEL // max(1, n))
+    rows = max(1, m if together > 1 else _PANEL // max(1, n))
     scratch = np.empty((min(together, batch), min(rows, m), n), out.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         for i in range(0, batch, together):

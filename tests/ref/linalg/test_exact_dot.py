@@ -22,7 +22,10 @@ def round_float32(x):
 
 
 def oracle(a, b):
-    return [[round_float32(sum(Fraction(float(x)) * Fraction(float(y)) for x, y in zip(r, s, strict=True))) for s in b] for r in a]
+    return [
+        [round_float32(sum(Fraction(float(x)) * Fraction(float(y)) for x, y in zip(r, s, strict=True))) for s in b]
+        for r in a
+    ]
 
 
 def draw(rng, shape, bits, low, high):
