@@ -195,7 +195,8 @@ class Format(ABC):
         values = self.decode(self.encode(x, rounding, overflow, words, word_bits))
         if x.dtype.kind in "iub":
             return values
-        out = values.astype(x.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # NaN stays NaN, and what is lost is reported
+            out = values.astype(x.dtype)
         lost = (out.astype(np.float64) != values) & ~np.isnan(values)
         if lost.any():
             raise FormatError(
@@ -286,11 +287,12 @@ def as_float64(x: Any, where: str) -> np.ndarray:
     if (kind == "f" and x.dtype.itemsize > 8) or kind not in "fiubV" or x.dtype.names is not None:
         raise FormatError(f"cannot read {x.dtype} exactly", where=where, remedy="pass floats of at most 64 bits")
     try:
-        out = x.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+            out = x.astype(np.float64)
     except (TypeError, ValueError):
         raise FormatError(f"cannot read {x.dtype} as numbers", where=where) from None
     if kind in "iu" and x.dtype.itemsize == 8:
-        wide = np.abs(out) > 2.0**53
+        wide = np.abs(out) >= 2.0**53
         if wide.any():
-            raise FormatError(f"{int(x[wide].flat[0])} is not exact in float64", where=where)
+            raise FormatError(f"the integer {int(x[wide].flat[0])} is not below 2^53: float64 rounds it", where=where)
     return out

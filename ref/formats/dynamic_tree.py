@@ -1,7 +1,8 @@
 r"""dynamic8, dynamic8_unsigned: the dynamic tree maps of 8-bit optimizers.
 
 For i = 0 .. 6, n = 2^i cells (2^(i+1) unsigned): the midpoints of n equal cells on [0.1, 1], times 10^(i - 6); mirrored
-when signed; then 0 and 1. 256 float32 values, the code is the rank. All arithmetic is float32 in this order:
+when signed; then 0 and 1. 256 float32 values, the code is the rank. All arithmetic is float32 in this order,
+the boundaries by fused multiply-add (torch.linspace on a CPU with FMA):
 
     step = (1 - 0.1) / n;    b_j = 0.1 + step j (first half), 1 - step (n - j) (second half)
     v = ((b_j + b_(j+1)) / 2) 10^(i-6)
@@ -26,9 +27,9 @@ from lpref.ref.formats.codebook import CodebookFormat
 def _midpoints(cells: int) -> np.ndarray:
     """Midpoints of `cells` equal cells on [0.1, 1], float32, linspace from both ends."""
     low, high = np.float32(0.1), np.float32(1)
-    step = (high - low) / np.float32(cells)
-    j = np.arange(cells + 1, dtype=np.float32)
-    bounds = np.where(j < np.float32((cells + 1) // 2), low + step * j, high - step * (np.float32(cells) - j))
+    step = np.float64((high - low) / np.float32(cells))
+    j = np.arange(cells + 1, dtype=np.float64)  # 24 + 8 bits: products and sums are exact in float64, rounded once
+    bounds = np.where(j < (cells + 1) // 2, low + step * j, high - step * (cells - j)).astype(np.float32)
     return (bounds[:-1] + bounds[1:]) / np.float32(2)
 
 

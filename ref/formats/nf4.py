@@ -8,7 +8,7 @@ negative values that round to zero get code 8 (-0). Both expect x / absmax of a 
 
 Source: bitsandbytes functional.py get_4bit_type, csrc/kernels.cu dQuantizeNF4 and dQuantizeFP4; QLoRA, arXiv 2305.14314.
 Pitfalls: midpoints here are exact means; bitsandbytes compares with their float32 roundings, so on the one float32
-nearest to a midpoint that float32 cannot hold the codes may differ by one (4 such inputs, all listed in the tests).
+nearest to a midpoint that float32 cannot hold the codes may differ by one (6 such inputs, enumerated in the tests).
 bnb_fp4 is not e2m1: its codes are not in order and .0625/12 is its smallest value; bitsandbytes sends -0.0 to 0.
 
 >>> NF4.encode([-1, 0, 1, -0.8, 0.9]).tolist()

@@ -14,7 +14,8 @@ Source: OCP MX v1.0, sec. 5.4 (E8M0); PTX cvt ue8m0x2 as in TransformerEngine co
 cuda_fp8.hpp; the negative and zero rows measured with ml_dtypes 0.6 and torch 2.13. ue5m3: "Elucidating the design
 space of FP4 training".
 Pitfalls: code 0 is 2^-127, a float32 subnormal, and so is the reciprocal of code 254: flushing kills both; building
-the float by shifting the code gives 0 for code 0 and infinity for 255. gfloat breaks e8m0 ties to even (3 -> 2).
+the float by shifting the code gives 0 for code 0 and infinity for 255. gfloat breaks e8m0 ties to even (3 -> 2);
+ml_dtypes and torch send 2^-127 < x < 1.5 2^-127 to 2^-126.
 
 >>> E8M0.encode([1.5, 3, 1.1 * 2**-127, 2.0**127 * 1.5]).tolist()
 [128, 129, 0, 254]
