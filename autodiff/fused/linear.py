@@ -57,7 +57,7 @@ class QuantizedLinear:
         from lpref.ref.recipes import linear_forward
 
         backend = x.backend
-        quiet = dataclasses.replace(ctx, collect=False) if mode.recomputing else ctx
+        quiet = dataclasses.replace(ctx, collect=False, observed={}) if mode.recomputing else ctx
         arrays = {name: p.data for name, p in params.items()}
         y, saved = linear_forward(flat(x.data), w.data, recipe, quiet, backend, arrays)
         y = y.reshape((*x.shape[:-1], w.shape[0]))
