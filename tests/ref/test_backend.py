@@ -16,12 +16,13 @@ f32 = np.float32
 
 
 def toy(double=lambda x: x + x, contract=None) -> Backend:
-    return Backend("toy", "exact", [Kernel("double", double, lambda x: x + x, contract or Bits()), Kernel("pair", lambda x: (x, {"n": len(x)}), None, Bits())])
+    pair = lambda x: (x, {"n": len(x)})  # noqa: E731
+    return Backend("toy", "exact", [Kernel("double", double, lambda x: x + x, contract or Bits()), Kernel("pair", pair, pair, Bits())])
 
 
 def test_an_unknown_op_names_what_exists() -> None:
     with pytest.raises(BackendError, match=r"no op 'dubble'; nearest: double; all: double, pair"):
-        toy().dubble
+        toy().dubble(1)
     assert not hasattr(type(toy()), "double")
     with pytest.raises(BackendError, match="grade 'exakt'"):
         Backend("toy", "exakt", [])
@@ -107,6 +108,7 @@ def test_replay_judges_each_op_on_recorded_inputs() -> None:
     assert recorder.recording.counts() == {"double": 2, "pair": 1}
     assert replay(recorder.recording, toy()) == []
     wrong = replay(recorder.recording, toy(lambda x: np.where(x == 4, f32(9), x + x)))
-    assert [str(m) for m in wrong] == ["call 1, double: output[1]: expected 0x1.0000000000000p+3 = 8.0, got 0x1.2000000000000p+3 = 9.0 (1 of 2 differ)"]
+    shown = "output[1]: expected 0x1.0000000000000p+3 = 8.0, got 0x1.2000000000000p+3 = 9.0 (1 of 2 differ)"
+    assert [str(m) for m in wrong] == [f"call 1, double: {shown}"]
     with pytest.raises(BackendError, match="no op 'pair'"):
         replay(recorder.recording, Backend("less", "exact", [Kernel("double", lambda x: x + x, None, Bits())]))

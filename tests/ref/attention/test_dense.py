@@ -94,6 +94,12 @@ def test_queries_are_the_last_positions(draw) -> None:
 def test_errors(draw) -> None:
     with pytest.raises(ShapeError, match="first rows"):
         attention(draw(1, 1, 3, 2), draw(1, 1, 2, 2), draw(1, 1, 2, 2))
-    for q, k, v in [((1, 3, 2, 2), (1, 2, 2, 2), (1, 2, 2, 2)), ((1, 1, 2, 2), (1, 1, 2, 3), (1, 1, 2, 2)), ((1, 1, 0, 2), (1, 1, 2, 2), (1, 1, 2, 2)), ((1, 1, 2), (1, 1, 2), (1, 1, 2))]:
+    bad = [
+        ((1, 3, 2, 2), (1, 2, 2, 2), (1, 2, 2, 2)),
+        ((1, 1, 2, 2), (1, 1, 2, 3), (1, 1, 2, 2)),
+        ((1, 1, 0, 2), (1, 1, 2, 2), (1, 1, 2, 2)),
+        ((1, 1, 2), (1, 1, 2), (1, 1, 2)),
+    ]
+    for shapes in bad:
         with pytest.raises(ShapeError, match="needed"):
-            attention(draw(*q), draw(*k), draw(*v))
+            attention(*(draw(*shape) for shape in shapes))
