@@ -115,16 +115,21 @@ def _instance(classes: list[type], data: Any, path: str, problems: list[str]) ->
         data = {"kind": data}
     if not isinstance(data, Mapping):
         return _problem(problems, path, f"expected a mapping, got {shown(data)}")
-    cls = classes[0] if len(classes) == 1 else _chosen(classes, data, path, problems)
-    return _FAILED if cls is None else _construct(cls, data, path, problems)
+    cls = chosen(classes, data)
+    return _problem(problems, _join(path, "kind"), _kinds(classes, data)) if cls is None else _construct(cls, data, path, problems)
 
 
-def _chosen(classes: list[type], data: Mapping[str, Any], path: str, problems: list[str]) -> type | None:
+def chosen(classes: list[type], data: Mapping[str, Any]) -> type | None:
+    """The member of a union that a mapping means: by its `kind`, or where there is none, the first that has all its fields."""
     by_kind = {name: cls for cls in classes for name in typing.get_args(hints(cls).get("kind"))}
-    if data.get("kind") in by_kind:
-        return by_kind[data["kind"]]
-    _problem(problems, _join(path, "kind"), unknown(data.get("kind"), by_kind) if "kind" in data else f"missing; known: {', '.join(by_kind)}")
-    return None
+    if by_kind:
+        return by_kind.get(str(data.get("kind")), classes[0] if len(classes) == 1 else None)
+    return next((cls for cls in classes if set(data) <= set(hints(cls))), classes[0])
+
+
+def _kinds(classes: list[type], data: Mapping[str, Any]) -> str:
+    names = [name for cls in classes for name in typing.get_args(hints(cls).get("kind"))]
+    return unknown(data["kind"], names) if "kind" in data else f"missing; known: {', '.join(names)}"
 
 
 def _construct(cls: type, data: Mapping[str, Any], path: str, problems: list[str]) -> Any:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lpref.ref.errors import LprefError, SpecError, UnknownNameError
-from lpref.ref.quantize import Quantizer
+from lpref.ref.quantize import Quantizer, lookup
 from lpref.ref.recipes import LinearRecipe, Recipe
 from lpref.ref.recipes.text import dump, to_mapping
 from lpref.specs.building import SHORT, build
@@ -122,7 +122,7 @@ def _named(source: str | Path, kind: Kind, where: str, chain: tuple[str, ...]) -
         content = "" if place in chain else read_text(place)
     else:
         if kind.cls is Quantizer:  # registered in ref, not a file
-            return to_mapping(quantizer_named(text)), where, chain
+            return to_mapping(lookup(text)), where, chain
         if text not in kind.names():
             raise UnknownNameError(kind.name, text, kind.names(), where=where if where != text else "")
         file = resources.files("lpref.specs") / kind.folder / f"{text}.yaml"
@@ -156,23 +156,16 @@ def merge(old: Any, new: Any) -> Any:
     return {**old, **{k: merge(old[k], v) if k in old else v for k, v in new.items()}}
 
 
-def quantizer_named(name: str) -> Quantizer:
-    """A registered quantizer: `name`, ``name@revision``, or with parameters ``mxfp4:scale=rceil``."""
-    from lpref.ref.quantize import lookup
-
-    return lookup(name)
-
-
 def _short_quantizer(data: Any) -> Any:
     """A name, or a mapping that starts from a named one: ``{base: nvfp4, rounding: stochastic}``.
 
     A changed quantizer keeps neither name nor standard of its base: it is another definition.
     """
     if isinstance(data, str):
-        return quantizer_named(data)
+        return lookup(data)
     if isinstance(data, Mapping) and "base" in data:
         rest = {k: v for k, v in data.items() if k != "base"}
-        base = quantizer_named(str(data["base"]))
+        base = lookup(str(data["base"]))
         return merge(to_mapping(dataclasses.replace(base, name="", standard="") if rest else base), rest)
     return data
 
@@ -198,4 +191,4 @@ SHORT[Quantizer] = _short_quantizer
 SHORT[Recipe] = _short_recipe
 SHORT[LinearRecipe] = _short_linear
 
-__all__ = ["KINDS", "QUANTIZER", "RECIPE", "Kind", "LprefError", "load", "load_text", "merge", "quantizer_named", "to_yaml"]
+__all__ = ["KINDS", "QUANTIZER", "RECIPE", "Kind", "LprefError", "load", "load_text", "merge", "to_yaml"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from lpref.ref.errors import LprefError
 from lpref.ref.recipes.text import to_mapping
-from lpref.specs.building import SHORT, dataclass_members, hints, item_type, known, members, shown
+from lpref.specs.building import SHORT, chosen, dataclass_members, hints, item_type, known, members, shown
 
 
 def set_path(cls: type, data: dict[str, Any], path: str, value: Any, problems: list[str]) -> None:
@@ -72,10 +72,7 @@ def _has_fields(value: Any) -> bool:
 
 def _class(kind: Any, data: Mapping[str, Any]) -> type:
     classes = dataclass_members(kind)
-    for cls in classes:
-        if len(classes) == 1 or data.get("kind") in getattr(hints(cls).get("kind"), "__args__", ()):
-            return cls
-    return classes[0]
+    return chosen(classes, data) or classes[0]
 
 
 def _inner(kind: Any, container: Any, key: Any) -> Any:

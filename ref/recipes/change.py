@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lpref.ref.errors import SpecError, UnknownNameError, nearest
+from lpref.ref.quantize import lookup
 
 
 def changed(value: Any, paths: Mapping[str, Any]) -> Any:
@@ -66,8 +67,6 @@ def _leaf(key: str, old: Any, new: Any, path: str) -> Any:
     if dataclasses.is_dataclass(new) or key == "schedule":
         return new
     if key == "quantizer" and isinstance(new, str) and new != "none":
-        from lpref.ref.quantize import lookup
-
         try:
             return lookup(new)
         except UnknownNameError as error:

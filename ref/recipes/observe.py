@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lpref.ref.quantize import merge
+
 MEANS = ("mse", "sqnr_db", "bits_per_element")
 LARGEST = ("max_abs_err",)
 
@@ -12,8 +14,6 @@ LARGEST = ("max_abs_err",)
 def observe(collector: dict[str, dict[str, Any]], key: str, seen: Mapping[str, Any]) -> None:
     """Merge `seen` into ``collector[key]``: the largest amax (NaN wins), sums of counts; of error statistics, where both have them, the
     largest error and the mean weighted by the elements, and shares of the merged counts."""
-    from lpref.ref.quantize import merge
-
     before = collector.get(key)
     if before is None:
         collector[key] = dict(seen)

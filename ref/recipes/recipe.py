@@ -73,6 +73,7 @@ class Rule:
     role        one of these roles: qkv attn_out mlp_up mlp_down head classifier conv fc patch …
     name        a glob over the site's name: ``h.*.mlp.*``
     index       the layer's index; first, last: the first or last n indices of the stack
+    optional    the rule may match no layer: for recipes that serve several kinds of models
     """
 
     use: str = "exempt"
@@ -81,6 +82,7 @@ class Rule:
     index: int | None = None
     first: int | None = None
     last: int | None = None
+    optional: bool = False
 
     def __post_init__(self) -> None:
         if not self.role and all(v is None for v in (self.name, self.index, self.first, self.last)):
@@ -198,7 +200,7 @@ class Recipe:
         """Layer name -> linear recipe. `layers` have name, role, index, count. A rule that matches no layer is a SpecError."""
         layers = list(layers)
         found = {s.name: self.for_layer(s.name, s.role, s.index, s.count) for s in layers}
-        idle = [i for i, r in enumerate(self.rules) if not any(r.matches(s.name, s.role, s.index, s.count) for s in layers)]
+        idle = [i for i, r in enumerate(self.rules) if not r.optional and not any(r.matches(s.name, s.role, s.index, s.count) for s in layers)]
         if idle:
             roles = ", ".join(sorted({s.role for s in layers}))
             raise SpecError([f"rules.{i}: {_shown(self.rules[i])} matches no layer of the model" for i in idle],
