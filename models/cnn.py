@@ -114,7 +114,7 @@ class CNN(Model):
                 short = convolutions.get(f"{name}.shortcut")
                 x = F.relu(y + (x if short is None else self.normed(short, x, ctx)))
         n, channels = x.shape[:2]
-        return self.linear("classifier", x.reshape(n, channels, -1).mean(axis=2), ctx)
+        return self.linear("classifier", F.mean(x.reshape(n, channels, -1), axis=2), ctx)
 
     def normed(self, v: Convolution, x: Tensor, ctx: Context) -> Tensor:
         """The convolution followed by its group normalisation."""

@@ -79,7 +79,7 @@ class ViT(Transformer):
         x = x + F.embedding(self.params["wpe.weight"], np.tile(np.arange(c.tokens), batch))
         for i in range(c.layers):
             x = self.block(i, x, batch, ctx, causal=False)
-        pooled = self.norm("norm", x).reshape(batch, c.tokens, c.d_model).mean(axis=1)
+        pooled = F.mean(self.norm("norm", x).reshape(batch, c.tokens, c.d_model), axis=1)
         return self.linear("classifier", pooled, ctx)
 
     def patches(self, images: np.ndarray) -> np.ndarray:
