@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from lpref.models.binding import bind_recipe
 
 from lpref.autodiff import Tensor
 from lpref.autodiff import functional as F
+from lpref.models.binding import bind_recipe
 from lpref.models.parameters import LinearSite, ParameterSpec, initial
 from lpref.ref.errors import ShapeError, UnknownNameError
 from lpref.ref.recipes import Context, linear_parameters
@@ -34,6 +34,13 @@ class Model:
         self.recipes = bind_recipe(recipe, list(self.sites.values()))
         self.learned: dict[str, dict[str, str]] = {}
         """Learned quantizer parameters: site -> {name in the recipe: parameter name}."""
+
+    @classmethod
+    def shapes(cls, cfg: Any) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of every parameter of a configuration, without making any array."""
+        blank = cls.__new__(cls)
+        blank.cfg = cfg
+        return {spec.name: spec.shape for spec in blank.declare()}
 
     # ---- what a kind defines
     def declare(self) -> Sequence[ParameterSpec]:

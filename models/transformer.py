@@ -120,5 +120,5 @@ class Transformer(Model):
     def activate(self, h: Tensor) -> Tensor:
         """The block's nonlinearity on the output of `mlp.up`."""
         if self.cfg.activation == "swiglu":
-            return F.swiglu(h[:, : self.cfg.ffn], h[:, self.cfg.ffn :])
+            return F.swiglu_packed(h)
         return F.gelu(h, kind="tanh" if self.cfg.activation == "gelu" else "erf")
