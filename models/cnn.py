@@ -118,8 +118,7 @@ class CNN(Model):
 
     def normed(self, v: Convolution, x: Tensor, ctx: Context) -> Tensor:
         """The convolution followed by its group normalisation."""
-        y = self.conv(v.name, x, (v.channels_out, v.channels_in, v.kernel, v.kernel), v.stride, v.kernel // 2, ctx)
-        return self.group_norm(f"{v.name}.norm", y)
+        return self.group_norm(f"{v.name}.norm", self.conv(v.name, x, v.kernel, v.stride, ctx))
 
     def group_norm(self, name: str, x: Tensor) -> Tensor:
         """Each group of channels of each image to mean 0 and variance 1, then a scale and a shift for each channel."""

@@ -7,6 +7,7 @@ Source: Touvron et al., arXiv:2302.13971, section 2.2 (Llama); Radford et al. 20
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -86,9 +87,15 @@ class GPT(Transformer):
         return self.linear("head", self.norm("norm", x), ctx).reshape(batch, tokens, c.vocab)
 
     def _rotary(self, tokens: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-        """cos and sin of the first positions; the tables of the whole context are made once for each dtype."""
-        tables: dict = self.__dict__.setdefault("_tables", {})
-        if dtype not in tables:
-            tables[dtype] = rope_tables(self.cfg.context, self.cfg.head_dim, self.cfg.rope_base, dtype.type)
-        cos, sin = tables[dtype]
+        """cos and sin of the first positions."""
+        cos, sin = rotary_tables(self.cfg.context, self.cfg.head_dim, self.cfg.rope_base, np.dtype(dtype).name)
         return cos[:tokens], sin[:tokens]
+
+
+@lru_cache(maxsize=16)
+def rotary_tables(context: int, head_dim: int, base: float, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin [context, head_dim / 2], made once; read-only."""
+    tables = rope_tables(context, head_dim, base, np.dtype(dtype).type)
+    for table in tables:
+        table.setflags(write=False)
+    return tables

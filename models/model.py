@@ -9,10 +9,9 @@ import numpy as np
 
 from lpref.autodiff import Tensor
 from lpref.autodiff import functional as F
-from lpref.models.binding import bind_recipe
 from lpref.models.parameters import LinearSite, ParameterSpec, initial
 from lpref.ref.errors import ShapeError, UnknownNameError
-from lpref.ref.recipes import Context, linear_parameters
+from lpref.ref.recipes import Context, LinearRecipe, linear_parameters
 
 
 class Model:
@@ -31,7 +30,7 @@ class Model:
         self.params: dict[str, Tensor] = {s.name: self._tensor(initial(s, seed)) for s in specs}
         self.roles: dict[str, str] = {s.name: s.role for s in specs}
         self.sites: dict[str, LinearSite] = {site.name: site for site in self.linear_sites()}
-        self.recipes = bind_recipe(recipe, list(self.sites.values()))
+        self.recipes: dict[str, LinearRecipe] | None = None if recipe is None else recipe.bind(self.sites.values())
         self.learned: dict[str, dict[str, str]] = {}
         """Learned quantizer parameters: site -> {name in the recipe: parameter name}."""
 
@@ -58,8 +57,7 @@ class Model:
     # ---- what it does
     def loss(self, batch: Any, ctx: Context) -> Tensor:
         """Mean cross entropy in nats over all targets of `batch` (`.inputs`, `.targets`), a scalar."""
-        logits = self.logits(batch.inputs, ctx)
-        return F.softmax_cross_entropy(logits.reshape(-1, logits.shape[-1]), batch.targets.reshape(-1))
+        return F.softmax_cross_entropy(self.logits(batch.inputs, ctx), batch.targets)
 
     def parameters(self) -> list[Tensor]:
         """The parameters in their fixed order."""
@@ -78,7 +76,11 @@ class Model:
         return {name: np.zeros_like(t.data) if t.grad is None else t.grad for name, t in self.params.items()}
 
     def set_arrays(self, arrays: Mapping[str, Any]) -> None:
-        """Replace the parameters' arrays (all of them, same shapes) and drop their gradients."""
+        """Replace the parameters' arrays (all of them, same shapes) and drop their gradients.
+
+        Learned quantizer parameters of a checkpoint are adopted where an init forward would make them.
+        """
+        self._adopt(arrays)
         unknown = [name for name in arrays if name not in self.params]
         if unknown:
             raise UnknownNameError("parameter", unknown[0], self.params, where=f"{self.kind} model")
@@ -93,15 +95,24 @@ class Model:
     # ---- for the kinds
     def linear(self, name: str, x: Tensor, ctx: Context) -> Tensor:
         """The linear site `name` on x [M, k] under its recipe, plus its bias where it has one."""
-        site, recipe = self.sites[name], self.recipes[name]
-        weight = self.params[site.parameter]
-        learned = self._learned(name, x, weight, ctx)
-        return F.linear(x, weight, recipe=recipe, ctx=ctx.at(name), params=learned, bias=self.params.get(f"{name}.bias"))
+        weight, bias = self.params[self.sites[name].parameter], self.params.get(f"{name}.bias")
+        if self.recipes is None:
+            return F.linear(x, weight, bias=bias)
+        at = ctx.at(name)
+        if ctx.init:
+            self._learn(name, x.data, weight.data)
+        return F.linear(x, weight, recipe=self.recipes[name], ctx=at, params=self._learned(name), bias=bias)
 
-    def conv(self, name: str, x: Tensor, shape: tuple[int, int, int, int], stride: int, padding: int, ctx: Context) -> Tensor:
-        """The convolution site `name` on x [N, C, H, W]; its weight (n, k) is seen as `shape`."""
-        weight = self.params[f"{name}.weight"].reshape(*shape)
-        return F.conv2d(x, weight, stride=stride, padding=padding, recipe=self.recipes[name], ctx=ctx.at(name))
+    def conv(self, name: str, x: Tensor, kernel: int, stride: int, ctx: Context) -> Tensor:
+        """The convolution site `name` on x [N, C, H, W], zero padding kernel // 2; its weight is kept as (n, k), k = (c, y, x)."""
+        weight, padding = self.params[f"{name}.weight"], kernel // 2
+        shaped = weight.reshape(weight.shape[0], x.shape[1], kernel, kernel)
+        if self.recipes is None:
+            return F.conv2d(x, shaped, stride=stride, padding=padding)
+        if ctx.init:
+            self._learn(name, self.backend.im2col(x.data, kernel, kernel, stride, padding), weight.data)
+        recipe, at = self.recipes[name], ctx.at(name)
+        return F.conv2d(x, shaped, stride=stride, padding=padding, recipe=recipe, ctx=at, params=self._learned(name))
 
     def norm(self, name: str, x: Tensor) -> Tensor:
         """RMSNorm or LayerNorm over the last axis, as `cfg.norm` says."""
@@ -110,15 +121,27 @@ class Model:
             return F.rmsnorm(x, weight, self.cfg.norm_eps)
         return F.layernorm(x, weight, self.params[f"{name}.bias"], self.cfg.norm_eps)
 
-    def _learned(self, name: str, x: Tensor, weight: Tensor, ctx: Context) -> dict[str, Tensor]:
-        """Learned quantizer parameters of a site; an init forward (`ctx.init`) makes them from what it sees."""
-        if ctx.init and name not in self.learned and self.recipes[name] is not None:
-            made = linear_parameters(x.data, weight.data, self.recipes[name], self.backend)
-            self.learned[name] = {key: f"{name}.{key}" for key in made}
+    def _learn(self, site: str, x: Any, weight: Any) -> None:
+        """Make the learned quantizer parameters of a site from its first input, once."""
+        if site not in self.learned and self.recipes is not None:
+            made = linear_parameters(x, weight, self.recipes[site], self.backend)
             for key, value in made.items():
-                self.params[f"{name}.{key}"] = self._tensor(np.asarray(value))
-                self.roles[f"{name}.{key}"] = "quantizer_step"
-        return {key: self.params[full] for key, full in self.learned.get(name, {}).items()}
+                self._add_learned(site, key, np.asarray(value, np.float32))
+
+    def _adopt(self, arrays: Mapping[str, Any]) -> None:
+        """Declare the learned quantizer parameters (`SITE.x_step`, `SITE.w_step`) that `arrays` holds."""
+        for name, value in arrays.items():
+            site, _, key = name.rpartition(".")
+            if name not in self.params and self.recipes is not None and site in self.sites and key in ("x_step", "w_step"):
+                self._add_learned(site, key, value)
+
+    def _add_learned(self, site: str, key: str, value: Any) -> None:
+        name = f"{site}.{key}"
+        self.learned.setdefault(site, {})[key] = name
+        self.params[name], self.roles[name] = self._tensor(value), "quantizer_step"
+
+    def _learned(self, site: str) -> dict[str, Tensor]:
+        return {key: self.params[name] for key, name in self.learned.get(site, {}).items()}
 
     def _tensor(self, array: Any) -> Tensor:
         return Tensor(array, self.backend, requires_grad=True)

@@ -138,7 +138,7 @@ def torch_llama(w: dict[str, np.ndarray], ids: np.ndarray) -> np.ndarray:
     angle = torch.outer(torch.arange(tokens).double(), 500.0 ** (-torch.arange(0, 4, 2).double() / 4))
     cos, sin = torch.cat([angle, angle], 1).cos(), torch.cat([angle, angle], 1).sin()
 
-    def rotate(t):  # noqa: ANN001, ANN202
+    def rotate(t):
         return t * cos + torch.cat([-t[..., 2:], t[..., :2]], -1) * sin
 
     x = p["model.embed_tokens.weight"][torch.tensor(ids)]
