@@ -20,7 +20,7 @@ import numpy as np
 from lpref.ref.errors import ShapeError, SpecError, UnknownNameError
 from lpref.ref.optim.context import OptimContext
 from lpref.ref.optim.rules import RULES, Rule
-from lpref.ref.optim.storage import Storage, storage
+from lpref.ref.optim.storage import Sign, Storage, storage
 from lpref.ref.random import WordAddress
 
 Array = np.ndarray
@@ -44,7 +44,8 @@ class Optimizer:
         state: dict[str, Array] = {}
         for name, p in params.items():
             for spec in self.rule.states():
-                state |= self._storage(spec.name).encode(f"{name}/{spec.name}", np.zeros_like(p), spec.sign, None)
+                words = WordAddress(0, 0, f"{name}/{spec.name}")  # zero is exact: no word can change it
+                state |= self._storage(spec.name).encode(f"{name}/{spec.name}", np.zeros_like(p), spec.sign, words)
         return state
 
     def update(
@@ -60,7 +61,8 @@ class Optimizer:
             without, extra = sorted(set(params) - set(grads)), sorted(set(grads) - set(params))
             raise ShapeError(f"parameters without gradient: {without}, gradients without parameter: {extra}", where="Optimizer.update")
         lr = self.rule.lr if ctx.lr is None else ctx.lr
-        new_params, new_state = {}, {}
+        new_params: dict[str, Array] = {}
+        new_state: dict[str, Array] = {}
         for name, p in params.items():
             old = {}
             for s in self.rule.states():
@@ -83,7 +85,8 @@ class Optimizer:
     def memory(self, params: Mapping[str, Array]) -> dict[str, int]:
         """Bytes kept for all parameters, by role: "param" and each state tensor; from shapes alone."""
         sizes = [p.size for p in params.values()]
-        kinds = {"param": "signed"} | {s.name: s.sign for s in self.rule.states()}
+        kinds: dict[str, Sign] = {"param": "signed"}
+        kinds |= {s.name: s.sign for s in self.rule.states()}
         return {role: sum(self._storage(role).nbytes(n, sign) for n in sizes) for role, sign in kinds.items()}
 
     def _storage(self, role: str) -> Storage:
@@ -113,7 +116,8 @@ def optimizer(
     for key in hyper:
         if key not in known:
             raise UnknownNameError("hyper-parameter", key, known, where=f"optimizer {name}")
-    rule = RULES[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in hyper.items()})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in hyper.items()}
+    rule = RULES[name](**values)
     check_hyper(rule, name)
     slots = ["param", *(s.name for s in rule.states())]
     for key in storage_of or {}:

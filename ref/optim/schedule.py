@@ -77,7 +77,7 @@ def _linear(s: Schedule, i: int) -> float:
 
 
 def _cosine(s: Schedule, i: int) -> float:
-    cosine = float(elementary.cos(np.float64([math.pi * ((i - s.warmup) / (s.steps - s.warmup))]))[0])
+    cosine = float(elementary.cos(np.asarray([math.pi * ((i - s.warmup) / (s.steps - s.warmup))], np.float64))[0])
     return s.final_ratio + (1.0 - s.final_ratio) * ((1.0 + cosine) * 0.5)
 
 

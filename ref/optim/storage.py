@@ -54,7 +54,7 @@ class Storage:
             return {name: x}
         t = quantize(x.reshape(-1), q, words=words)
         arrays = {f"{name}.codes": t.codes} | {f"{name}.scales": s for s in t.scales[:1]}
-        return arrays | ({f"{name}.tensor_scale": np.float32([t.tensor_scale])} if q.scale.rule == "nvfp4" else {})
+        return arrays | ({f"{name}.tensor_scale": np.asarray([t.tensor_scale], np.float32)} if q.scale.rule == "nvfp4" else {})
 
     def decode(self, name: str, arrays: Mapping[str, Array], shape: tuple[int, ...], sign: Sign) -> Array:
         """What `encode` kept, as float32 of `shape`. Raises CheckpointError when an array is missing."""
@@ -91,7 +91,8 @@ def _plain(format_name: str, rounding: str = "nearest_even") -> Storage:
 
 
 def _blockwise(signed: str, unsigned: str, block: int) -> Storage:
-    return Storage(*(Quantizer(f, Blocks(1, block), Scale(rule="amax"), tail="partial") for f in (signed, unsigned)))
+    first, second = (Quantizer(f, Blocks(1, block), Scale(rule="amax"), tail="partial") for f in (signed, unsigned))
+    return Storage(first, second)
 
 
 STORAGES: dict[str, Storage] = {
