@@ -66,10 +66,11 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
             write_bytes(temporary / name, payload)
         write_bytes(temporary / "state.json", (json.dumps(state, indent=1) + "\n").encode())
         fsync_folder(temporary)
-        if final.exists():  # the same step once more, after a resume: remove, then rename
-            shutil.rmtree(final)
+        if final.exists():  # the same step once more, after falling back past a damaged one
+            os.rename(final, folder / f".tmp-{os.getpid()}-replaced")
         os.rename(temporary, final)
         fsync_folder(folder)
+        shutil.rmtree(folder / f".tmp-{os.getpid()}-replaced", ignore_errors=True)
         for old in list_steps(folder)[:-keep] if keep > 0 else []:
             shutil.rmtree(folder / f"step-{old}")
     return final

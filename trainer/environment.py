@@ -1,0 +1,53 @@
+"""What a run's figures depend on besides its spec: versions, device, hashes. Written to ``env.json``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("numpy", "numba", "ml_dtypes", "safetensors", "pydantic", "click", "cupy-cuda12x", "cupy-cuda13x")
+
+
+def package_version(name: str) -> str | None:
+    """The installed version, None when absent."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def environment() -> dict[str, Any]:
+    """Versions and device."""
+    import lpref
+    from lpref.conformance.numerics import numerics_hash
+
+    return {
+        "lpref": lpref.__version__,
+        "numerics_hash": numerics_hash(),
+        "python": platform.python_version(),
+        "implementation": sys.implementation.name,
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cores": cores(),
+        "packages": {name: version for name in PACKAGES if (version := package_version(name))},
+    }

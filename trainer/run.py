@@ -1,0 +1,107 @@
+"""A finished or running run, read back: ``Run(path).metrics``, ``runs("runs/*")``."""
+
+from __future__ import annotations
+
+import glob
+import html
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lpref.ref.errors import CheckpointError
+from lpref.trainer import metrics
+from lpref.trainer.runfolder import RunFolder
+
+
+class Run:
+    """A run folder, read only. Everything is read on first use; `refresh()` forgets it.
+
+    `status` is done, running (or interrupted: nobody can tell from outside), or diverged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.folder = RunFolder(Path(path))
+        self.path = self.folder.path
+        if not self.folder.spec.exists():
+            raise CheckpointError("not a run folder: spec.yaml is missing", where=str(path), remedy="name a folder that `lpref train` wrote")
+
+    def refresh(self) -> Run:
+        """Forgets what was read, for a run that is still going on."""
+        for name in ("records", "metrics", "spec", "env"):
+            self.__dict__.pop(name, None)
+        return self
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """The resolved spec as a mapping."""
+        import yaml
+
+        return yaml.safe_load(self.folder.spec.read_text(encoding="utf-8"))
+
+    @cached_property
+    def env(self) -> dict[str, Any]:
+        """Versions, device, numerics hash, data hash."""
+        try:
+            return json.loads(self.folder.env.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"env.json cannot be read: {error}", where=str(self.path), remedy="start the run anew") from None
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        return metrics.read_records(self.folder.metrics)
+
+    @cached_property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """One array per scalar quantity, one entry a record, NaN where a record lacks it."""
+        return metrics.columns(self.records)
+
+    @property
+    def recipe(self) -> str:
+        from lpref.trainer.spec import recipe_label
+
+        return recipe_label(self.spec["recipe"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.spec["train"]["seed"])
+
+    @property
+    def data_hash(self) -> str:
+        return str(self.env["data"]["sha256"])
+
+    @property
+    def status(self) -> str:
+        last = self.records[-1] if self.records else {}
+        return str(last.get("end", "running"))
+
+    def last(self, key: str) -> float:
+        """The newest value of a metric; NaN when it was never recorded."""
+        values = self.metrics.get(key, np.array([]))
+        values = values[~np.isnan(values)]
+        return float(values[-1]) if values.size else float("nan")
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of the exit summary."""
+        keys = ("loss", "valid.loss", "valid.bits_per_byte", "valid.bits_per_token", "valid.accuracy", "tokens_per_s")
+        figures = {key: self.last(key) for key in keys if key in self.metrics}
+        step = int(self.records[-1]["step"]) if self.records else 0
+        return {"run": str(self.path), "name": self.spec["name"], "recipe": self.recipe, "seed": self.seed, "status": self.status,
+                "step": step, "data_sha256": self.data_hash, **figures}  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.status} at step {self.records[-1]['step'] if self.records else 0})"
+
+    def _repr_html_(self) -> str:
+        from lpref.trainer.report import loss_chart
+
+        rows = "".join(f"<tr><th>{html.escape(str(key))}</th><td>{html.escape(str(value))}</td></tr>" for key, value in self.summary().items())
+        return f"<table>{rows}</table>{loss_chart([self])}"
+
+
+def runs(pattern: str = "runs/*") -> list[Run]:
+    """Every run folder that matches the glob, sorted by path; other folders are passed over."""
+    return [Run(path) for path in sorted(glob.glob(str(pattern))) if (Path(path) / "spec.yaml").exists()]
