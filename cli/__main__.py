@@ -1,5 +1,5 @@
-"""`python -m lpref.cli`: the `lpref` command."""
+"""``python -m lpref.cli`` is ``lpref``."""
 
 from lpref.cli.main import main
 
-main()
+main(prog_name="lpref")

@@ -80,7 +80,11 @@ def list_steps(folder: Path) -> list[int]:
     """The steps that have a folder, ascending; nothing is said about their being whole."""
     if not folder.is_dir():
         return []
-    names = (entry.name.removeprefix("step-") for entry in folder.iterdir() if entry.name.startswith("step-") and entry.is_dir())
+    names = (
+        entry.name.removeprefix("step-")
+        for entry in folder.iterdir()
+        if entry.name.startswith("step-") and entry.is_dir()
+    )
     return sorted(int(name) for name in names if name.isdigit())
 
 
@@ -94,7 +98,9 @@ def load(path: Path) -> Checkpoint:
         try:
             payload = (path / name).read_bytes()
         except OSError as error:
-            raise CheckpointError(f"{name} cannot be read: {error.strerror}", where=str(path), remedy="resume from an older step") from None
+            raise CheckpointError(
+                f"{name} cannot be read: {error.strerror}", where=str(path), remedy="resume from an older step"
+            ) from None
         digest = hashlib.sha256(payload).hexdigest()
         if digest != state["sha256"].get(name):
             raise CheckpointError(
@@ -109,15 +115,25 @@ def _read_state(path: Path) -> dict[str, Any]:
     try:
         state = json.loads((path / "state.json").read_text())
     except OSError as error:
-        raise CheckpointError(f"state.json cannot be read: {error.strerror}", where=str(path), remedy="resume from an older step") from None
+        raise CheckpointError(
+            f"state.json cannot be read: {error.strerror}", where=str(path), remedy="resume from an older step"
+        ) from None
     except ValueError as error:
-        raise CheckpointError(f"state.json is not JSON: {error}", where=str(path), remedy="resume from an older step") from None
+        raise CheckpointError(
+            f"state.json is not JSON: {error}", where=str(path), remedy="resume from an older step"
+        ) from None
     needed = {"lpref_checkpoint", "step", "update", "facts", "sha256", "states"}
     if not isinstance(state, dict) or needed - set(state):
         missing = sorted(needed - set(state)) if isinstance(state, dict) else sorted(needed)
-        raise CheckpointError(f"state.json lacks {', '.join(missing)}", where=str(path), remedy="resume from an older step")
+        raise CheckpointError(
+            f"state.json lacks {', '.join(missing)}", where=str(path), remedy="resume from an older step"
+        )
     if state["lpref_checkpoint"] != LAYOUT:
-        raise CheckpointError(f"checkpoint layout {state['lpref_checkpoint']}, this lpref reads {LAYOUT}", where=str(path), remedy="use the lpref that wrote it")
+        raise CheckpointError(
+            f"checkpoint layout {state['lpref_checkpoint']}, this lpref reads {LAYOUT}",
+            where=str(path),
+            remedy="use the lpref that wrote it",
+        )
     return state
 
 

@@ -32,7 +32,11 @@ def csv_text(runs: Sequence[Run]) -> str:
         steps = run.metrics.get("step", [])
         for key, values in run.metrics.items():
             if key != "step":
-                writer.writerows([str(run.path), run.recipe, run.seed, int(s), key, repr(float(v))] for s, v in zip(steps, values, strict=True) if v == v)
+                writer.writerows(
+                    [str(run.path), run.recipe, run.seed, int(s), key, repr(float(v))]
+                    for s, v in zip(steps, values, strict=True)
+                    if v == v
+                )
     return out.getvalue()
 
 
@@ -40,7 +44,11 @@ def export(runs: Sequence[Run], path: Path, form: str, *, force: bool = False) -
     """Writes `path` in one of `FORMATS`."""
     check_same_data(runs, force=force)
     if not any(run.records for run in runs):
-        raise DataError("no metrics recorded yet", where=", ".join(str(run.path) for run in runs), remedy="let the run take a step first")
+        raise DataError(
+            "no metrics recorded yet",
+            where=", ".join(str(run.path) for run in runs),
+            remedy="let the run take a step first",
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     if form == "html":
         return write_report(runs, path, force=force)
@@ -57,7 +65,11 @@ def _matplotlib(runs: Sequence[Run], path: Path, form: str) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise BackendError(f"{form} needs matplotlib, which is not installed", where="report", remedy="pip install 'lpref[report]', or use --format svg") from None
+        raise BackendError(
+            f"{form} needs matplotlib, which is not installed",
+            where="report",
+            remedy="pip install 'lpref[report]', or use --format svg",
+        ) from None
     key, title = main_metric(runs)
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()

@@ -26,12 +26,24 @@ def typed_os_errors(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError("no space left", where=str(path), remedy="free some space, then --resume the run; the last checkpoint is whole") from error
+            raise OutputError(
+                "no space left",
+                where=str(path),
+                remedy="free some space, then --resume the run; the last checkpoint is whole",
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise OutputError("cannot be written (read-only or no permission)", where=str(path), remedy="choose another folder with -o DIR") from error
+            raise OutputError(
+                "cannot be written (read-only or no permission)",
+                where=str(path),
+                remedy="choose another folder with -o DIR",
+            ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise OutputError("a file is in the way", where=str(path), remedy="choose another folder with -o DIR") from error
-        raise OutputError(f"cannot be written: {error.strerror}", where=str(path), remedy="choose another folder with -o DIR") from error
+            raise OutputError(
+                "a file is in the way", where=str(path), remedy="choose another folder with -o DIR"
+            ) from error
+        raise OutputError(
+            f"cannot be written: {error.strerror}", where=str(path), remedy="choose another folder with -o DIR"
+        ) from error
 
 
 def fsync_folder(folder: Path) -> None:

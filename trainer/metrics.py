@@ -63,7 +63,11 @@ def read_records(path: Path) -> list[dict[str, Any]]:
             record = json.loads(line)
             record["step"]
         except (ValueError, KeyError, TypeError):
-            raise CheckpointError(f"line {number} is not a metrics record: {line[:60]!r}", where=str(path), remedy="restore the file or start anew") from None
+            raise CheckpointError(
+                f"line {number} is not a metrics record: {line[:60]!r}",
+                where=str(path),
+                remedy="restore the file or start anew",
+            ) from None
         records.append(record)
     return records
 

@@ -21,7 +21,11 @@ table{border-collapse:collapse;margin:.5em 0} th,td{padding:.2em .8em;text-align
 td.n{text-align:right;font-variant-numeric:tabular-nums} pre{background:#f6f6f6;padding:.8em;overflow:auto;font-size:13px}
 .grid{display:flex;flex-wrap:wrap;gap:12px} .bad{color:#b00;font-weight:bold} summary{cursor:pointer}
 """
-VALID_KEYS = {"valid.bits_per_byte": "validation bits per byte", "valid.bits_per_token": "validation bits per token", "valid.accuracy": "validation accuracy"}
+VALID_KEYS = {
+    "valid.bits_per_byte": "validation bits per byte",
+    "valid.bits_per_token": "validation bits per token",
+    "valid.accuracy": "validation accuracy",
+}
 
 
 def check_same_data(runs: Sequence[Run], *, force: bool = False) -> None:
@@ -29,7 +33,11 @@ def check_same_data(runs: Sequence[Run], *, force: bool = False) -> None:
     hashes = {run.data_hash for run in runs}
     if len(hashes) > 1 and not force:
         listed = ", ".join(f"{run.path}: {run.data_hash[:12]}" for run in runs)
-        raise DataError(f"runs on {len(hashes)} different data sets ({listed})", where="report", remedy="compare runs on the same data, or pass --force")
+        raise DataError(
+            f"runs on {len(hashes)} different data sets ({listed})",
+            where="report",
+            remedy="compare runs on the same data, or pass --force",
+        )
 
 
 def groups(runs: Iterable[Run]) -> dict[str, list[Run]]:
@@ -54,7 +62,9 @@ def curve(members: Sequence[Run], key: str, label: str) -> Series | None:
     steps = sorted(set(curves[0]).intersection(*curves[1:]))
     table = np.array([[c[s] for s in steps] for c in curves])
     band = {} if len(curves) == 1 else {"low": np.min(table, 0).tolist(), "high": np.max(table, 0).tolist()}
-    return Series(label if len(curves) == 1 else f"{label} ({len(curves)} seeds)", steps, np.mean(table, 0).tolist(), **band)
+    return Series(
+        label if len(curves) == 1 else f"{label} ({len(curves)} seeds)", steps, np.mean(table, 0).tolist(), **band
+    )
 
 
 def metric_chart(runs: Sequence[Run], key: str, title: str) -> str:
@@ -76,16 +86,28 @@ def layer_series(run: Run, field: str) -> dict[str, list[Series]]:
             site, _, operand = place.partition("/")
             if isinstance(figures.get(field), (int, float)):
                 table.setdefault(operand, {}).setdefault(site, []).append((record["step"], figures[field]))
-    return {operand: [Series(site, *map(list, zip(*points, strict=True))) for site, points in sites.items()] for operand, sites in table.items()}
+    return {
+        operand: [Series(site, *map(list, zip(*points, strict=True))) for site, points in sites.items()]
+        for operand, sites in table.items()
+    }
 
 
 def layer_charts(run: Run) -> str:
     """Quantization error, overflow and underflow of every layer over time, one chart per GEMM operand."""
     out = []
-    for field, title in (("sqnr_db", "quantization error, SQNR in dB"), ("overflowed", "overflowed share"), ("underflowed", "underflowed share")):
-        charts = [line_chart(lines, title=f"{operand}: {title}", x_label="step", y_label=title.split(", ")[-1]) for operand, lines in layer_series(run, field).items()]
+    for field, title in (
+        ("sqnr_db", "quantization error, SQNR in dB"),
+        ("overflowed", "overflowed share"),
+        ("underflowed", "underflowed share"),
+    ):
+        charts = [
+            line_chart(lines, title=f"{operand}: {title}", x_label="step", y_label=title.split(", ")[-1])
+            for operand, lines in layer_series(run, field).items()
+        ]
         if charts:
-            out.append(f'<h2>{html.escape(title.capitalize())}, per layer: {html.escape(run.path.name)}</h2><div class="grid">{"".join(charts)}</div>')
+            out.append(
+                f'<h2>{html.escape(title.capitalize())}, per layer: {html.escape(run.path.name)}</h2><div class="grid">{"".join(charts)}</div>'
+            )
     return "".join(out)
 
 
@@ -93,10 +115,20 @@ def histogram_charts(run: Run) -> str:
     """Share of the elements on each point of the format's grid, as the last step quantized them."""
     last = next((record["histograms"] for record in reversed(run.records) if record.get("histograms")), {})
     charts = [
-        bar_chart([f"{v:g}" for v in h["grid"]], h["share"], title=f"{place}: {h['format']}", x_label="element value before scaling", y_label="share")
+        bar_chart(
+            [f"{v:g}" for v in h["grid"]],
+            h["share"],
+            title=f"{place}: {h['format']}",
+            x_label="element value before scaling",
+            y_label="share",
+        )
         for place, h in last.items()
     ]
-    return f'<h2>Codes on the format\'s grid: {html.escape(run.path.name)}</h2><div class="grid">{"".join(charts)}</div>' if charts else ""
+    return (
+        f'<h2>Codes on the format\'s grid: {html.escape(run.path.name)}</h2><div class="grid">{"".join(charts)}</div>'
+        if charts
+        else ""
+    )
 
 
 def summary_table(runs: Sequence[Run]) -> str:
@@ -121,17 +153,28 @@ def _cell(value: Any) -> str:
 def page(runs: Sequence[Run], *, title: str = "", notes: str = "") -> str:
     """The whole HTML text. `notes` is HTML placed under the summary."""
     title = title or f"lpref: {', '.join(dict.fromkeys(run.spec['name'] for run in runs))}"
-    charts = [loss_chart(runs), *(metric_chart(runs, key, name) for key, name in VALID_KEYS.items()), metric_chart(runs, "grad_norm", "gradient norm")]
+    charts = [
+        loss_chart(runs),
+        *(metric_chart(runs, key, name) for key, name in VALID_KEYS.items()),
+        metric_chart(runs, "grad_norm", "gradient norm"),
+    ]
     diverged = [end for run in runs for end in run.records[-1:] if end.get("end") == "diverged"]
-    warnings = "".join(f'<p class="bad">Diverged at step {end["step"]}: {html.escape(str(end.get("reason", "")))}</p>' for end in diverged)
+    warnings = "".join(
+        f'<p class="bad">Diverged at step {end["step"]}: {html.escape(str(end.get("reason", "")))}</p>'
+        for end in diverged
+    )
     first = next(iter(groups(runs).values()))[0]
     details = "".join(layer_charts(members[0]) + histogram_charts(members[0]) for members in groups(runs).values())
     sample = next((end.get("sample") for run in runs for end in reversed(run.records) if end.get("sample")), None)
     texts = [f"<h2>Sample</h2><pre>{html.escape(sample)}</pre>"] if sample else []
     for run in runs:
         spec = html.escape(run.folder.spec.read_text(encoding="utf-8"))
-        texts.append(f"<details{' open' if run is first else ''}><summary>Resolved spec of {html.escape(str(run.path))}</summary><pre>{spec}</pre></details>")
-    env = "".join(f"<tr><th>{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>" for key, value in first.env.items())
+        texts.append(
+            f"<details{' open' if run is first else ''}><summary>Resolved spec of {html.escape(str(run.path))}</summary><pre>{spec}</pre></details>"
+        )
+    env = "".join(
+        f"<tr><th>{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>" for key, value in first.env.items()
+    )
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style></head><body>'
         f'<h1>{html.escape(title)}</h1>{warnings}{summary_table(runs)}{notes}<h2>Curves</h2><div class="grid">{"".join(charts)}</div>'

@@ -26,7 +26,11 @@ class Run:
         self.folder = RunFolder(Path(path))
         self.path = self.folder.path
         if not self.folder.spec.exists():
-            raise CheckpointError("not a run folder: spec.yaml is missing", where=str(path), remedy="name a folder that `lpref train` wrote")
+            raise CheckpointError(
+                "not a run folder: spec.yaml is missing",
+                where=str(path),
+                remedy="name a folder that `lpref train` wrote",
+            )
 
     def refresh(self) -> Run:
         """Forgets what was read, for a run that is still going on."""
@@ -47,7 +51,9 @@ class Run:
         try:
             return json.loads(self.folder.env.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"env.json cannot be read: {error}", where=str(self.path), remedy="start the run anew") from None
+            raise CheckpointError(
+                f"env.json cannot be read: {error}", where=str(self.path), remedy="start the run anew"
+            ) from None
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
@@ -98,7 +104,10 @@ class Run:
     def _repr_html_(self) -> str:
         from lpref.trainer.report import loss_chart
 
-        rows = "".join(f"<tr><th>{html.escape(str(key))}</th><td>{html.escape(str(value))}</td></tr>" for key, value in self.summary().items())
+        rows = "".join(
+            f"<tr><th>{html.escape(str(key))}</th><td>{html.escape(str(value))}</td></tr>"
+            for key, value in self.summary().items()
+        )
         return f"<table>{rows}</table>{loss_chart([self])}"
 
 

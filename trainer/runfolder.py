@@ -56,7 +56,11 @@ class RunFolder:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             handle.close()
-            raise OutputError("another process is writing this run", where=str(self.path), remedy="wait for it, or choose another folder with -o DIR") from None
+            raise OutputError(
+                "another process is writing this run",
+                where=str(self.path),
+                remedy="wait for it, or choose another folder with -o DIR",
+            ) from None
         return handle
 
 
@@ -76,7 +80,11 @@ def create(path: Path, *, overwrite: bool = False) -> RunFolder:
         with typed_os_errors(path):
             present = sorted(entry.name for entry in path.iterdir())
         if present and not overwrite:
-            raise OutputError(f"exists and holds {', '.join(present[:4])}", where=str(path), remedy="use --resume, --overwrite or another -o DIR")
+            raise OutputError(
+                f"exists and holds {', '.join(present[:4])}",
+                where=str(path),
+                remedy="use --resume, --overwrite or another -o DIR",
+            )
         folder = RunFolder(path)
         with folder.lock(), typed_os_errors(path):
             for name in OWN[:-1]:
@@ -95,9 +103,13 @@ def reopen(path: Path) -> RunFolder:
     """The folder of a run to resume, with what a killed process left behind removed."""
     folder = RunFolder(path)
     if not path.is_dir():
-        raise CheckpointError("no such run folder", where=str(path), remedy="name the folder that the run was started with")
+        raise CheckpointError(
+            "no such run folder", where=str(path), remedy="name the folder that the run was started with"
+        )
     if not folder.spec.exists():
-        raise CheckpointError("not a run folder: spec.yaml is missing", where=str(path), remedy="start the run anew with --overwrite")
+        raise CheckpointError(
+            "not a run folder: spec.yaml is missing", where=str(path), remedy="start the run anew with --overwrite"
+        )
     with typed_os_errors(path):
         clean_temporaries(path)
         folder.checkpoints.mkdir(exist_ok=True)

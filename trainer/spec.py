@@ -32,7 +32,9 @@ class TrainSettings:
     steps: int = 100
     batch: int = 8  # samples (windows, images) of one global batch
     seed: int = 1
-    micro_batches: int = 1  # the global batch is split into so many equal, consecutive parts, whose gradients are added in order
+    micro_batches: int = (
+        1  # the global batch is split into so many equal, consecutive parts, whose gradients are added in order
+    )
     clip: float | None = 1.0  # global gradient norm; null: no clipping
     eval_every: int = 50  # 0: only after the last step
     checkpoint_every: int = 50  # 0: only after the last step

@@ -7,7 +7,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8a900")  # Okabe and Ito, tellable apart by all
+PALETTE = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#7f7f7f",
+    "#b8a900",
+)  # Okabe and Ito, tellable apart by all
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 30, 42
 
 
@@ -68,7 +77,9 @@ def _range(values: list[float], pad: float) -> tuple[float, float]:
     return low - pad * (high - low), high + pad * (high - low)
 
 
-def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: str, width: int = 560, height: int = 300) -> str:
+def line_chart(
+    series: Sequence[Series], *, title: str, x_label: str, y_label: str, width: int = 560, height: int = 300
+) -> str:
     """Lines over common axes with a legend."""
     xs = [v for s in series for v in s.x]
     ys = [v for s in series for part in (s.y, s.low or (), s.high or ()) for v in part]
@@ -81,7 +92,16 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: s
     return _wrap(body, width, height, title)
 
 
-def bar_chart(labels: Sequence[str], heights: Sequence[float], *, title: str, x_label: str, y_label: str, width: int = 560, height: int = 220) -> str:
+def bar_chart(
+    labels: Sequence[str],
+    heights: Sequence[float],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    width: int = 560,
+    height: int = 220,
+) -> str:
     """Bars from zero, one per label; crowded labels are thinned out."""
     top = max([h for h in heights if math.isfinite(h)], default=1.0) or 1.0
     axes = _Axes(0.0, float(max(len(labels), 1)), 0.0, top * 1.05, width, height)
@@ -89,9 +109,13 @@ def bar_chart(labels: Sequence[str], heights: Sequence[float], *, title: str, x_
     every = max(1, math.ceil(len(labels) / 16))
     for i, (label, value) in enumerate(zip(labels, heights, strict=True)):
         (left, upper), (right, lower) = axes.at(i + 0.1, value if math.isfinite(value) else 0.0), axes.at(i + 0.9, 0.0)
-        body.append(f'<rect x="{left}" y="{upper}" width="{max(right - left, 0.5):.1f}" height="{max(lower - upper, 0):.1f}" fill="{PALETTE[0]}"/>')
+        body.append(
+            f'<rect x="{left}" y="{upper}" width="{max(right - left, 0.5):.1f}" height="{max(lower - upper, 0):.1f}" fill="{PALETTE[0]}"/>'
+        )
         if i % every == 0:
-            body.append(f'<text x="{(left + right) / 2:.1f}" y="{height - BOTTOM + 14}" text-anchor="middle">{html.escape(label)}</text>')
+            body.append(
+                f'<text x="{(left + right) / 2:.1f}" y="{height - BOTTOM + 14}" text-anchor="middle">{html.escape(label)}</text>'
+            )
     return _wrap(body, width, height, title)
 
 
@@ -106,10 +130,16 @@ def _frame(axes: _Axes, title: str, x_label: str, y_label: str, x_ticks: bool = 
         x, _ = axes.at(value, axes.y0)
         parts.append(f'<line x1="{x}" x2="{x}" y1="{height - BOTTOM}" y2="{height - BOTTOM + 4}" stroke="#555"/>')
         parts.append(f'<text x="{x}" y="{height - BOTTOM + 16}" text-anchor="middle">{number(value)}</text>')
-    parts.append(f'<line x1="{LEFT}" x2="{width - RIGHT}" y1="{height - BOTTOM}" y2="{height - BOTTOM}" stroke="#555"/>')
-    parts.append(f'<text x="{(LEFT + width - RIGHT) / 2:.0f}" y="{height - 8}" text-anchor="middle">{html.escape(x_label)}</text>')
+    parts.append(
+        f'<line x1="{LEFT}" x2="{width - RIGHT}" y1="{height - BOTTOM}" y2="{height - BOTTOM}" stroke="#555"/>'
+    )
+    parts.append(
+        f'<text x="{(LEFT + width - RIGHT) / 2:.0f}" y="{height - 8}" text-anchor="middle">{html.escape(x_label)}</text>'
+    )
     middle = (TOP + height - BOTTOM) / 2
-    parts.append(f'<text x="14" y="{middle:.0f}" text-anchor="middle" transform="rotate(-90 14 {middle:.0f})">{html.escape(y_label)}</text>')
+    parts.append(
+        f'<text x="14" y="{middle:.0f}" text-anchor="middle" transform="rotate(-90 14 {middle:.0f})">{html.escape(y_label)}</text>'
+    )
     return "".join(parts)
 
 
@@ -138,7 +168,9 @@ def _legend(labels: Sequence[str], width: int) -> str:
     parts = []
     for i, label in enumerate(labels):
         y = TOP + 8 + 15 * i
-        parts.append(f'<rect x="{width - RIGHT - 12}" y="{y - 8}" width="10" height="10" fill="{PALETTE[i % len(PALETTE)]}"/>')
+        parts.append(
+            f'<rect x="{width - RIGHT - 12}" y="{y - 8}" width="10" height="10" fill="{PALETTE[i % len(PALETTE)]}"/>'
+        )
         parts.append(f'<text x="{width - RIGHT - 17}" y="{y + 1}" text-anchor="end">{html.escape(label)}</text>')
     return "".join(parts)
 

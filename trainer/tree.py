@@ -33,7 +33,11 @@ def _flatten(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         arrays[path] = np.ascontiguousarray(tree).reshape(np.shape(tree))
         return {"scalar" if isinstance(tree, np.generic) else "array": path}
     if isinstance(tree, Mapping):
-        return {"dict": {str(key): _flatten(value, f"{path}/{key}" if path else str(key), arrays) for key, value in tree.items()}}
+        return {
+            "dict": {
+                str(key): _flatten(value, f"{path}/{key}" if path else str(key), arrays) for key, value in tree.items()
+            }
+        }
     if isinstance(tree, (list, tuple)):
         kind = "list" if isinstance(tree, list) else "tuple"
         return {kind: [_flatten(value, f"{path}/{i}" if path else str(i), arrays) for i, value in enumerate(tree)]}
@@ -41,7 +45,11 @@ def _flatten(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         return tree
     if isinstance(tree, float):
         return {"float": tree.hex()}
-    raise CheckpointError(f"a {type(tree).__name__} cannot be stored", where=path, remedy="states hold arrays, numbers, text and containers of them")
+    raise CheckpointError(
+        f"a {type(tree).__name__} cannot be stored",
+        where=path,
+        remedy="states hold arrays, numbers, text and containers of them",
+    )
 
 
 def unflatten(arrays: Mapping[str, np.ndarray], skeleton: Any) -> Any:

@@ -34,7 +34,10 @@ def uniform_integers(seed: int, site: str, step: int, start: int, count: int, bo
     [0, 0, 0]
     """
     words = random.words(seed, random.stream(site), step, 2 * start, 2 * count)
-    return np.array([(int(low) | int(high) << 32) * bound >> 64 for low, high in zip(words[0::2], words[1::2], strict=True)], np.int64)
+    return np.array(
+        [(int(low) | int(high) << 32) * bound >> 64 for low, high in zip(words[0::2], words[1::2], strict=True)],
+        np.int64,
+    )
 
 
 def token_batch(data: TokenData, length: int, seed: int, step: int, start: int, count: int) -> Batch:
@@ -69,7 +72,9 @@ def train_batch(data: Data, length: int, batch: int, seed: int, step: int, start
 def valid_batches(data: Data, length: int, windows: int, batch: int) -> list[Batch]:
     """The fixed evaluation: `windows` evenly spaced windows (all that fit, if fewer), or all held-out images, `batch` at a time."""
     if isinstance(data, ImageData):
-        return [Batch(data.valid[i : i + batch], data.valid_labels[i : i + batch]) for i in range(0, len(data.valid), batch)]
+        return [
+            Batch(data.valid[i : i + batch], data.valid_labels[i : i + batch]) for i in range(0, len(data.valid), batch)
+        ]
     last = data.valid.size - length - 1
     count = min(windows, last // length + 1)
     offsets = np.arange(count) * last // max(count - 1, 1)

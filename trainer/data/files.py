@@ -15,16 +15,22 @@ def read_bytes(path: Path, *, what: str = "data file") -> bytes:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{what} does not exist", where=str(path), remedy="check the path; it is relative to the current folder") from None
+        raise DataError(
+            f"{what} does not exist", where=str(path), remedy="check the path; it is relative to the current folder"
+        ) from None
     except IsADirectoryError:
         raise DataError(f"{what} is a folder", where=str(path), remedy="name a file") from None
     except OSError as error:
-        raise DataError(f"{what} cannot be read: {error.strerror}", where=str(path), remedy="check its permissions") from None
+        raise DataError(
+            f"{what} cannot be read: {error.strerror}", where=str(path), remedy="check its permissions"
+        ) from None
     if path.suffix == ".gz":
         try:
             raw = gzip.decompress(raw)
         except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{what} is not a complete gzip file: {error}", where=str(path), remedy="fetch it again") from None
+            raise DataError(
+                f"{what} is not a complete gzip file: {error}", where=str(path), remedy="fetch it again"
+            ) from None
     if not raw:
         raise DataError(f"{what} is empty", where=str(path), remedy="give a file with content")
     return raw

@@ -33,7 +33,9 @@ def load_digits() -> ImageData:
         table_bytes = read_bytes(path)
     expected = folder.joinpath("SHA256SUMS").read_text().split()[0]
     if digest != expected:
-        raise DataError(f"checksum is {digest}, not {expected}", where="lpref/data/digits.csv.gz", remedy="install lpref again")
+        raise DataError(
+            f"checksum is {digest}, not {expected}", where="lpref/data/digits.csv.gz", remedy="install lpref again"
+        )
     rows = np.array([line.split(",") for line in table_bytes.decode("ascii").split()], np.int64)
     images = rows[:, :64].reshape(-1, 1, 8, 8).astype(np.float32) / np.float32(8) - np.float32(1)
     order = np.argsort(random.words(0, random.stream("data/digits/split"), 0, 0, len(rows)), kind="stable")
@@ -54,7 +56,11 @@ def parse_idx(raw: bytes, dims: int, where: str) -> np.ndarray:
     shape = tuple(int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(dims))
     need = header + int(np.prod(shape, dtype=np.int64))
     if len(raw) != need:
-        raise DataError(f"truncated: shape {shape} needs {need} bytes, the file has {len(raw)}", where=where, remedy="fetch it again")
+        raise DataError(
+            f"truncated: shape {shape} needs {need} bytes, the file has {len(raw)}",
+            where=where,
+            remedy="fetch it again",
+        )
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
@@ -63,13 +69,21 @@ def _find_idx(folder: Path, stem: str, dims: int) -> Path:
         for candidate in (folder / name, folder / f"{name}.gz"):
             if candidate.exists():
                 return candidate
-    raise DataError(f"{stem}-idx{dims}-ubyte (or .gz) is missing", where=str(folder), remedy="the folder needs train-images, train-labels, t10k-images, t10k-labels")
+    raise DataError(
+        f"{stem}-idx{dims}-ubyte (or .gz) is missing",
+        where=str(folder),
+        remedy="the folder needs train-images, train-labels, t10k-images, t10k-labels",
+    )
 
 
 def load_idx(folder: Path) -> ImageData:
     """A folder in the MNIST layout; the t10k files are the held-out part."""
     if not folder.is_dir():
-        raise DataError("not a folder" if folder.exists() else "folder does not exist", where=str(folder), remedy="idx:DIR names a folder of idx files")
+        raise DataError(
+            "not a folder" if folder.exists() else "folder does not exist",
+            where=str(folder),
+            remedy="idx:DIR names a folder of idx files",
+        )
     paths = [_find_idx(folder, stem, dims) for stem, dims in _IDX_NAMES]
     raws = [read_bytes(path, what="idx file") for path in paths]
     train, labels, valid, valid_labels = (
@@ -77,9 +91,13 @@ def load_idx(folder: Path) -> ImageData:
     )
     for images, marks, path in ((train, labels, paths[0]), (valid, valid_labels, paths[2])):
         if len(images) != len(marks) or not len(images):
-            raise DataError(f"{len(images)} images but {len(marks)} labels", where=str(path), remedy="use files of one data set")
+            raise DataError(
+                f"{len(images)} images but {len(marks)} labels", where=str(path), remedy="use files of one data set"
+            )
     digest = sha256(*raws)
-    pixels = [(part[:, None].astype(np.float32) * np.float32(2)) / np.float32(255) - np.float32(1) for part in (train, valid)]
+    pixels = [
+        (part[:, None].astype(np.float32) * np.float32(2)) / np.float32(255) - np.float32(1) for part in (train, valid)
+    ]
     return ImageData(
         f"idx:{folder.name}", digest, pixels[0], labels.astype(np.int64), pixels[1], valid_labels.astype(np.int64),
         int(np.max(labels)) + 1, title=title_of(digest, folder.name),

@@ -53,7 +53,11 @@ def load_stdlib(root: Path | None = None) -> TokenData:
         digest.update(raw)
         parts[is_held_out(relative)].append(raw)
     if not parts[False] or not parts[True]:
-        raise DataError("the standard library's sources are missing", where=str(root), remedy="train on a local file: -s data.name=text:PATH")
+        raise DataError(
+            "the standard library's sources are missing",
+            where=str(root),
+            remedy="train on a local file: -s data.name=text:PATH",
+        )
     train, valid = (np.frombuffer(b"".join(parts[held]), np.uint8) for held in (False, True))
     version = platform.python_version()
     return TokenData(

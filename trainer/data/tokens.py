@@ -23,10 +23,16 @@ def parse_shard(raw: bytes, where: str) -> np.ndarray:
     if len(raw) >= HEADER_BYTES and int.from_bytes(raw[:4], "little") == MAGIC:
         count = int.from_bytes(raw[8:12], "little")
         if len(raw) != HEADER_BYTES + 2 * count:
-            raise DataError(f"truncated: the header says {count} tokens, the file holds {(len(raw) - HEADER_BYTES) // 2}", where=where, remedy="write it again")
+            raise DataError(
+                f"truncated: the header says {count} tokens, the file holds {(len(raw) - HEADER_BYTES) // 2}",
+                where=where,
+                remedy="write it again",
+            )
         return np.frombuffer(raw, "<u2", offset=HEADER_BYTES)
     if len(raw) % 2:
-        raise DataError(f"truncated: {len(raw)} bytes are no whole number of uint16 tokens", where=where, remedy="write it again")
+        raise DataError(
+            f"truncated: {len(raw)} bytes are no whole number of uint16 tokens", where=where, remedy="write it again"
+        )
     return np.frombuffer(raw, "<u2")
 
 
@@ -34,7 +40,9 @@ def load_bin(path: Path) -> TokenData:
     """A folder with ``train.bin`` and ``val.bin``, or one file whose last tenth is held out."""
     if path.is_dir():
         raws = [read_bytes(path / name, what="token shard") for name in ("train.bin", "val.bin")]
-        train, valid = (parse_shard(raw, str(path / name)) for raw, name in zip(raws, ("train.bin", "val.bin"), strict=True))
+        train, valid = (
+            parse_shard(raw, str(path / name)) for raw, name in zip(raws, ("train.bin", "val.bin"), strict=True)
+        )
         split = "train.bin and val.bin"
     else:
         raws = [read_bytes(path, what="token shard")]
