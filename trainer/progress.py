@@ -54,6 +54,11 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
+    def begin(self, text: str) -> None:
+        """The first line: what is about to be trained."""
+        if not self.quiet:
+            print(f"{self.label}: {text}", flush=True)
+
     def show(self, record: Mapping[str, Any]) -> None:
         """One record; on a terminal it replaces the line, evaluations stay."""
         if self.quiet:

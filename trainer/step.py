@@ -1,0 +1,102 @@
+"""One optimizer step as a function of its inputs: forward, backward, unscale, check, clip, update, quantizer state.
+
+Order (methods of the sources agree on it): backward of S·loss/m for each of m micro-batches, gradients added in their order → divide by S →
+finite check → global-norm clip → optimizer → new loss scale, new quantizer states. Everything read within the step is as it was before
+the step; observations are applied once, after it, and only if the update was (numerics N10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lpref.ref.optim import LossScale, LossScaleState, OptimContext, Schedule, all_finite, clip_global_norm, unscale, update_loss_scale
+from lpref.trainer.data.batches import Batch
+from lpref.trainer.quantizers import QuantizerStates
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """What changes from step to step besides the weights."""
+
+    step: int  # global batches consumed
+    update: int  # updates applied
+    optimizer: Any
+    quantizers: Mapping[str, Any]
+    loss_scale: LossScaleState
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step reports. `observed` maps ``site/gemm/slot`` to what its quantizer saw, one entry a micro-batch."""
+
+    loss: float
+    lr: float
+    grad_norm: float
+    skipped: bool
+    observed: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The fixed parts of a run that a step needs."""
+
+    optimizer: Any
+    schedule: Schedule
+    loss_scale: LossScale
+    quantizers: QuantizerStates
+    clip: float | None
+    seed: int
+    backend: Any
+
+
+def gradients(
+    model: Any, batches: Sequence[Batch], context: Any, scale: float
+) -> tuple[float, dict[str, np.ndarray], dict[str, list[Mapping[str, Any]]]]:
+    """(mean loss, gradients of `scale`·loss, observations) over equal micro-batches, added in their order.
+
+    `context(micro)` gives the Context of one micro-batch. A parameter that the loss does not reach gets zeros.
+    """
+    m = len(batches)
+    losses, observed = [], {}  # type: ignore[var-annotated]
+    for tensor in model.params.values():
+        tensor.grad = None
+    for micro, batch in enumerate(batches):
+        ctx = context(micro)
+        loss = model.loss(batch, ctx)
+        seed = np.asarray(np.float32(scale) / np.float32(m), loss.dtype).reshape(loss.shape)
+        loss.backward(seed)
+        losses.append(float(loss.item()))
+        for place, seen in ctx.observed.items():
+            observed.setdefault(place, []).append(seen)
+    grads = {name: np.zeros_like(t.data) if t.grad is None else t.grad for name, t in model.params.items()}
+    mean = losses[0] if m == 1 else float(np.float32(sum(losses) / m))
+    return mean, grads, observed
+
+
+def train_step(model: Any, state: TrainState, batches: Sequence[Batch], rules: Rules, context: Any) -> tuple[TrainState, StepResult]:
+    """(state after, what to report). The weights of `model` are replaced unless the step is skipped.
+
+    A step is skipped when the loss or a gradient is not finite: weights, optimizer, update count and quantizer states stay, the loss
+    scale goes down. The caller decides whether that ends the run.
+    """
+    scale, lr = state.loss_scale.scale, rules.schedule(state.update)
+    loss, scaled, observed = gradients(model, batches, context, scale)
+    grads = unscale(scaled, scale)
+    finite = bool(np.isfinite(loss)) and all_finite(grads)
+    loss_scale = update_loss_scale(rules.loss_scale, state.loss_scale, overflow=not finite)
+    if not finite:
+        after = TrainState(state.step + 1, state.update, state.optimizer, state.quantizers, loss_scale)
+        return after, StepResult(loss, lr, float("nan"), True, observed)
+    limit = float("inf") if rules.clip is None else rules.clip
+    grads, norm = clip_global_norm(grads, limit, ops=rules.backend)
+    params = {name: tensor.data for name, tensor in model.params.items()}
+    ctx = OptimContext(step=state.step, update=state.update, seed=rules.seed, lr=lr)
+    params, optimizer = rules.optimizer.update(params, grads, state.optimizer, ctx, backend=rules.backend)
+    for name, tensor in model.params.items():
+        tensor.data = params[name]
+    quantizers = rules.quantizers.update(state.quantizers, observed)
+    return TrainState(state.step + 1, state.update + 1, optimizer, quantizers, loss_scale), StepResult(loss, lr, norm, False, observed)
