@@ -1,0 +1,204 @@
+"""Everything with a name, kind by kind, as rows: what ``lpref list`` prints and completion offers."""
+
+from __future__ import annotations
+
+import importlib.resources
+import inspect
+import json
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+from lpref.ref.errors import UnknownNameError
+
+COLUMNS = ("name", "title", "kind", "standard", "revision", "seeds", "module", "source_level", "status")
+
+
+def row(name: str, kind: str, thing: Any = None, **fields: Any) -> dict[str, Any]:
+    """One row; what `thing` says about itself is used unless given."""
+    title = getattr(thing, "title", "") or first_line(thing)
+    found = {
+        "name": name, "title": title, "kind": kind, "standard": getattr(thing, "standard", "") or getattr(thing, "source", ""),
+        "revision": getattr(thing, "revision", 1), "seeds": None, "module": getattr(thing, "module", "") or getattr(thing, "__module__", ""),
+        "source_level": getattr(thing, "source_level", ""), "status": evidence().get(name, []),
+    }  # fmt: skip
+    return {**found, **fields}
+
+
+def first_line(thing: Any) -> str:
+    """The first line of a class's or function's docstring."""
+    text = inspect.getdoc(thing) if inspect.isclass(thing) or inspect.isroutine(thing) else None
+    return text.splitlines()[0].rstrip(".") if text else ""
+
+
+@cache
+def evidence() -> dict[str, list[str]]:
+    """{name: levels} that tests proved in the last recorded run; nothing recorded, nothing claimed."""
+    file = importlib.resources.files("lpref.conformance").joinpath("evidence.json")
+    if not file.is_file():
+        return {}
+    levels: dict[str, set[str]] = {}
+    for entry in json.loads(file.read_text()):
+        if entry.get("result") == "passed":
+            levels.setdefault(entry["name"], set()).add(entry["level"])
+    return {name: sorted(found) for name, found in levels.items()}
+
+
+def _formats() -> Iterable[dict[str, Any]]:
+    from lpref.ref.formats import FORMATS
+
+    return (row(name, "format", f) for name, f in FORMATS.items())
+
+
+def _roundings() -> Iterable[dict[str, Any]]:
+    from lpref.ref.rounding import ROUNDINGS
+
+    return (row(name, "rounding", r, module="lpref.ref.rounding.mode") for name, r in ROUNDINGS.items())
+
+
+def _overflow() -> Iterable[dict[str, Any]]:
+    from lpref.ref.rounding import OVERFLOW
+
+    return (row(name, "overflow", None, title=f"finite {o.finite}, infinity {o.infinity}, NaN {o.nan}", module="lpref.ref.rounding.overflow") for name, o in OVERFLOW.items())
+
+
+def _scale_rules() -> Iterable[dict[str, Any]]:
+    from lpref.ref.scaling import rule
+
+    return (row(name, "scale-rule", None, module="lpref.ref.scaling") for name in rule._CHOICES["rule"])
+
+
+def quantizer_title(q: Any) -> str:
+    """``e2m1, blocks 1 x 16 (other x k), scale nvfp4 in e4m3``."""
+    size = lambda n: "all" if n is None else n  # noqa: E731
+    return f"{q.format}, blocks {size(q.blocks.other)} x {size(q.blocks.k)} (other x k), scale {q.scale.rule} in {q.scale.format}"
+
+
+def _quantizers() -> Iterable[dict[str, Any]]:
+    from lpref.ref.quantize import QUANTIZERS
+
+    return (row(name, "quantizer", q, title=quantizer_title(q)) for name, q in QUANTIZERS.items())
+
+
+def _recipes() -> Iterable[dict[str, Any]]:
+    from lpref.specs import recipe
+
+    return (row(name, "recipe", recipe(name)) for name in spec_names("recipes"))
+
+
+def spec_names(folder: str) -> list[str]:
+    """Names of the YAML files of a folder of the installed specs."""
+    files = importlib.resources.files("lpref.specs").joinpath(folder)
+    return sorted(f.name.removesuffix(".yaml") for f in files.iterdir() if f.name.endswith(".yaml")) if files.is_dir() else []
+
+
+def _optimizers() -> Iterable[dict[str, Any]]:
+    from lpref.ref.optim import RULES
+
+    return (row(name, "optimizer", rule) for name, rule in RULES.items())
+
+
+def _schedules() -> Iterable[dict[str, Any]]:
+    from lpref.ref.optim import SCHEDULES
+
+    return (row(name, "schedule", None, title="after a linear warm-up", module="lpref.ref.optim.schedule") for name in SCHEDULES)
+
+
+def _models() -> Iterable[dict[str, Any]]:
+    from lpref.models import MODELS
+
+    return (row(name, "model", model) for name, model in MODELS.items())
+
+
+def _datasets() -> Iterable[dict[str, Any]]:
+    from lpref.trainer.data import DATASETS
+
+    return (row(name, "dataset", None, title=title, module=load.__module__) for name, (load, title) in DATASETS.items())
+
+
+def _backends() -> Iterable[dict[str, Any]]:
+    from lpref.trainer.doctor import backends
+
+    return (row(b["name"], "backend", None, title=("" if b["present"] else "not here: ") + b["why"], module="lpref.accel") for b in backends())
+
+
+def _kernels() -> Iterable[dict[str, Any]]:
+    from lpref.accel import backend
+
+    kernels = backend("cpu").kernels.values()
+    return (row(k.op, "kernel", None, title=type(k.contract).__name__, module=getattr(k.function, "__module__", "")) for k in kernels)
+
+
+def _attention() -> Iterable[dict[str, Any]]:
+    return [row("dense", "attention", None, title="exact softmax attention, causal or full, grouped queries", module="lpref.ref.attention.dense")]
+
+
+def _methods() -> Iterable[dict[str, Any]]:
+    return [entry for kind in ("quantizers", "recipes", "optimizers", "attention") for entry in rows(kind)]
+
+
+def _none() -> Iterable[dict[str, Any]]:
+    return ()
+
+
+KINDS: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
+    "formats": _formats, "roundings": _roundings, "overflow": _overflow, "scale-rules": _scale_rules, "quantizers": _quantizers,
+    "recipes": _recipes, "optimizers": _optimizers, "schedules": _schedules, "attention": _attention, "models": _models, "datasets": _datasets,
+    "experiments": _none, "targets": _none, "backends": _backends, "kernels": _kernels, "methods": _methods,
+}  # fmt: skip
+
+
+def rows(kind: str) -> list[dict[str, Any]]:
+    """The rows of one kind; UnknownNameError for a kind that does not exist."""
+    if kind not in KINDS:
+        raise UnknownNameError("kind", kind, KINDS)
+    return list(KINDS[kind]())
+
+
+def find(name: str) -> tuple[str, Any]:
+    """(kind, object) of a format, quantizer, recipe or optimizer; ``kind:name`` picks one where several kinds share a name."""
+    from lpref.ref.formats import FORMATS
+    from lpref.ref.optim import RULES
+    from lpref.ref.quantize import QUANTIZERS
+
+    prefix, colon, rest = name.partition(":")
+    wanted = prefix if colon and prefix in LOOKUPS else ""
+    plain = rest if wanted else name
+    for kind, lookup in LOOKUPS.items():
+        if wanted in ("", kind) and (found := lookup(plain)) is not None:
+            return kind, found
+    names = [*spec_names("recipes"), *QUANTIZERS, *RULES, *FORMATS]
+    raise UnknownNameError("name", name, names)
+
+
+def _recipe_named(name: str) -> Any:
+    from lpref.specs import recipe
+
+    return recipe(name) if name in spec_names("recipes") or name.endswith((".yaml", ".yml")) else None
+
+
+def _quantizer_named(name: str) -> Any:
+    from lpref.ref.quantize import QUANTIZERS
+    from lpref.specs import quantizer
+
+    return quantizer(name) if name.partition(":")[0].partition("@")[0] in QUANTIZERS else None
+
+
+def _optimizer_named(name: str) -> Any:
+    from lpref.ref.optim import RULES
+
+    return RULES.get(name)
+
+
+def _format_named(name: str) -> Any:
+    from lpref.ref.formats import format as by_name
+
+    try:
+        return by_name(name)
+    except UnknownNameError:
+        return None
+
+
+LOOKUPS: dict[str, Callable[[str], Any]] = {
+    "recipe": _recipe_named, "quantizer": _quantizer_named, "optimizer": _optimizer_named, "format": _format_named,
+}  # fmt: skip

@@ -1,0 +1,72 @@
+"""The quantizers of a model under a recipe: their states between steps, and what they report.
+
+A place is ``site/gemm/slot`` (``h.0.mlp.up/dgrad/a``). Its tensor is one of three classes, by which figures are summed up: `x` the layer's
+input, `w` its weight, `dy` the gradient of its output.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lpref.ref.quantize import Quantizer, init_state, update_state
+
+Observed = Mapping[str, Sequence[Mapping[str, Any]]]
+GEMMS = ("fprop", "dgrad", "wgrad")
+TENSOR = {("fprop", "a"): "x", ("fprop", "b"): "w", ("dgrad", "a"): "dy", ("dgrad", "b"): "w", ("wgrad", "a"): "dy", ("wgrad", "b"): "x"}
+
+
+@dataclass(frozen=True)
+class QuantizerStates:
+    """`places` maps ``site/gemm/slot`` to its quantizer, in the order of the model's layers."""
+
+    places: Mapping[str, Quantizer]
+
+    def start(self) -> dict[str, dict[str, Any]]:
+        """The states before the first step; quantizers without state are left out."""
+        return {place: state for place, q in self.places.items() if (state := init_state(q))}
+
+    def update(self, states: Mapping[str, Any], observed: Observed) -> dict[str, Any]:
+        """The states after a step that saw `observed` (one entry a micro-batch at each place)."""
+        return {place: update_state(self.places[place], state, observed.get(place, ())) for place, state in states.items()}
+
+    def shares(self, observed: Observed) -> dict[str, dict[str, float]]:
+        """{class: {overflowed, underflowed}}, shares of all elements that were quantized in this step."""
+        sums: dict[str, list[int]] = {}
+        for place, seen in observed.items():
+            _, gemm, slot = place.rsplit("/", 2)
+            total = sums.setdefault(TENSOR.get((gemm, slot), slot), [0, 0, 0])
+            for one in seen:
+                for i, key in enumerate(("count", "overflowed", "underflowed")):
+                    total[i] += int(one.get(key, 0))
+        return {name: {"overflowed": o / n, "underflowed": u / n} for name, (n, o, u) in sorted(sums.items()) if n}
+
+    def layers(self, observed: Observed) -> dict[str, dict[str, float]]:
+        """{place: {sqnr_db, overflowed, underflowed}}; the error is that of the first micro-batch."""
+        out = {}
+        for place, seen in observed.items():
+            count = sum(int(one.get("count", 0)) for one in seen)
+            if not count:
+                continue
+            figures = {key: sum(int(one.get(key, 0)) for one in seen) / count for key in ("overflowed", "underflowed")}
+            sqnr = seen[0].get("sqnr_db")
+            if sqnr is not None and math.isfinite(sqnr):
+                figures = {"sqnr_db": round(float(sqnr), 3), **figures}
+            out[place] = figures
+        return out
+
+
+def places_of(sites: Sequence[Any], recipe: Any) -> dict[str, Quantizer]:
+    """Every quantized slot of every linear layer; `sites` is the model's ``linear_sites()``."""
+    out = {}
+    for site in sites:
+        linear = recipe.for_layer(site.name, site.role, site.index, site.count)
+        for gemm in GEMMS:
+            spec = getattr(linear, gemm)
+            for slot in ("a", "b"):
+                quantizer = getattr(spec, slot).quantizer
+                if quantizer is not None:
+                    out[f"{site.name}/{gemm}/{slot}"] = quantizer
+    return out

@@ -1,0 +1,149 @@
+"""The page of a format, quantizer, recipe or optimizer, as text and as data."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lpref.ref.errors import SpecError
+from lpref.trainer.catalog import find, quantizer_title
+
+
+@dataclass(frozen=True)
+class Page:
+    """`text` for a person, `data` for ``--json``."""
+
+    text: str
+    data: dict[str, Any]
+
+
+def show(name: str, *, paths: bool = False, other: str | None = None) -> Page:
+    """The page; with `paths` the settable paths, with `other` the differences."""
+    kind, thing = find(name)
+    if other is not None:
+        return difference(name, kind, thing, other)
+    if paths:
+        return paths_page(name, kind, thing)
+    return {"format": format_page, "quantizer": quantizer_page, "recipe": recipe_page, "optimizer": optimizer_page}[kind](name, thing)
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """{dotted path: plain value} of nested dataclasses, mappings and sequences."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts: Any = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+    elif isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, (list, tuple)) and any(dataclasses.is_dataclass(v) or isinstance(v, (Mapping, list, tuple)) for v in value):
+        parts = enumerate(value)
+    else:
+        return {path: list(value) if isinstance(value, tuple) else value}
+    out: dict[str, Any] = {}
+    for key, part in parts:
+        out.update(leaves(part, f"{path}.{key}" if path else str(key)))
+    return out or {path: {}}
+
+
+def paths_page(name: str, kind: str, thing: Any) -> Page:
+    """Every settable path with its value and type."""
+    if isinstance(thing, type):
+        thing = thing()
+    found = {path: value for path, value in leaves(thing).items() if path}
+    rows = [{"path": path, "value": value, "type": type(value).__name__} for path, value in found.items()]
+    width = max((len(path) for path in found), default=0)
+    return Page("\n".join(f"{r['path']:{width}}  {r['value']!r}  ({r['type']})" for r in rows), {"name": name, "kind": kind, "paths": rows})
+
+
+def difference(name: str, kind: str, thing: Any, other: str) -> Page:
+    """Paths whose values differ."""
+    other_kind, second = find(f"{kind}:{other}" if ":" not in other else other)
+    if kind != other_kind:
+        raise SpecError([f"{name} is a {kind}, {other} a {other_kind}"], where="show --diff", remedy="compare two of one kind")
+    a, b = leaves(thing() if isinstance(thing, type) else thing), leaves(second() if isinstance(second, type) else second)
+    rows = [{"path": p, name: a.get(p), other: b.get(p)} for p in dict.fromkeys([*a, *b]) if a.get(p) != b.get(p) or (p in a) != (p in b)]
+    width = max((len(r["path"]) for r in rows), default=0)
+    lines = [f"{r['path']:{width}}  {r[name]!r} -> {r[other]!r}" for r in rows]
+    return Page("\n".join(lines) or "no difference", {"kind": kind, "a": name, "b": other, "differences": rows})
+
+
+def prose(thing: Any) -> str:
+    """The docstring of the page that defines `thing`."""
+    module = getattr(thing, "module", "") or (thing.__module__ if inspect.isclass(thing) else "")
+    return inspect.cleandoc(sys.modules[module].__doc__ or "") if module in sys.modules else ""
+
+
+def format_page(name: str, f: Any) -> Page:
+    """Figures, bit layout, value table (up to 8 bits) and a number line."""
+    facts = {key: getattr(f, key) for key in ("name", "title", "bits", "standard", "source_level", "revision", "max", "min", "min_normal", "min_subnormal",
+                                              "precision", "emax", "emin", "signed", "has_nan", "has_inf", "nan_code", "tie", "exact")}  # fmt: skip
+    lines = [f"{f.name}: {f.title}", ""]
+    lines += [f"{key:14} {_exact(value)}" for key, value in facts.items() if key not in ("name", "title") and value is not None]
+    lines += ["", f"bits           {bit_layout(f)}"]
+    table = []
+    if f.bits <= 8:
+        codes = np.arange(1 << f.bits, dtype=f.code_dtype)
+        table = [{"code": int(c), "value": float(v)} for c, v in zip(codes, f.decode(codes), strict=True)]
+        lines += ["", *value_table(table, f.bits), "", number_line(f)]
+    text = prose(f)
+    return Page("\n".join(lines + (["", text] if text else [])), {"kind": "format", **facts, "layout": bit_layout(f), "values": table})
+
+
+def _exact(value: Any) -> str:
+    if isinstance(value, float) and math.isfinite(value) and value:
+        power = math.log2(abs(value))
+        return f"{value:.9g}" + (f" = 2^{power:.0f}" if power == int(power) and abs(power) > 3 else "")
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+def bit_layout(f: Any) -> str:
+    """``s eeee mmm`` for floats, ``s iiiiiii`` for two's complement, ``iiii`` for code books."""
+    exponent, significand = getattr(f, "exponent_bits", None), getattr(f, "trailing_bits", None)
+    if exponent is None:
+        return ("s " + "i" * (f.bits - 1) + " (two's complement)") if type(f).__name__ == "IntFormat" and f.signed else "i" * f.bits
+    return " ".join(part for part in ("s" if f.signed else "", "e" * exponent, "m" * (significand or 0)) if part)
+
+
+def value_table(table: list[dict[str, Any]], bits: int) -> list[str]:
+    """Codes and values in columns; for signed floats the upper half repeats the lower with the sign."""
+    cells = [f"{entry['code']:0{-(-bits // 4)}x} {entry['value']:.6g}" for entry in table]
+    width, columns = max(map(len, cells)) + 2, 8 if bits > 4 else 4
+    rows = -(-len(cells) // columns)
+    return ["".join(cells[i].ljust(width) for i in range(r, len(cells), rows)).rstrip() for r in range(rows)]
+
+
+def number_line(f: Any, width: int = 96) -> str:
+    """Where the finite values lie between the smallest and the largest, linearly; ``|`` several, ``'`` one."""
+    values = np.asarray(f.table()[0])
+    place = np.round((values - values[0]) / (values[-1] - values[0]) * (width - 1)).astype(int)
+    counts = np.bincount(place, minlength=width)
+    line = "".join(" '|"[min(int(n), 2)] for n in counts)
+    ends = f"{values[0]:g}".ljust(width - len(f"{values[-1]:g}")) + f"{values[-1]:g}"
+    return f"{line}\n{ends}"
+
+
+def quantizer_page(name: str, q: Any) -> Page:
+    """What it does, and every field."""
+    found = leaves(q)
+    lines = [f"{name}: {quantizer_title(q)}", *([f"source: {q.standard}"] if q.standard else []), ""]
+    lines += [f"{path:18} {value}" for path, value in found.items() if path not in ("name", "standard")]
+    return Page("\n".join(lines), {"kind": "quantizer", "name": name, "title": quantizer_title(q), "fields": found})
+
+
+def recipe_page(name: str, recipe: Any) -> Page:
+    """Title, source, and the three GEMMs as YAML."""
+    text = recipe.to_yaml()
+    head = [f"{recipe.name}: {recipe.title}", f"source: {recipe.source}", ""]
+    return Page("\n".join([*head, text.rstrip()]), {"kind": "recipe", "name": name, "title": recipe.title, "source": recipe.source, "fields": leaves(recipe)})
+
+
+def optimizer_page(name: str, rule: Any) -> Page:
+    """The rule's page and its hyper-parameters."""
+    fields = leaves(rule())
+    lines = [prose(rule), "", *(f"{path:18} {value}" for path, value in fields.items())]
+    return Page("\n".join(lines), {"kind": "optimizer", "name": name, "fields": fields, "prose": prose(rule)})
