@@ -25,7 +25,7 @@ def evaluate(model: Any, data: Data, batches: Sequence[Batch], context: Any) -> 
         for i, batch in enumerate(batches):
             ctx = context(EVAL_PASS + i)
             if isinstance(data, TokenData):
-                loss += float(model.loss((batch.inputs, batch.targets), ctx).item()) * batch.tokens
+                loss += float(model.loss(batch, ctx).item()) * batch.tokens
             else:
                 logits = model.logits(batch.inputs, ctx)
                 loss += _cross_entropy(logits.data, batch.targets)

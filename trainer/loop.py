@@ -79,6 +79,7 @@ class Loop:
         before, due = self.state, self.due
         collect = due(self.settings.stats_every, self.state.step + 1)
         batches = self.batches(before.step)
+        self.p.bind(before)
         started = time.perf_counter()
         with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):  # the policy is the finite check
             self.state, result = train_step(self.p.model, before, batches, self.p.rules, self.p.context_of(before, collect=collect))
@@ -127,7 +128,7 @@ class Loop:
             self.progress.note(f"step {self.state.step} skipped: {'gradient overflow' if searching else 'not finite'}, loss scale {self.state.loss_scale.scale:g}")
             return
         context = self.p.context_of(before, collect=False)
-        params = {name: tensor.data for name, tensor in self.p.model.params.items()}
+        params = self.p.model.arrays()
 
         def replay(backend: Any) -> dict[str, Any]:
             model = self.p.rebuild(backend)
@@ -149,7 +150,7 @@ class Loop:
         """A checkpoint of now, if its weights are finite."""
         if self.saved == self.state.step:
             return
-        params = {name: tensor.data for name, tensor in self.p.model.params.items()}
+        params = self.p.model.arrays()
         if not all_params_finite(list(params.values())):
             bad = first_nonfinite(params, None, self.p.backend)
             self.diverged(f"first non-finite tensor: {bad}")
@@ -180,17 +181,17 @@ class Loop:
 
 def start_state(prepared: Prepared) -> TrainState:
     """Before the first step."""
-    params = {name: tensor.data for name, tensor in prepared.model.params.items()}
     rules = prepared.rules
-    return TrainState(0, 0, rules.optimizer.init(params), rules.quantizers.start(), rules.loss_scale.start())
+    return TrainState(0, 0, rules.optimizer.init(prepared.model.arrays()), rules.quantizers.start(), rules.loss_scale.start())
 
 
 def resumed_state(prepared: Prepared, found: checkpoints.Checkpoint) -> TrainState:
     """The state of a checkpoint; its weights go into the model."""
-    prepared.load_params(found.params)
+    prepared.model.set_arrays(found.params)
     states = found.states
     base = start_state(prepared)
     return replace(
-        base, step=found.step, update=found.update, optimizer=prepared.unpack_optimizer(states["optimizer"]), quantizers=states["quantizers"],
+        base, step=found.step, update=found.update, optimizer=states["optimizer"], quantizers=states["quantizers"],
+
         loss_scale=type(base.loss_scale)(**states["loss_scale"]),
     )  # fmt: skip

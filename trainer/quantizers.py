@@ -14,7 +14,6 @@ from typing import Any
 from lpref.ref.quantize import Quantizer, init_state, update_state
 
 Observed = Mapping[str, Sequence[Mapping[str, Any]]]
-GEMMS = ("fprop", "dgrad", "wgrad")
 TENSOR = {("fprop", "a"): "x", ("fprop", "b"): "w", ("dgrad", "a"): "dy", ("dgrad", "b"): "w", ("wgrad", "a"): "dy", ("wgrad", "b"): "x"}
 
 
@@ -58,15 +57,12 @@ class QuantizerStates:
         return out
 
 
-def places_of(sites: Sequence[Any], recipe: Any) -> dict[str, Quantizer]:
-    """Every quantized slot of every linear layer; `sites` is the model's ``linear_sites()``."""
+def places_of(recipes: Mapping[str, Any]) -> dict[str, Quantizer]:
+    """Every quantized slot of every linear layer; `recipes` is a model's {site: LinearRecipe or None}."""
     out = {}
-    for site in sites:
-        linear = recipe.for_layer(site.name, site.role, site.index, site.count)
-        for gemm in GEMMS:
-            spec = getattr(linear, gemm)
-            for slot in ("a", "b"):
-                quantizer = getattr(spec, slot).quantizer
-                if quantizer is not None:
-                    out[f"{site.name}/{gemm}/{slot}"] = quantizer
+    for site, linear in recipes.items():
+        for gemm, slot in TENSOR if linear is not None else ():
+            quantizer = getattr(getattr(linear, gemm), slot).quantizer
+            if isinstance(quantizer, Quantizer):
+                out[f"{site}/{gemm}/{slot}"] = quantizer
     return out

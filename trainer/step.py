@@ -72,9 +72,8 @@ def gradients(
         losses.append(float(loss.item()))
         for place, seen in ctx.observed.items():
             observed.setdefault(place, []).append(seen)
-    grads = {name: np.zeros_like(t.data) if t.grad is None else t.grad for name, t in model.params.items()}
     mean = losses[0] if m == 1 else float(np.float32(sum(losses) / m))
-    return mean, grads, observed
+    return mean, model.grads(), observed
 
 
 def train_step(model: Any, state: TrainState, batches: Sequence[Batch], rules: Rules, context: Any) -> tuple[TrainState, StepResult]:
@@ -93,10 +92,8 @@ def train_step(model: Any, state: TrainState, batches: Sequence[Batch], rules: R
         return after, StepResult(loss, lr, float("nan"), True, observed)
     limit = float("inf") if rules.clip is None else rules.clip
     grads, norm = clip_global_norm(grads, limit, ops=rules.backend)
-    params = {name: tensor.data for name, tensor in model.params.items()}
     ctx = OptimContext(step=state.step, update=state.update, seed=rules.seed, lr=lr)
-    params, optimizer = rules.optimizer.update(params, grads, state.optimizer, ctx, backend=rules.backend)
-    for name, tensor in model.params.items():
-        tensor.data = params[name]
+    params, optimizer = rules.optimizer.update(model.arrays(), grads, state.optimizer, ctx, backend=rules.backend)
+    model.set_arrays(params)
     quantizers = rules.quantizers.update(state.quantizers, observed)
     return TrainState(state.step + 1, state.update + 1, optimizer, quantizers, loss_scale), StepResult(loss, lr, norm, False, observed)

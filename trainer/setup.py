@@ -1,0 +1,219 @@
+"""From a spec to everything that a run needs: data, backend, recipe, model, optimizer. All bad input is found here, before writing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lpref.ref.errors import CheckpointError, DataError, SpecError
+from lpref.ref.optim import Schedule, optimizer
+from lpref.trainer import checkpoint as checkpoints
+from lpref.trainer.checkpoint import Checkpoint
+from lpref.trainer.data import load_data
+from lpref.trainer.data.batches import check_length, train_batch
+from lpref.trainer.data.types import Data, TokenData
+from lpref.trainer.environment import environment
+from lpref.trainer.histograms import weight_histograms
+from lpref.trainer.quantizers import QuantizerStates, places_of
+from lpref.trainer.spec import TrainSpec, load_spec, plain, to_yaml
+from lpref.trainer.step import Rules, TrainState
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to start. `spec` has the recipe written out."""
+
+    spec: TrainSpec
+    data: Data
+    backend: Any
+    recipe: Any
+    model: Any
+    rules: Rules
+    facts: dict[str, Any]
+
+    @property
+    def length(self) -> int:
+        """The model's window in tokens; 0 for images."""
+        return int(getattr(self.model.cfg, "context", 0))
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Predictions of one global batch."""
+        return self.spec.train.batch * (self.length if isinstance(self.data, TokenData) else 1)
+
+    def bind(self, state: TrainState) -> None:
+        """Puts the recipe that is in force at `state` into the model."""
+        if self.recipe.schedule:
+            now = self.recipe.at(state.step, self.spec.train.steps, state.update)
+            self.model.recipes = now.bind(self.model.sites.values())
+
+    def context_of(self, state: TrainState, *, collect: bool) -> Callable[[int], Any]:
+        """micro-batch -> Context of a training forward and backward."""
+        from lpref.ref.recipes import Context
+
+        seed = self.spec.train.seed
+        return lambda micro: Context(seed, state.step, state.update, pass_=micro, state=state.quantizers, observed={}, collect=collect)
+
+    def evaluation_context(self, state: TrainState) -> Callable[[int], Any]:
+        """pass number -> Context of a forward outside training; nothing that it observes is kept."""
+        return self.context_of(state, collect=False)
+
+    def rebuild(self, backend: Any) -> Any:
+        """The same model on another backend, weights included."""
+        other = build_model(self.spec, self.recipe, backend, self.data)
+        other.set_arrays(self.model.arrays())
+        return other
+
+    def histograms(self, state: TrainState) -> dict[str, Any]:
+        """The codes of the quantized weights on their formats' grids."""
+        return weight_histograms(self.model, state.quantizers, self.spec.train.seed, state.step)
+
+    def to_checkpoint(self, state: TrainState, params: dict[str, np.ndarray]) -> Checkpoint:
+        """What has to be stored to continue from `state`."""
+        states = {"optimizer": state.optimizer, "quantizers": state.quantizers, "loss_scale": asdict(state.loss_scale)}
+        return Checkpoint(state.step, state.update, params, states, self.facts)
+
+    def environment(self) -> dict[str, Any]:
+        """``env.json``."""
+        data = {"name": self.data.name, "title": self.data.title, "sha256": self.data.sha256, **self.data.facts}
+        return {**environment(), "backend": self.backend.name, "numerics": self.backend.numerics, "spec_sha256": self.facts["spec_sha256"], "data": data}
+
+    def describe(self) -> str:
+        """One line for the start of a run."""
+        count, what = self.model.num_params(), f"{self.backend.name} backend, numerics {self.backend.numerics}"
+        return f"{self.spec.model['kind']} with {count:,} parameters on {self.data.name}, recipe {self.spec.recipe_name}, {what}"
+
+
+def prepare(spec: TrainSpec, *, data: Data | None = None) -> Prepared:
+    """Loads and checks everything. Raises SpecError, UnknownNameError, DataError, BackendError."""
+    from lpref.conformance.numerics import numerics_hash
+
+    data = load_data(spec.data.name) if data is None else data
+    recipe = load_recipe(spec)
+    backend = load_backend(spec)
+    model = build_model(spec, recipe, backend, data)
+    resolved = replace(spec, recipe=plain_recipe(recipe))
+    facts = {"data_sha256": data.sha256, "numerics_hash": numerics_hash(), "spec_sha256": hashlib.sha256(to_yaml(resolved).encode()).hexdigest()}
+    own = {key: value for key, value in spec.optimizer.items() if key != "kind"}
+    rules = Rules(
+        optimizer=optimizer(spec.optimizer["kind"], roles=model.roles, **own), schedule=make_schedule(spec), loss_scale=recipe.loss_scale,
+        quantizers=QuantizerStates(places_of(model.recipes)), clip=spec.train.clip, seed=spec.train.seed, backend=backend,
+    )  # fmt: skip
+    return Prepared(resolved, data, backend, recipe, model, rules, facts)
+
+
+def check_spec(spec: TrainSpec, data: Data) -> None:
+    """Raises what `prepare` would raise about recipe, model and data."""
+    build_model(spec, load_recipe(spec), load_backend(spec), data)
+
+
+def load_recipe(spec: TrainSpec) -> Any:
+    """The spec's recipe; a changed one without a name of its own is called ``BASE+set``."""
+    from lpref.specs import recipe
+
+    found = recipe(spec.recipe)
+    found.require_executable()
+    own_name = isinstance(spec.recipe, str) or "name" in spec.recipe
+    return found if own_name else replace(found, name=spec.recipe_name)
+
+
+def plain_recipe(recipe: Any) -> dict[str, Any]:
+    """The recipe as a mapping that reads back to an equal one."""
+    from lpref.ref.recipes.text import to_mapping
+
+    return dict(to_mapping(recipe))
+
+
+def load_backend(spec: TrainSpec) -> Any:
+    """`auto` is the CPU backend; a GPU is used when it is asked for."""
+    from lpref.accel import backend
+
+    return backend("cpu" if spec.backend == "auto" else spec.backend, spec.numerics)
+
+
+def make_schedule(spec: TrainSpec) -> Schedule:
+    """The learning rate over updates; peak and length default to ``optimizer.lr`` and ``train.steps``."""
+    return Schedule(**{"lr": spec.optimizer["lr"], "steps": spec.train.steps, **spec.schedule})
+
+
+def build_model(spec: TrainSpec, recipe: Any, backend: Any, data: Data) -> Any:
+    """The model with its first weights, and with the learned quantizer parameters that the first batch gives it."""
+    from lpref.autodiff import no_grad
+    from lpref.models import build
+    from lpref.ref.recipes import Context
+
+    check_data(spec, data)
+    model = build(spec.model, recipe, spec.train.seed, backend)
+    if recipe.schedule:
+        model.recipes = recipe.at(0, spec.train.steps, 0).bind(model.sites.values())
+    length = int(spec.model.get("context", 0))
+    if any(q.scale.rule == "learned" for q in places_of(model.recipes).values()):
+        first = train_batch(data, length, spec.train.batch, spec.train.seed, 0, 0, spec.train.batch // spec.train.micro_batches)
+        with no_grad():
+            model.loss(first, Context(spec.train.seed, init=True))
+    return model
+
+
+def check_data(spec: TrainSpec, data: Data) -> None:
+    """The model must fit the data: vocabulary and window, or image size and classes."""
+    model, problems = spec.model, []
+    if isinstance(data, TokenData):
+        if model["kind"] != "gpt":
+            raise SpecError([f"model.kind: a {model['kind']} does not read tokens ({data.name})"], remedy="use model.kind=gpt, or images such as digits")
+        if model["vocab"] < data.vocab:
+            problems.append(f"model.vocab: {model['vocab']} is below {data.vocab}, the data's largest token id + 1 ({data.name})")
+        check_length(data, model["context"])
+    else:
+        if model["kind"] == "gpt":
+            raise SpecError([f"model.kind: a gpt does not read images ({data.name})"], remedy="use model.kind=cnn, vit or mlp, or text such as stdlib")
+        _, channels, height, width = data.train.shape
+        wanted = {"image": height, "channels": channels, "classes": data.classes, "features": channels * height * width}
+        problems += [f"model.{key}: {model[key]}, the data's is {value} ({data.name})" for key, value in wanted.items() if key in model and model[key] != value]
+        if height != width:
+            problems.append(f"data.name: images of {height}x{width} are not square")
+        if not len(data.valid):
+            raise DataError("no held-out images", where=data.name, remedy="give a data set with a held-out part")
+    if problems:
+        raise SpecError(problems)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run's newest checkpoint, ready to evaluate or to generate."""
+
+    spec: TrainSpec
+    data: Data
+    model: Any
+    step: int
+    length: int
+    context: Callable[[int], Any]
+
+    @property
+    def vocab(self) -> int:
+        """Token ids that the model knows."""
+        return int(self.spec.model.get("vocab", 0))
+
+
+def restore(path: Path, *, data: Data | None = None) -> Loaded:
+    """The run in `path`, its data (or another set) and the weights of its newest whole checkpoint."""
+    from lpref.trainer.loop import resumed_state
+    from lpref.trainer.run import Run
+
+    run = Run(path)
+    spec = load_spec(run.folder.spec)
+    found, passed = checkpoints.newest(run.folder.checkpoints)
+    if found is None:
+        raise CheckpointError(passed[0] if passed else "the run has no checkpoint", where=str(path), remedy="let it run to its first checkpoint")
+    own = load_data(spec.data.name)
+    prepared = prepare(spec, data=own)
+    state = resumed_state(prepared, found)
+    prepared.bind(state)
+    return Loaded(spec, own if data is None else data, prepared.model, found.step, prepared.length, prepared.evaluation_context(state))
+
+
+__all__ = ["Loaded", "Prepared", "build_model", "check_spec", "plain", "prepare", "restore"]
