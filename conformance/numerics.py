@@ -64,8 +64,8 @@ def _quantizers(digest: hashlib._Hash) -> None:
     from lpref.ref import random
     from lpref.ref.quantize import QUANTIZERS, quantize
 
-    bits = random.words(3, random.stream("numerics/quantizers"), 0, 0, 128 * 128).astype(np.float64)
-    x = ((bits - 2.0**31) * 2.0**-28).astype(np.float32).reshape(128, 128)
+    bits = random.words(3, random.stream("numerics/quantizers"), 0, 0, 128 * 256).astype(np.float64)
+    x = ((bits - 2.0**31) * 2.0**-28).astype(np.float32).reshape(128, 256)
     for name, q in sorted(QUANTIZERS.items()):
         t = quantize(x, q, words=random.WordAddress(5, 7, f"numerics/{name}"))
         _add(digest, f"{name}@{q.revision}", t.dequantize(np.float32))

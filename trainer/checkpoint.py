@@ -48,7 +48,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     final = folder / f"step-{checkpoint.step}"
     temporary = folder / f".tmp-{os.getpid()}-step-{checkpoint.step}"
     arrays, skeleton = flatten(checkpoint.states)
-    model = {name: np.ascontiguousarray(value) for name, value in checkpoint.params.items()}
+    model = {name: np.asarray(value, order="C") for name, value in checkpoint.params.items()}
     payloads = {_FILES[0]: serialize(model), _FILES[1]: serialize(arrays)}
     state = {
         "lpref_checkpoint": LAYOUT,

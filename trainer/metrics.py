@@ -73,9 +73,9 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def truncate(path: Path, step: int) -> int:
-    """Keeps the records up to and including `step`; returns how many were dropped."""
+    """Keeps the records of steps up to and including `step`, without closing records; returns how many were dropped."""
     records = read_records(path)
-    kept = [record for record in records if record["step"] <= step]
+    kept = [record for record in records if record["step"] <= step and "end" not in record]
     write_atomic(path, "".join(json.dumps(record) + "\n" for record in kept))
     return len(records) - len(kept)
 

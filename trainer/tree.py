@@ -30,7 +30,7 @@ def flatten(tree: Any, path: str = "") -> tuple[dict[str, np.ndarray], Any]:
 
 def _flatten(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(tree, (np.ndarray, np.generic)):
-        arrays[path] = np.ascontiguousarray(tree).reshape(np.shape(tree))
+        arrays[path] = np.asarray(tree, order="C")
         return {"scalar" if isinstance(tree, np.generic) else "array": path}
     if isinstance(tree, Mapping):
         return {
