@@ -46,7 +46,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     from safetensors.numpy import save as serialize
 
     final = folder / f"step-{checkpoint.step}"
-    temporary = folder / f".tmp-{os.getpid()}-step-{checkpoint.step}"
+    temporary, replaced = (folder / f".tmp-{os.getpid()}-{what}" for what in (f"step-{checkpoint.step}", "replaced"))
     arrays, skeleton = flatten(checkpoint.states)
     model = {name: np.asarray(value, order="C") for name, value in checkpoint.params.items()}
     payloads = {_FILES[0]: serialize(model), _FILES[1]: serialize(arrays)}
@@ -60,17 +60,18 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     }
     with typed_os_errors(folder):
         folder.mkdir(exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
+        for stale in (temporary, replaced):
+            shutil.rmtree(stale, ignore_errors=True)
         temporary.mkdir()
         for name, payload in payloads.items():
             write_bytes(temporary / name, payload)
         write_bytes(temporary / "state.json", (json.dumps(state, indent=1) + "\n").encode())
         fsync_folder(temporary)
         if final.exists():  # the same step once more, after falling back past a damaged one
-            os.rename(final, folder / f".tmp-{os.getpid()}-replaced")
+            os.rename(final, replaced)
         os.rename(temporary, final)
         fsync_folder(folder)
-        shutil.rmtree(folder / f".tmp-{os.getpid()}-replaced", ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
         for old in list_steps(folder)[:-keep] if keep > 0 else []:
             shutil.rmtree(folder / f"step-{old}")
     return final

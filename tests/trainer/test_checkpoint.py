@@ -24,7 +24,7 @@ STATES = {
 
 
 def make(step: int) -> Checkpoint:
-    params = {"w": np.arange(6, dtype=np.float32).reshape(2, 3) * step, "s": np.float32(2.0).reshape(())}
+    params = {"w": np.arange(6, dtype=np.float32).reshape(2, 3) * step, "s": np.array(2.0, np.float32)}
     return Checkpoint(step, step - 1, params, STATES, {"data_sha256": "ab"})
 
 
