@@ -11,11 +11,11 @@ from lpref.trainer.api import start_run
 from lpref.trainer.commands import CommandResult
 from lpref.trainer.data import load_data
 from lpref.trainer.files import typed_os_errors
-from lpref.trainer.flops import fp4_share
 from lpref.trainer.ngram import order2_bits_per_byte
 from lpref.trainer.report import write_report
 from lpref.trainer.run import Run
 from lpref.trainer.runfolder import default_path
+from lpref.trainer.setup import load_backend, load_recipe
 from lpref.trainer.spec import TrainSpec
 
 BASELINE = "bf16"
@@ -47,10 +47,19 @@ def pair_figures(low: Run, high: Run, spec: TrainSpec, data: Any) -> dict[str, A
     key = next(k for k in ("valid.bits_per_byte", "valid.bits_per_token", "valid.accuracy") if k in low.metrics)
     a, b = low.last(key), high.last(key)
     figures: dict[str, Any] = {"metric": key, low.recipe: a, high.recipe: b, "gap": a - b, "gap_percent": 100 * (a - b) / b}
-    figures["fp4_share"] = fp4_share(spec, data)
+    figures["fp4_share"] = fp4_share(spec)
     if data.kind == "tokens" and data.byte_level:
         figures["order2_bits_per_byte"] = order2_bits_per_byte(data.train, data.valid)
     return figures
+
+
+def fp4_share(spec: TrainSpec) -> dict[str, float]:
+    """{fprop, dgrad, wgrad, all}: share of the GEMM FLOPs of all linear layers whose two operands have at most four bits."""
+    from lpref.models import build
+    from lpref.ref.recipes import gemm_flop_share
+
+    sites = build(spec.model, None, spec.train.seed, load_backend(spec)).linear_sites()
+    return gemm_flop_share(load_recipe(spec), sites)
 
 
 def print_figures(figures: dict[str, Any], low: Run, high: Run) -> None:

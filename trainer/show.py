@@ -54,9 +54,10 @@ def paths_page(name: str, kind: str, thing: Any) -> Page:
     """Every settable path with its value and type."""
     if isinstance(thing, type):
         thing = thing()
-    found = {path: value for path, value in leaves(thing).items() if path}
-    rows = [{"path": path, "value": value, "type": type(value).__name__} for path, value in found.items()]
-    width = max((len(path) for path in found), default=0)
+    from lpref.specs.paths import settable
+
+    rows = [{"path": path, "value": value, "type": kind} for path, value, kind in settable(thing)]
+    width = max((len(row["path"]) for row in rows), default=0)
     return Page("\n".join(f"{r['path']:{width}}  {r['value']!r}  ({r['type']})" for r in rows), {"name": name, "kind": kind, "paths": rows})
 
 
