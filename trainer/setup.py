@@ -137,8 +137,12 @@ def load_backend(spec: TrainSpec) -> Any:
 
 
 def make_schedule(spec: TrainSpec) -> Schedule:
-    """The learning rate over updates; peak and length default to ``optimizer.lr`` and ``train.steps``."""
-    return Schedule(**{"lr": spec.optimizer["lr"], "steps": spec.train.steps, **spec.schedule})
+    """The learning rate over updates; peak and length default to ``optimizer.lr`` and ``train.steps``.
+
+    A run that is shorter than its warm-up ends within it.
+    """
+    steps = max(spec.train.steps, spec.schedule["warmup"] + 1)
+    return Schedule(**{"lr": spec.optimizer["lr"], "steps": steps, **spec.schedule})
 
 
 def build_model(spec: TrainSpec, recipe: Any, backend: Any, data: Data) -> Any:

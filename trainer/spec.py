@@ -206,14 +206,12 @@ def _optimizer(part: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _schedule(part: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
-    """`lr` and `steps` are left out unless given: they follow ``optimizer.lr`` and ``train.steps``."""
+    """`lr` and `steps` are left out unless given: `make_schedule` takes them from ``optimizer.lr`` and ``train.steps``."""
     from lpref.ref.optim import Schedule
     from lpref.specs.building import build
 
-    train = spec.get("train") or {}
-    steps = train.get("steps", TrainSettings().steps) if isinstance(train, Mapping) else TrainSettings().steps
     given = {key for key in ("lr", "steps") if part.get(key) is not None}
-    made = build(Schedule, {"steps": steps if isinstance(steps, int) else 1 << 30, **{k: v for k, v in part.items() if v is not None}})
+    made = build(Schedule, {"steps": 1 << 30, **{k: v for k, v in part.items() if v is not None}})
     return {key: value for key, value in plain(made).items() if key not in ("lr", "steps") or key in given}
 
 
