@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from lpref.ref.errors import CheckpointError, DataError, SpecError
-from lpref.ref.optim import Schedule, optimizer
+from lpref.ref.optim import Schedule
+from lpref.ref.optim.optimizer import optimizer
 from lpref.trainer import checkpoint as checkpoints
 from lpref.trainer.checkpoint import Checkpoint
 from lpref.trainer.data import load_data
