@@ -85,7 +85,7 @@ def train_step(model: Any, state: TrainState, batches: Sequence[Batch], rules: R
     scale, lr = state.loss_scale.scale, rules.schedule(state.update)
     loss, scaled, observed = gradients(model, batches, context, scale)
     grads = unscale(scaled, scale)
-    finite = bool(np.isfinite(loss)) and all_finite(grads)
+    finite = bool(np.isfinite(loss)) and all_finite(list(grads.values()))
     loss_scale = update_loss_scale(rules.loss_scale, state.loss_scale, overflow=not finite)
     if not finite:
         after = TrainState(state.step + 1, state.update, state.optimizer, state.quantizers, loss_scale)
