@@ -33,7 +33,7 @@ class MetricsWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         with typed_os_errors(path):
-            self._file: TextIO = open(path, "a", encoding="utf-8")  # noqa: SIM115 - lives as long as the run
+            self._file: TextIO = open(path, "a", encoding="utf-8")
 
     def write(self, record: dict[str, Any]) -> None:
         """One line. `record` has an integer ``step``."""

@@ -47,7 +47,7 @@ class RunFolder:
     def lock(self) -> IO[str]:
         """Held while a process writes the run; the system frees it when that process ends, however it ends."""
         with typed_os_errors(self.path):
-            handle = open(self.path / ".lock", "w")  # noqa: SIM115 - held by the caller
+            handle = open(self.path / ".lock", "w")
         try:
             import fcntl
         except ImportError:  # Windows has no flock; two writers are then the user's to avoid

@@ -15,7 +15,8 @@ def json_schema(kind: str = "train") -> dict[str, Any]:
         raise UnknownNameError("schema", kind, KINDS)
     if kind == "train":
         return train_schema()
-    from lpref.specs import KINDS as SPEC_KINDS
     from lpref.specs.schema import json_schema as of
+
+    from lpref.specs import KINDS as SPEC_KINDS
 
     return of(SPEC_KINDS[kind])

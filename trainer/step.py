@@ -13,7 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from lpref.ref.optim import LossScale, LossScaleState, OptimContext, Schedule, all_finite, clip_global_norm, unscale, update_loss_scale
+from lpref.ref.optim import (
+    LossScale,
+    LossScaleState,
+    OptimContext,
+    Schedule,
+    all_finite,
+    clip_global_norm,
+    unscale,
+    update_loss_scale,
+)
 from lpref.trainer.data.batches import Batch
 from lpref.trainer.quantizers import QuantizerStates
 
