@@ -35,10 +35,10 @@ def pack(codes: NDArray, bits: int) -> NDArray:
     rows, columns = codes.shape
     padded = np.zeros((rows, -(-columns // group) * group), np.uint8)
     padded[:, :columns] = codes
-    parts = padded.reshape(rows, -1, group)
+    parts = padded.reshape(rows, padded.shape[1] // group, group)
     if bits == 6:
         a, b, c, d = (parts[..., j] for j in range(4))
-        packed = np.stack([a | b << 6, b >> 2 | c << 4, c >> 4 | d << 2], axis=-1).reshape(rows, -1)
+        packed = np.stack([a | b << 6, b >> 2 | c << 4, c >> 4 | d << 2], axis=-1).reshape(rows, padded.shape[1] // 4 * 3)
         return np.ascontiguousarray(packed[:, : row_bytes(columns, bits)])
     packed = parts[..., 0].copy()
     for j in range(1, group):
@@ -58,9 +58,9 @@ def unpack(packed: NDArray, bits: int, columns: int) -> NDArray:
     if bits == 6:
         bytes3 = np.zeros((rows, -(-columns // 4) * 3), np.uint8)
         bytes3[:, : packed.shape[1]] = packed
-        x, y, z = (bytes3.reshape(rows, -1, 3)[..., j] for j in range(3))
+        x, y, z = (bytes3.reshape(rows, bytes3.shape[1] // 3, 3)[..., j] for j in range(3))
         codes = np.stack([x & 63, x >> 6 | (y & 15) << 2, y >> 4 | (z & 3) << 4, z >> 2], axis=-1)
     else:
         shifts = np.arange(0, 8, bits, dtype=np.uint8)
         codes = packed[..., None] >> shifts & np.uint8(2**bits - 1)
-    return np.ascontiguousarray(codes.reshape(rows, -1)[:, :columns])
+    return np.ascontiguousarray(codes.reshape(rows, codes.shape[1] * codes.shape[2])[:, :columns])

@@ -8,7 +8,7 @@ Every intermediate, float32, in this order::
     code = clip(round(u), -1, 1)    int2 with `narrow`: codes -1, 0, 1 in two's complement
 
 Ternary is the format int2 with ``narrow: true``: the fourth code, -2, is never produced, and codes multiply like any integers.
-Zero block: s = max(0, eps), or 1 where that is 0; zero codes. NaN or infinity: s = NaN, zero codes, the block decodes to NaN.
+Zero block: s = max(0, eps), or 1 where that is 0; zero codes. NaN or infinity: s = NaN, codes of zero, the block decodes to NaN.
 
 Source: arXiv 2402.17764 (eps 1e-5); formulae of the 1bitLLM code: scale = 1 / mean(|w|).clamp(min=1e-5), (w * scale).round().clamp(-1, 1) / scale.
 Deviation: values are +-s, where that code has +-fl(1 / fl(1 / s)).

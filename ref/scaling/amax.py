@@ -13,7 +13,7 @@ Every intermediate, float32, in this order::
     divide:      u = x / s
     mul_inverse: r = min(1 / s, FLT_MAX);  u = x * r
 
-Zero block: s = 1, all codes zero. NaN or infinity in the block: s = NaN, all codes zero, the block decodes to NaN.
+Zero block: s = 1, all codes zero. NaN or infinity in the block: s = NaN, codes of zero, the block decodes to NaN.
 Saturation: x / s may exceed t by one rounding, and with ``pow2: down`` by up to 2; the overflow preset decides (saturate by default).
 
 Source: DeepSeek-V3, arXiv 2412.19437 sec. 3.3; deepseek-ai/DeepGEMM deep_gemm/utils/math.py (amax clamped to 1e-4, x * (1 / s), optional

@@ -13,7 +13,7 @@ then e is clamped to [-127, 127]; the stored E8M0 code is e + 127. p and f come 
     u = u * multiplier              where it is not 1: 3/4 makes floor + stochastic rounding unbiased (|u| <= 6); the tensor scale is
                                     then fl32(1 / multiplier). MXINT8 is int8 codes with multiplier 64 and t = 127/64.
 
-Zero block: e = -127, zero codes. NaN or infinity in the block: code 0xFF, zero codes, the block decodes to NaN.
+Zero block: e = -127, zero codes. NaN or infinity in the block: code 0xFF, codes of zero, the block decodes to NaN.
 Saturation: floor clips where 1 + f > m (E4M3: 1.75, E2M1: 1.5, at worst 12.5 % and 25 %); even clips only near the threshold; ceil and
 rceil never. floor <= even <= ceil and floor <= rceil <= ceil.
 
@@ -43,7 +43,7 @@ def shared_exponent(amax: NDArray[np.float32], mode: str, target: float, trailin
         with np.errstate(over="ignore", invalid="ignore"):
             ratio = np.float32(amax) * (np.float32(1) / np.float32(target))
         half, exponent = np.frexp(ratio)
-        e = exponent - (half == 0.5)
+        e = np.where(ratio == 0, -127, exponent - (half == 0.5))  # the product of a tiny amax may underflow
     else:
         half, exponent = np.frexp(np.float32(amax))  # amax = 2 half * 2^(exponent - 1)
         threshold = {"floor": np.inf, "ceil": np.nextafter(np.float32(0.5), np.float32(1)), "even": 1 - 2.0 ** -(trailing_bits + 2)}[mode]

@@ -57,7 +57,7 @@ def loaded(codes: NDArray, format_name: str) -> NDArray[np.float32]:
     if format_name == "float32":
         return np.ascontiguousarray(codes, np.uint32).view(np.float32)
     if format_name == "e8m0":
-        powers = np.ldexp(np.float32(1), codes.astype(np.int32) - 127)
+        powers = np.ldexp(np.float32(1), np.minimum(codes, 254).astype(np.int32) - 127)
         return np.where(codes == 255, np.float32(np.nan), powers).astype(np.float32)
     from lpref.ref.formats import format as format_named
 
