@@ -11,6 +11,7 @@ from lpref.autodiff.fused import Fused
 from lpref.autodiff.primitives import im2col_shape
 from lpref.autodiff.tensor import Node, Shape, Tensor, apply, make, mode
 from lpref.ref.errors import GraphError, ShapeError, WordsError
+from lpref.ref.recipes import LinearRecipe, linear_backward, linear_forward
 
 
 def flat(x: Any) -> Any:
@@ -20,7 +21,7 @@ def flat(x: Any) -> Any:
 
 def forward(B: Any, x: Any, w: Any) -> tuple[Any, Any]:
     """y [..., N] = x [..., K] w[N, K]ᵀ."""
-    y = B.matmul(flat(x), w.T)
+    y = B.gemm(B.operand(flat(x), k_axis=1), B.operand(w, k_axis=1))
     return y.reshape((*x.shape[:-1], w.shape[0])), None
 
 
@@ -28,8 +29,8 @@ def backward(B: Any, dy: Any, saved: Any, xs: tuple, wants: list[bool]) -> tuple
     """dx = dy w, dw = dyᵀ x."""
     x, w = xs
     dy = flat(dy)
-    dx = B.matmul(dy, w).reshape(x.shape) if wants[0] else None
-    return dx, B.matmul(dy.T, flat(x)) if wants[1] else None
+    dx = B.gemm(B.operand(dy, k_axis=1), B.operand(w, k_axis=0)).reshape(x.shape) if wants[0] else None
+    return dx, B.gemm(B.operand(dy, k_axis=0), B.operand(flat(x), k_axis=0)) if wants[1] else None
 
 
 def composite(x: Tensor, w: Tensor) -> Tensor:
@@ -54,8 +55,6 @@ class QuantizedLinear:
 
     def __call__(self, x: Tensor, w: Tensor, recipe: Any, ctx: Any, params: Mapping[str, Tensor]) -> Tensor:
         """Run the recipe's forward; a recomputed forward observes nothing (its words are the same)."""
-        from lpref.ref.recipes import linear_forward
-
         backend = x.backend
         quiet = dataclasses.replace(ctx, collect=False, observed={}) if mode.recomputing else ctx
         arrays = {name: p.data for name, p in params.items()}
@@ -70,8 +69,6 @@ class QuantizedLinear:
 
     def pull(self, node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:
         """dx, dw and the gradients of the recipe's own parameters."""
-        from lpref.ref.recipes import linear_backward
-
         recipe, ctx = node.params
         shape, *names = node.inputs
         grads = linear_backward(flat(g.data), node.saved, recipe, ctx, g.backend)
@@ -85,6 +82,7 @@ class QuantizedLinear:
 
 
 QUANTIZED_LINEAR = QuantizedLinear()
+HIGH_PRECISION = LinearRecipe()
 
 
 def linear(
@@ -93,12 +91,13 @@ def linear(
     """y = x wᵀ + bias; x [..., K], w [N, K], bias [N].
 
     `recipe` (a LinearRecipe) says how the three GEMMs are quantized; it needs `ctx`, the Context at this layer's site
-    (seed, step, state, observations). `params`: the recipe's learned tensors by name. None: high precision.
+    (seed, step, state, observations). `params`: the recipe's learned tensors by name. None, or the recipe that
+    quantizes nothing: high precision, which has second derivatives.
     """
     if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[1]:
         raise ShapeError(f"x of shape {x.shape} and w of shape {w.shape}", where="autodiff.linear",
                          remedy="x [..., K] and w [N, K]")  # fmt: skip
-    if recipe is None:
+    if recipe is None or recipe == HIGH_PRECISION:
         y = LINEAR(x, w)
     elif ctx is None:
         raise WordsError("a recipe needs a Context (seed, step, site)", where="autodiff.linear", remedy="pass ctx=")

@@ -13,6 +13,7 @@ from lpref.autodiff.fused.attention import ATTENTION
 from lpref.autodiff.fused.linear import LINEAR
 from lpref.autodiff.fused.loss import CROSS_ENTROPY
 from lpref.autodiff.fused.norm import LAYERNORM, RMSNORM
+from lpref.ref.linalg import HighPrecision
 
 TARGETS = np.array([[3, 0], [1, 1]])
 U = 2.0**-53
@@ -89,8 +90,6 @@ def test_bias_and_leading_axes(tensor) -> None:
 
 
 def test_high_precision_linear_is_the_gemm(B) -> None:
-    from lpref.ref.linalg import HighPrecision
-
     rng = np.random.default_rng(0)
     x, w = (Tensor(rng.standard_normal(s).astype(np.float32), B) for s in ((7, 33), (5, 33)))
     np.testing.assert_array_equal(F.linear(x, w).data, B.gemm(HighPrecision(x.data, 1), HighPrecision(w.data, 1)))

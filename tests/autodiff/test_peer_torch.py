@@ -84,4 +84,6 @@ def test_loss_gradients_and_hessian_product(B) -> None:
     want = torch.autograd.grad(dot, list(b.values()))
     got = hvp(lambda p: ours(p, ids, targets), a, {k: Tensor(d, B) for k, d in v.items()})
     for (name, h), w in zip(got.items(), want, strict=True):
-        np.testing.assert_allclose(h.data, w.numpy(), rtol=0, atol=BOUND * sum(d.size for d in v.values()) ** 0.5, err_msg=name)
+        np.testing.assert_allclose(
+            h.data, w.numpy(), rtol=0, atol=BOUND * sum(d.size for d in v.values()) ** 0.5, err_msg=name
+        )
