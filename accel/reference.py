@@ -16,8 +16,9 @@ from lpref.ref.quantize import QTensor, Quantizer, quantize, stats
 
 
 def cast(x: np.ndarray, format_name: str) -> np.ndarray:
-    """x rounded to nearest even in the named format, in x's dtype."""
-    return formats.format(format_name).round(x)
+    """x rounded to nearest even in the named format, in x's dtype; beyond the range: infinity where the format has one, else its largest."""
+    form = formats.format(format_name)
+    return form.round(x, overflow="to_infinity" if form.has_inf else "saturate")
 
 
 def qdq(x: np.ndarray, quantizer: Quantizer, **options: Any) -> np.ndarray:

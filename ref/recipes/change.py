@@ -64,7 +64,7 @@ def _get(value: Any, key: str, path: str) -> Any:
 
 
 def _leaf(key: str, old: Any, new: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(new) or key == "schedule":
+    if dataclasses.is_dataclass(new) or key in ("schedule", "passes"):
         return new
     if key == "quantizer" and isinstance(new, str) and new != "none":
         try:

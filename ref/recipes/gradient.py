@@ -3,7 +3,7 @@ r"""Gradient rules: what takes the place of the derivative of a quantizer $\hat 
 For an upstream gradient $g = \partial L / \partial \hat v$:
 
     ste           dv = g                                            everywhere
-    clipped_ste   dv = g   where Qn <= v / s <= Qp,  else 0
+    clipped_ste   dv = g   where Qn <= v / s <= Qp,  else 0;   with ``params.bounds: exclusive``, <
     lsq           dv = g   where Qn <  v / s <  Qp,  else 0
                   ds = c * sum g phi,   phi = Qn               where v / s <= Qn
                                               Qp               where v / s >= Qp
@@ -84,6 +84,8 @@ def mask_of(layer: Any, path: str, tensor: Any, operand: Any) -> Mask:
     v = plain.dequantize(tensor.dtype)
     lowest, largest = (v.dtype.type(bound) for bound in element_range(q))
     s = _scale(operand, v)
+    if q.gradient.kind != "lsq" and q.gradient.params.get("bounds") == "exclusive":
+        return Mask((v > lowest * s) & (v < largest * s))
     if q.gradient.kind != "lsq":
         return Mask((v >= lowest * s) & (v <= largest * s))
     ratio = v / s

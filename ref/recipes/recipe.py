@@ -146,11 +146,12 @@ class Pass:
 
 @dataclass(frozen=True)
 class OpRecipe:
-    """An operation that is no linear layer: quantizers of its input, output and of what it saves."""
+    """An operation that is no linear layer: quantizers of its input, output, of what it saves, and of the gradient that comes in."""
 
     input: Quantizer | PlannedQuantizer | None = None
     output: Quantizer | PlannedQuantizer | None = None
     saved: Quantizer | PlannedQuantizer | None = None
+    gradient: Quantizer | PlannedQuantizer | None = None
 
 
 @dataclass(frozen=True)

@@ -193,11 +193,12 @@ def _recipe_level(recipe: Recipe) -> Iterator[str]:
             names = ["exempt", *recipe.variants]
             near = nearest(rule.use, names)
             yield f"rules.{index}.use: no variant {rule.use!r}; {f'did you mean {near[0]!r}?' if near else 'known: ' + ', '.join(names)}"
-    for index, phase in enumerate(recipe.schedule):
-        try:
-            changed(recipe, {**phase.set, "schedule": ()})
-        except LprefError as error:
-            yield f"schedule.{index}.set: {error}"
+    for kind in ("schedule", "passes"):
+        for index, entry in enumerate(getattr(recipe, kind)):
+            try:
+                changed(recipe, {**entry.set, "schedule": (), "passes": ()})
+            except LprefError as error:
+                yield f"{kind}.{index}.set: {error}"
     lacking = missing_mechanisms(recipe)
     if recipe.executable and lacking:
         yield f"executable: true, but this version lacks {'; '.join(lacking)}"
