@@ -59,11 +59,6 @@ def transformed(x: np.ndarray, k_axis: int, transforms: Sequence[tuple[Any, np.n
     return x
 
 
-def all_finite(arrays: Sequence[np.ndarray]) -> bool:
-    """True where no element of any array is NaN or infinite."""
-    return all(bool(np.isfinite(a).all()) for a in arrays)
-
-
 def reference_ops(numerics: str) -> dict[str, Callable[..., Any]]:
     """op -> definition. Only matrix products depend on the grade (N7)."""
     return {
@@ -131,7 +126,7 @@ def reference_ops(numerics: str) -> dict[str, Callable[..., Any]]:
         "sgd_update": optim.sgd_update,
         "lion_update": optim.lion_update,
         "global_norm": optim.global_norm,
-        "all_finite": all_finite,
+        "all_finite": optim.all_finite,
     }
 
 

@@ -13,16 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.ref.optim import (
-    LossScale,
-    LossScaleState,
-    OptimContext,
-    Schedule,
-    all_finite,
-    clip_global_norm,
-    unscale,
-    update_loss_scale,
-)
+from lpref.ref.optim import LossScale, LossScaleState, OptimContext, Schedule, guarded_step
 from lpref.trainer.data.batches import Batch
 from lpref.trainer.quantizers import QuantizerStates
 
@@ -93,16 +84,14 @@ def train_step(model: Any, state: TrainState, batches: Sequence[Batch], rules: R
     """
     scale, lr = state.loss_scale.scale, rules.schedule(state.update)
     loss, scaled, observed = gradients(model, batches, context, scale)
-    grads = unscale(scaled, scale)
-    finite = bool(np.isfinite(loss)) and all_finite(list(grads.values()))
-    loss_scale = update_loss_scale(rules.loss_scale, state.loss_scale, overflow=not finite)
-    if not finite:
-        after = TrainState(state.step + 1, state.update, state.optimizer, state.quantizers, loss_scale)
-        return after, StepResult(loss, lr, float("nan"), True, observed)
-    limit = float("inf") if rules.clip is None else rules.clip
-    grads, norm = clip_global_norm(grads, limit, ops=rules.backend)
     ctx = OptimContext(step=state.step, update=state.update, seed=rules.seed, lr=lr)
-    params, optimizer = rules.optimizer.update(model.arrays(), grads, state.optimizer, ctx, backend=rules.backend)
-    model.set_arrays(params)
+    done = guarded_step(
+        rules.optimizer, model.arrays(), scaled, state.optimizer, ctx, loss_scale=rules.loss_scale, scale=state.loss_scale,
+        clip=rules.clip, backend=rules.backend, finite=bool(np.isfinite(loss)),
+    )  # fmt: skip
+    result = StepResult(loss, lr, done.norm, not done.applied, observed)
+    if not done.applied:
+        return TrainState(state.step + 1, state.update, state.optimizer, state.quantizers, done.scale), result
+    model.set_arrays(done.params)
     quantizers = rules.quantizers.update(state.quantizers, observed)
-    return TrainState(state.step + 1, state.update + 1, optimizer, quantizers, loss_scale), StepResult(loss, lr, norm, False, observed)
+    return TrainState(state.step + 1, state.update + 1, done.state, quantizers, done.scale), result

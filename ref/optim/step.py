@@ -39,16 +39,18 @@ def guarded_step(
     scale: LossScaleState | None = None,
     clip: float | None = None,
     backend: Any = None,
+    finite: bool = True,
 ) -> StepResult:
     """Apply one update unless a gradient is not finite; then parameters, moments and the update count stay as they are.
 
-    `grads` are those of the loss times `scale.scale`. clip: global norm limit, None for none.
+    `grads` are those of the loss times `scale.scale`. clip: global norm limit, None for none. finite: False skips the step whatever
+    the gradients are (a loss that is not finite).
     The caller advances its update count only when `applied`.
     """
     config = loss_scale or LossScale()
     before = scale or config.start()
     unscaled = unscale(grads, before.scale)
-    good = all_finite(unscaled.values())
+    good = finite and all_finite(unscaled.values())
     after = update_loss_scale(config, before, overflow=not good)
     if not good:
         return StepResult(params, state, after, False, float("nan"))

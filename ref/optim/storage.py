@@ -18,14 +18,14 @@ pytorch/ao torchao/optim/subclass_fp8.py (e4m3), torchao/optim/quant_utils.py (b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from lpref.ref.errors import CheckpointError, SpecError, UnknownNameError
 from lpref.ref.formats import format as format_named
-from lpref.ref.quantize import Blocks, QTensor, Quantizer, Scale, quantize
+from lpref.ref.quantize import QUANTIZERS, Blocks, QTensor, Quantizer, Scale, lookup, quantize
 from lpref.ref.random import WordAddress
 
 Array = np.ndarray
@@ -54,20 +54,23 @@ class Storage:
             return {name: x}
         t = quantize(x.reshape(-1), q, words=words)
         arrays = {f"{name}.codes": t.codes} | {f"{name}.scales": s for s in t.scales[:1]}
-        return arrays | ({f"{name}.tensor_scale": np.asarray([t.tensor_scale], np.float32)} if q.scale.rule == "nvfp4" else {})
+        return arrays | ({f"{name}.tensor_scale": np.asarray([t.tensor_scale], np.float32)} if _two_level(q) else {})
 
     def decode(self, name: str, arrays: Mapping[str, Array], shape: tuple[int, ...], sign: Sign) -> Array:
         """What `encode` kept, as float32 of `shape`. Raises CheckpointError when an array is missing."""
         size = int(np.prod(shape, dtype=np.int64))  # exact: integers
         q = self.quantizer(size, sign)
-        wanted = [name] if q is None else [f"{name}.codes", *([f"{name}.scales"] if q.scale.rule != "none" else [])]
+        wanted = [name]
+        if q is not None:
+            levels = [*(["scales"] if q.scale.rule != "none" else []), *(["tensor_scale"] if _two_level(q) else [])]
+            wanted = [f"{name}.{part}" for part in ("codes", *levels)]
         for key in wanted:
             if key not in arrays:
                 raise CheckpointError(f"no array {key!r}", where="optimizer state", remedy="is the storage the one that the state was made with?")
         if q is None:
             return arrays[name]
-        tensor_scale = arrays[f"{name}.tensor_scale"][0] if q.scale.rule == "nvfp4" else np.float32(1)
-        scales = tuple(arrays[key] for key in wanted[1:])
+        tensor_scale = arrays[f"{name}.tensor_scale"][0] if _two_level(q) else np.float32(1)
+        scales = (arrays[f"{name}.scales"],) if q.scale.rule != "none" else ()
         return QTensor(arrays[f"{name}.codes"], scales, tensor_scale, 1, (size,), q).dequantize(np.float32).reshape(shape)
 
     def round(self, x: Array, words: WordAddress) -> Array:
@@ -82,7 +85,12 @@ class Storage:
             return itemsize * size
         codes = -(-size * format_named(q.format).bits // 8)
         blocks = 0 if q.scale.rule == "none" else q.blocks.grid((1, size), 1)[1]
-        return codes + -(-blocks * format_named(q.scale.format).bits // 8) + (4 if q.scale.rule == "nvfp4" else 0)
+        return codes + -(-blocks * format_named(q.scale.format).bits // 8) + (4 if _two_level(q) else 0)
+
+
+def _two_level(q: Quantizer) -> bool:
+    """Whether the rule has a tensor scale above the block scales."""
+    return q.scale.rule == "nvfp4" or q.scale.multiplier != 1.0
 
 
 def _plain(format_name: str, rounding: str = "nearest_even") -> Storage:
@@ -106,17 +114,25 @@ STORAGES: dict[str, Storage] = {
 
 
 def storage(value: Any) -> Storage:
-    """A Storage from a name, a Quantizer (for both signs), or a Storage.
+    """A Storage from a name (of STORAGES, or of a quantizer), a Quantizer (for both signs, its tail taken as partial), or a Storage.
+
+    Raises UnknownNameError, and SpecError for a quantizer whose scale needs a state of its own (delayed, learned).
 
     >>> storage("dynamic8").nbytes(1000, "signed")
     1016
     """
     if isinstance(value, Storage):
         return value
-    if isinstance(value, Quantizer):
-        return Storage(value, value)
-    if isinstance(value, str):
-        if value not in STORAGES:
-            raise UnknownNameError("storage", value, STORAGES)
+    if isinstance(value, str) and value in STORAGES:
         return STORAGES[value]
+    if isinstance(value, str):
+        if value.partition(":")[0].partition("@")[0] not in QUANTIZERS:
+            raise UnknownNameError("storage", value, [*STORAGES, *QUANTIZERS])
+        value = lookup(value)
+    if isinstance(value, Quantizer):
+        if value.scale.history == "delayed" or value.scale.rule == "learned":
+            problem = f"{value.name or value.format}: its scale needs a state, which stored tensors do not have"
+            raise SpecError([problem], where="optimizer.storage_of")
+        q = replace(value, tail="partial")
+        return Storage(q, q)
     raise SpecError([f"a storage is a name, a Quantizer or a Storage, got {type(value).__name__}"], where="optimizer.storage_of")

@@ -140,6 +140,13 @@ def test_skipped_step_leaves_everything_untouched() -> None:
     assert (done.scale.scale, done.scale.skipped) == (512.0, 1)
 
 
+def test_a_loss_that_is_not_finite_skips_the_step_too() -> None:
+    opt, params = optimizer("sgd"), tree()
+    done = guarded_step(opt, params, tree(), {}, CTX, finite=False)
+    assert not done.applied
+    assert done.params is params
+
+
 def test_scaled_gradients_give_the_bits_of_unscaled_ones() -> None:
     opt, params, grads = optimizer("adamw"), tree(), tree()
     config = LossScale("static", init=4096.0)

@@ -8,7 +8,7 @@ import pytest
 from lpref.ref.errors import CheckpointError, SpecError, UnknownNameError
 from lpref.ref.formats import format as format_named
 from lpref.ref.optim import STORAGES, Storage, storage
-from lpref.ref.quantize import Blocks, Quantizer, Scale
+from lpref.ref.quantize import QUANTIZERS, Blocks, Quantizer, Scale, quantize
 from lpref.ref.random import WordAddress
 
 rng = np.random.default_rng(21)
@@ -82,7 +82,21 @@ def test_two_level_storage() -> None:
     assert sum(a.nbytes for a in kept.values()) == storage(q).nbytes(100, "signed") == 50 + 7 + 4
 
 
+@pytest.mark.parametrize("name", [n for n, q in QUANTIZERS.items() if q.scale.rule != "learned"])
+def test_every_quantizer_can_keep_a_tensor(name: str) -> None:
+    x = rng.standard_normal((13, 11)).astype(np.float32)
+    s = storage(name)
+    kept = s.encode("w/m", x, "signed", WORDS)
+    assert np.array_equal(s.decode("w/m", kept, x.shape, "signed"), s.round(x, WORDS))
+    want = quantize(x.reshape(-1), s.signed, words=WORDS).dequantize(np.float32).reshape(x.shape)
+    assert np.array_equal(s.round(x, WORDS), want)
+    if format_named(s.signed.format).bits in (4, 8, 16, 32):
+        assert sum(a.nbytes for a in kept.values()) == s.nbytes(x.size, "signed")
+
+
 def test_errors() -> None:
+    with pytest.raises(SpecError, match="int4_learned: its scale needs a state"):
+        storage("int4_learned")
     with pytest.raises(UnknownNameError, match="did you mean 'dynamic8'"):
         storage("dynamic-8")
     with pytest.raises(SpecError, match="a storage is a name"):
