@@ -82,54 +82,89 @@ def walk(
         needed = dict.fromkeys(targets, True)
         mark(needed, reachable(o.node for o, _ in outputs if o.node is not None))
     found: dict[Node, Tensor] = {}
-    pending: dict[Node, Tensor] = {}
-    heap: list[tuple[int, Node]] = []
-
-    def add(node: Node, g: Tensor) -> None:
-        old = pending.get(node)
-        if old is not None:
-            pending[node] = apply("add", old, g)
-            return
-        if g.data.shape != node.shape:
-            name = "leaf" if node.op is None else node.op.name
-            raise ShapeError(f"gradient of shape {g.shape} for the result of {name!r}, of shape {node.shape}", where="backward")  # fmt: skip
-        pending[node] = g
-        heappush(heap, (-node.number, node))
-
+    pending = Pending()
+    release = not (retain or create_graph)
     with recording(create_graph):
         for output, seed in outputs:
             if output.node is not None and (needed is None or needed.get(output.node)):
-                add(output.node, seed_for(output, seed))
-        while heap:
-            node = heappop(heap)[1]
-            g = pending.pop(node)
-            if node.op is None:
+                pending.add(output.node, seed_for(output, seed))
+        while pending.heap:
+            node, g = pending.pop()
+            op = node.op
+            if op is None or (targets is not None and node in targets):
                 found[node] = g
+            if needed is None:
+                wants = [p is not None for p in node.parents]
+            else:
+                wants = [p is not None and needed.get(p, False) for p in node.parents]
+            if True not in wants:  # a leaf, or a target with none below
                 continue
-            if targets is not None and node in targets:
-                found[node] = g
-                if not any(p is not None and needed.get(p) for p in node.parents):  # type: ignore[union-attr]
-                    continue
             node.alive()
-            wants = [p is not None and (needed is None or needed.get(p, False)) for p in node.parents]
-            if isinstance(node.op, Primitive):
-                pulls = pull(node, g, wants)
-            elif create_graph or node.op.always_expands:
+            if type(op) is Primitive:
+                if op.name == "getitem" and not create_graph:
+                    pending.add_part(node.parents[0], node.params["index"], g)
+                    pulls = []
+                else:
+                    pulls = pull(node, g, wants)
+            elif create_graph or op.always_expands:
+                pulls = []
                 result = expand(node)
                 if result.node is not None:
                     if needed is not None:
                         mark(needed, reachable([result.node], older_than=node.number))
                     if needed is None or needed[result.node]:
-                        add(result.node, g)
-                pulls = []
+                        pending.add(result.node, g)
             else:
-                pulls = node.op.pull(node, g, wants)
+                pulls = op.pull(node, g, wants)
             for parent, gi in zip(node.parents, pulls, strict=False):
                 if gi is not None:
-                    add(parent, gi)
-            if not (retain or create_graph):
+                    pending.add(parent, gi)
+            if release:
                 node.release()
     return found
+
+
+class Pending:
+    """Gradients that are not complete, and their nodes in a heap, the youngest first."""
+
+    __slots__ = ("heap", "gradients", "own")
+
+    def __init__(self) -> None:
+        self.heap: list[tuple[int, Node]] = []
+        self.gradients: dict[Node, Tensor] = {}
+        self.own: set[Node] = set()  # nodes whose gradient is an array that nothing else refers to
+
+    def pop(self) -> tuple[Node, Tensor]:
+        """The youngest node and its gradient, now complete."""
+        node = heappop(self.heap)[1]
+        self.own.discard(node)
+        return node, self.gradients.pop(node)
+
+    def add(self, node: Node, g: Tensor) -> None:
+        """One more contribution: old + g."""
+        old = self.gradients.get(node)
+        if old is not None:
+            self.gradients[node] = apply("add", old, g)
+            return
+        if g.data.shape != node.shape:
+            name = "leaf" if node.op is None else node.op.name
+            raise ShapeError(f"gradient of shape {g.shape} for the result of {name!r}, of shape {node.shape}",
+                             where="backward")  # fmt: skip
+        self.gradients[node] = g
+        heappush(self.heap, (-node.number, node))
+
+    def add_part(self, node: Node, index: Any, g: Tensor) -> None:
+        """One more contribution to the elements at a basic `index`; the others get none (their −0 stays −0)."""
+        if node not in self.own:
+            old = self.gradients.get(node)
+            if old is None:
+                array = space_of(g).zeros(node.shape, dtype=g.dtype)
+                heappush(self.heap, (-node.number, node))
+            else:
+                array = old.data.copy()
+            self.gradients[node] = make(array, g.backend)
+            self.own.add(node)
+        self.gradients[node].data[index] += g.data
 
 
 def pull(node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:

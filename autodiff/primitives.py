@@ -1,16 +1,17 @@
 """The primitives: what each operation computes (forward), on arrays of a backend.
 
 One entry a primitive: `keep` names what its derivative reads (`vjps.py`): the inputs by letter in order (`a b c`), the
-output `y`, everything `*`. Arithmetic is IEEE in the operands' dtype; `+ − × ÷ √`, comparisons and data movement are
+output `y`. Arithmetic is IEEE in the operands' dtype; `+ − × ÷ √`, comparisons and data movement are
 the array's own (they have one result); every other function and every sum is the backend's definition.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
+from itertools import repeat
 from numbers import Integral
 from typing import Any
 
@@ -28,19 +29,15 @@ class Primitive:
     keep: str
     one_dtype: bool
 
-    @property
+    @cached_property
     def keep_output(self) -> bool:
         """Whether the derivative reads the result."""
         return "y" in self.keep
 
-    def keeps(self, n: int) -> tuple[bool, ...]:
-        """For each of `n` inputs: whether the derivative reads its values."""
-        return _keeps(self.keep, n)
-
-
-@lru_cache
-def _keeps(keep: str, n: int) -> tuple[bool, ...]:
-    return tuple(keep == "*" or "abc"[i : i + 1] in keep if i < 3 else keep == "*" for i in range(n))
+    @cached_property
+    def kept(self) -> Iterable[bool]:
+        """For each input: whether the derivative reads its values (never beyond the third)."""
+        return [*(letter in self.keep for letter in "abc")] if self.keep else repeat(False)
 
 
 # ---------------------------------------------------------------- forwards that need more than a line

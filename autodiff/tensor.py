@@ -247,18 +247,22 @@ def apply(name: str, *args: Any, **params: Any) -> Tensor:
     """
     op: Primitive = PRIMITIVES[name]
     arrays: list[Any] = []
-    backend, dtype, needed = None, None, False
+    backend: Any = None
+    dtype: Any = None
+    needed = False
     for a in args:
         if type(a) is Tensor:
-            backend = a.backend if backend is None else backend
-            needed = needed or a.node is not None
+            if a.node is not None:
+                needed = True
+            backend = a.backend
             a = a.data
-        if op.one_dtype and hasattr(a, "dtype"):
-            if dtype is not None and a.dtype != dtype:
-                raise DTypeError(
-                    f"{name} of {dtype} and {a.dtype}", where=f"autodiff.{name}", remedy="one dtype for all operands"
-                )
-            dtype = a.dtype
+            own = a.dtype
+        else:
+            own = getattr(a, "dtype", None)
+        if own is not dtype and own is not None:
+            if dtype is not None and op.one_dtype and own != dtype:
+                raise DTypeError(f"{name} of {dtype} and {own}", where=f"autodiff.{name}", remedy="one dtype for all")
+            dtype = own
         arrays.append(a)
     try:
         out = op.forward(backend, *arrays, **params)
@@ -266,13 +270,9 @@ def apply(name: str, *args: Any, **params: Any) -> Tensor:
         raise shape_error(name, arrays, params, error) from error
     if not (needed and mode.recording):
         return make(out, backend)
-    node = Node(
-        op,
-        tuple([a.node if type(a) is Tensor else None for a in args]),
-        tuple([a if k or type(a) is not Tensor else Shape(a.data.shape) for a, k in zip(args, op.keeps(len(args)))]),  # noqa: B905
-        params,
-        out.shape,
-    )
+    parents = tuple([a.node if type(a) is Tensor else None for a in args])
+    kept = [a if k or type(a) is not Tensor else Shape(a.data.shape) for a, k in zip(args, op.kept, strict=False)]
+    node = Node(op, parents, tuple(kept), params, out.shape)
     if op.keep_output:
         node.output = out
     return make(out, backend, node)
