@@ -1,6 +1,6 @@
 """The public test kit: does another implementation do what the definition says?
 
-- `run_suite(callable, format=…)`: the whole suite against any cast; prints the smallest input that differs.
+- `run_suite(callable, format=… | quantizer=…)`: the whole suite against any cast or block quantizer; prints the smallest input that differs.
 - `check`: assertions that explain themselves (neighbour, idempotent, monotone, equal codes).
 - `strategies`: Hypothesis strategies that aim at the rare inputs (needs the package `hypothesis`).
 """
@@ -11,7 +11,8 @@ import importlib
 from typing import Any
 
 from lpref.conformance import check
-from lpref.conformance.suite import SuiteReport, run_suite
+from lpref.conformance.report import SuiteReport
+from lpref.conformance.suite import run_suite
 
 assert __name__.startswith("lpref."), "import lpref." + __name__
 

@@ -15,7 +15,14 @@ import numpy as np
 def grid() -> np.ndarray:
     """Fixed float32 inputs: signed zeros, powers of two with their neighbours from 2^-149 to 2^127, small integers, halves, thirds."""
     powers = np.ldexp(np.float32(1), np.arange(-149, 128, 3)).astype(np.float32)
-    near = np.concatenate([powers, np.nextafter(powers, np.float32(np.inf)), np.nextafter(powers, np.float32(0)), powers * np.float32(1.5)])
+    near = np.concatenate(
+        [
+            powers,
+            np.nextafter(powers, np.float32(np.inf)),
+            np.nextafter(powers, np.float32(0)),
+            powers * np.float32(1.5),
+        ]
+    )
     small = np.arange(0, 520, dtype=np.float32)
     values = np.concatenate([near, small, small / np.float32(8), small / np.float32(3)])
     return np.concatenate([values, -values])

@@ -1,4 +1,4 @@
-"""run_suite: any cast against its definition."""
+"""run_suite: any cast or block quantizer against its definition."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from lpref.conformance import check, inputs
-from lpref.ref.errors import FormatError, LprefError, NonFiniteError, ShapeError
+from lpref.conformance.quantizers import QuantizerSuite
+from lpref.conformance.report import Outcome, SuiteReport
+from lpref.ref.errors import FormatError, LprefError, NonFiniteError, ShapeError, SpecError
 from lpref.ref.formats import Format
 from lpref.ref.formats import format as format_of
+from lpref.ref.quantize import Quantizer
 from lpref.ref.random import bits
 from lpref.ref.rounding import Overflow, Rounding, default_word_bits, is_stochastic
 from lpref.ref.rounding import overflow as overflow_of
@@ -20,62 +23,11 @@ from lpref.ref.rounding import rounding as rounding_of
 Cast = Callable[..., Any]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One class of inputs: how many were tried, how many differ, how many the definition refuses, the smallest failure."""
-
-    name: str
-    cases: int
-    failures: int
-    refused: int = 0
-    counterexample: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing differed."""
-        return self.failures == 0
-
-    def __str__(self) -> str:
-        refused = f", {self.refused} left out: the definition refuses them" if self.refused else ""
-        failed = f"\n      {self.counterexample}" if self.failures else ""
-        count = f"{self.failures} of {self.cases} differ" if self.failures else f"{self.cases} cases"
-        return f"  {'passed' if self.passed else 'FAILED'}  {self.name}: {count}{refused}{failed}"
-
-
-@dataclass(frozen=True)
-class SuiteReport:
-    """What was tested and how it went; prints as a table, true when passed."""
-
-    title: str
-    outcomes: tuple[Outcome, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every class passed."""
-        return all(o.passed for o in self.outcomes)
-
-    @property
-    def cases(self) -> int:
-        """The number of inputs compared."""
-        return sum(o.cases for o in self.outcomes)
-
-    @property
-    def counterexample(self) -> str:
-        """The first class's smallest failure; empty when passed."""
-        return next((o.counterexample for o in self.outcomes if not o.passed), "")
-
-    def __bool__(self) -> bool:
-        return self.passed
-
-    def __str__(self) -> str:
-        head = f"{self.title}: {'passed' if self.passed else 'failed'}, {self.cases} cases"
-        return "\n".join([head, *map(str, self.outcomes)])
-
-
 def run_suite(
-    cast: Cast,
+    candidate: Cast,
     *,
-    format: Any,
+    format: Any = None,
+    quantizer: Any = None,
     rounding: str | Rounding = "nearest_even",
     overflow: str | Overflow = "saturate",
     word_bits: int | None = None,
@@ -83,29 +35,51 @@ def run_suite(
     canonical_nan: bool = False,
     examples: int = 0,
 ) -> SuiteReport:
-    """Test `cast(x) -> codes | values` against the definition of `format` under `rounding` and `overflow`.
+    """Test a cast against `format`, or a block quantizer against `quantizer` (a Quantizer, a name, a mapping).
 
-    cast takes a one-dimensional array of `dtype` (float32, float64, float16) and returns codes (an unsigned integer
-    dtype) or values (any other), as an array or anything NumPy reads. A stochastic rounding is called cast(x, words).
+    A cast takes a one-dimensional array of `dtype` (float32, float64, float16) and returns codes (an unsigned integer
+    dtype) or values (any other), as an array or anything NumPy reads. A stochastic rounding is called f(x, words).
     Tried are all values, all midpoints, their neighbours, the edges of the range and of the subnormals, specials, and
     fixed random bit patterns (of formats above 16 bits: a sample); for deterministic roundings also monotonicity.
+    `examples` > 0 adds that many Hypothesis examples, and shrinks what fails.
+
+    A quantizer takes float32 [R, C] (stochastic: and words=) and returns {codes, scales, tensor_scale} (codes packed or
+    one an element; scales as codes or values; rounding and overflow are the quantizer's own), a QTensor, or values.
+    Tried are blocks of different size, ties, zeros, tiny and huge blocks, ragged tails, NaN and infinities.
+
     Inputs that the definition refuses (NaN in a format without one) are left out. NaN compares as a class unless
-    `canonical_nan`. `examples` > 0 adds that many Hypothesis examples, and shrinks what fails.
+    `canonical_nan`.
 
     >>> import lpref
     >>> print(run_suite(lpref.format("e2m1").encode, format="e2m1").passed)
     True
+    >>> print(run_suite(lambda x: lpref.quantize(x, "mxfp4", backend="reference"), quantizer="mxfp4").passed)
+    True
     """
+    name = getattr(candidate, "__qualname__", type(candidate).__name__)
+    if (format is None) == (quantizer is None):
+        raise SpecError(["format, quantizer: give one of the two"], where="run_suite")
+    if quantizer is not None:
+        q = load_quantizer(quantizer)
+        return SuiteReport(
+            f"{name} against {q.name or q.format}", QuantizerSuite(candidate, q, canonical_nan).outcomes()
+        )
     f, rule, policy = format_of(format), rounding_of(rounding), overflow_of(overflow)
     dtype = np.dtype(dtype).type
-    suite = _Suite(cast, f, rule, policy, word_bits or default_word_bits(f.bits), canonical_nan)
-    outcomes = [suite.compare(name, x) for name, x in classes(f, dtype).items()]
+    suite = _Suite(candidate, f, rule, policy, word_bits or default_word_bits(f.bits), canonical_nan)
+    outcomes = [suite.compare(label, x) for label, x in classes(f, dtype).items()]
     if not rule.stochastic:
         outcomes.append(suite.monotone(np.concatenate([inputs.midpoints(f, dtype), inputs.spread(dtype)])))
     if examples:
         outcomes.append(suite.search(dtype, examples))
-    title = f"{getattr(cast, '__qualname__', type(cast).__name__)} against {f.name}, {rule.name}"
-    return SuiteReport(title, tuple(outcomes))
+    return SuiteReport(f"{name} against {f.name}, {rule.name}", tuple(outcomes))
+
+
+def load_quantizer(quantizer: Any) -> Quantizer:
+    """A Quantizer as it is; names and mappings through the loader."""
+    from lpref.specs import quantizer as load
+
+    return quantizer if isinstance(quantizer, Quantizer) else load(quantizer)
 
 
 def classes(f: Format, dtype: type) -> dict[str, np.ndarray]:
