@@ -75,7 +75,7 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | None = None, *, numerics: str 
         raise ShapeError(
             "scales that change along k cannot wait for the epilogue", where="gemm", remedy="scales: per_block"
         )
-    return _epilogue(_blocks(fa, fb, model), fa, fb)
+    return epilogue(_blocks(fa, fb, model), fa, fb)
 
 
 def holds_codes(x: Any) -> bool:
@@ -123,20 +123,27 @@ def factors(x: Any, dtype: Any = np.float64) -> Factors:
     tensor = None if x.tensor_scale is None else np.float32(x.tensor_scale)
     common: dict[str, Any] = {"tensor": tensor, "grid": format_grid(formats.format(x.quantizer.format))}
     if blocks.k is None:
-        return Factors(elements, row=scales[:, 0], **common)
+        row = scales[:, 0] if scales.shape[1] else np.ones(other, np.float32)
+        return Factors(elements, row=row, **common)
     return Factors(elements, block=scales, k_block=blocks.k, **common)
+
+
+def cuts(a: Factors, b: Factors, chunk: int | None = None) -> list[int]:
+    """The bounds of the pieces of K: every block boundary of either operand and every multiple of `chunk`."""
+    depth = a.elements.shape[1]
+    bounds = {0, depth}
+    for period in (a.k_block, b.k_block, chunk):
+        if period is not None:
+            bounds.update(range(0, depth, period))
+    return sorted(bounds)
 
 
 def _blocks(a: Factors, b: Factors, model: Accumulate) -> NDArray[Any]:
     """The pieces of K in ascending order, each scaled, added in the outer format."""
-    depth = a.elements.shape[1]
-    cuts = {0, depth}
-    for period in (a.k_block if a.block is not None else None, b.k_block if b.block is not None else None, model.chunk):
-        if period is not None:
-            cuts.update(range(0, depth, period))
-    bounds = sorted(cuts)
-    total: NDArray[Any] = np.zeros((a.elements.shape[0], b.elements.shape[0]), np.float32)
-    for start, stop in itertools.pairwise(bounds):
+    wide = model.inner == "sequential" and a.elements.dtype == b.elements.dtype == np.float64  # high precision only
+    shape = (a.elements.shape[0], b.elements.shape[0])
+    total: NDArray[Any] = np.zeros(shape, np.float64 if wide else np.float32)
+    for start, stop in itertools.pairwise(cuts(a, b, model.chunk)):
         piece = inner_dot(a.elements[:, start:stop], b.elements[:, start:stop], model, (a.grid, b.grid))
         scale = _pair(_column(a, start), _column(b, start))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -160,7 +167,7 @@ def _pair(a: F32 | None, b: F32 | None) -> F32 | None:
     return a[:, None] * b[None, :]
 
 
-def _epilogue(c: NDArray[Any], a: Factors, b: Factors) -> NDArray[Any]:
+def epilogue(c: NDArray[Any], a: Factors, b: Factors) -> NDArray[Any]:
     """The scales that are constant along k: rows first, then tensors."""
     with np.errstate(over="ignore", invalid="ignore"):
         rows = _pair(a.row, b.row)
@@ -184,4 +191,4 @@ def folded(x: Factors) -> NDArray[Any]:
 def _fast(a: Factors, b: Factors) -> NDArray[Any]:
     with np.errstate(over="ignore", invalid="ignore"):
         c = np.matmul(folded(a), folded(b).T)  # exact: grade fast, under fast_bound
-    return _epilogue(c, replace(a, row=None), replace(b, row=None))
+    return epilogue(c, replace(a, row=None), replace(b, row=None))

@@ -40,7 +40,7 @@ def hadamard_inverse(y: Any, size: int, axis: int = -1, signs: Any = None) -> ND
     x = np.moveaxis(hadamard(y, size, axis), axis, -1)
     if signs is not None:
         shape = x.shape
-        x = x.reshape(*shape[:-1], -1, size) * _signs(signs, shape[-1], size, x.dtype)
+        x = x.reshape(*shape[:-1], _runs(shape[-1], size), size) * _signs(signs, shape[-1], size, x.dtype)
         x = x.reshape(shape)
     return np.moveaxis(x, -1, axis)
 

@@ -1,0 +1,107 @@
+"""`lpref.ref.linalg.gemm` of grade exact in Numba, bit for bit.
+
+Order is per output element, so the loops are free around it. High precision goes to the register tiles of `product`, k
+ascending. Block-scaled codes: the inner products are sums of integers times one power of two. Where they need at most 24 bits
+(FP4) they are exact in float32, in any order; up to 53 bits (FP8 E4M3, INT8) in float64. Eight k are added in one pass over a
+row, so each accumulator is read and written once for eight products, and the eight rows of b stay in the first-level cache
+while the rows of a pass by. Whole-axis products and wider ones (E5M2 twice) are left to the reference, which has BLAS sum
+integers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+
+from lpref.accel.cpu.product import matmul
+from lpref.ref.linalg import Accumulate, HighPrecision
+from lpref.ref.linalg import gemm as ref_gemm
+from lpref.ref.linalg.gemm import Factors, cuts, epilogue, exactly_summable, factors, plain
+
+
+@njit(forceinline=True, error_model="numpy")
+def _add_products(c: Any, a: Any, b: Any, start: Any, stop: Any) -> None:
+    """c[j] <- c[j] + a[k] b[k, j], k = start .. stop - 1 in ascending order, each operation rounded."""
+    n = c.size
+    k = start
+    while k + 8 <= stop:
+        a0, a1, a2, a3, a4, a5, a6, a7 = a[k], a[k + 1], a[k + 2], a[k + 3], a[k + 4], a[k + 5], a[k + 6], a[k + 7]
+        b0, b1, b2, b3, b4, b5, b6, b7 = b[k], b[k + 1], b[k + 2], b[k + 3], b[k + 4], b[k + 5], b[k + 6], b[k + 7]
+        for j in range(n):
+            t = c[j] + a0 * b0[j]
+            t = t + a1 * b1[j]
+            t = t + a2 * b2[j]
+            t = t + a3 * b3[j]
+            t = t + a4 * b4[j]
+            t = t + a5 * b5[j]
+            t = t + a6 * b6[j]
+            c[j] = t + a7 * b7[j]
+        k += 8
+    while k < stop:
+        ak, bk = a[k], b[k]
+        for j in range(n):
+            c[j] = c[j] + ak * bk[j]
+        k += 1
+
+
+@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
+def _scaled_blocks(a: Any, b: Any, scale_a: Any, scale_b: Any, bounds: Any, step_a: Any, step_b: Any, c: Any) -> None:
+    """c[i, j] <- c[i, j] + fl32(dot of block) * fl32(s_a s_b), blocks in ascending order; a [M, K], b [K, N], exact in their type.
+
+    scale_a [M, blocks of a], scale_b [blocks of b, N]; element k is in block k div step.
+    """
+    m, n = c.shape
+    for part in prange((m + 31) // 32):
+        dot = np.empty(n, a.dtype)
+        for piece in range(bounds.size - 1):
+            start, stop = bounds[piece], bounds[piece + 1]
+            s_b = scale_b[start // step_b]
+            for row in range(part * 32, min(m, part * 32 + 32)):
+                for j in range(n):
+                    dot[j] = 0
+                _add_products(dot, a[row], b, start, stop)
+                s_a, out = scale_a[row, start // step_a], c[row]
+                for j in range(n):
+                    out[j] = out[j] + np.float32(dot[j]) * (s_a * s_b[j])
+
+
+def gemm(a: Any, b: Any, accumulate: Accumulate | None = None, *, numerics: str = "exact") -> np.ndarray:
+    """`lpref.ref.linalg.gemm`: the default accumulation is compiled here, every other model is the reference's."""
+    model = accumulate or Accumulate()
+    if numerics != "exact" or model != Accumulate() or a.logical_shape[a.k_axis] != b.logical_shape[b.k_axis]:
+        return ref_gemm(a, b, accumulate, numerics=numerics)
+    if not (exactly_summable(a) and exactly_summable(b)):
+        left, right = _rows(plain(a)), _rows(plain(b))
+        if left.dtype != np.float32 or right.dtype != np.float32:
+            return ref_gemm(a, b, accumulate)
+        return matmul(left, right.T)
+    fa, fb = factors(a, np.float32), factors(b, np.float32)
+    bounds = np.array(cuts(fa, fb))
+    width = _bits(fa) + _bits(fb) + int(np.max(np.diff(bounds), initial=1) - 1).bit_length()
+    if (fa.block is None and fb.block is None) or width > 53:
+        return ref_gemm(a, b, accumulate)
+    dtype = np.float32 if width <= 24 else np.float64
+    left, right = (np.ascontiguousarray(v, dtype) for v in (fa.elements, fb.elements.T))
+    c = np.zeros((left.shape[0], right.shape[1]), np.float32)
+    (scale_a, step_a), (scale_b, step_b) = _scales(fa), _scales(fb)
+    _scaled_blocks(left, right, scale_a, np.ascontiguousarray(scale_b.T), bounds, step_a, step_b, c)
+    return epilogue(c, fa, fb)
+
+
+def _rows(x: HighPrecision) -> np.ndarray:
+    """The values as [other, K]."""
+    return x.values if x.k_axis % 2 else x.values.T
+
+
+def _bits(x: Factors) -> int:
+    """Bits of the integers that the elements are, in units of the format's quantum."""
+    return 54 if x.grid is None else x.grid[1] - x.grid[0]
+
+
+def _scales(x: Factors) -> tuple[np.ndarray, int]:
+    """Block scales [other, blocks] and k's per block; one block of ones where the scales wait for the epilogue."""
+    if x.block is None or x.k_block is None:
+        return np.ones((x.elements.shape[0], 1), np.float32), max(1, x.elements.shape[1])
+    return np.ascontiguousarray(x.block), x.k_block
