@@ -28,10 +28,24 @@ def test_fan_out_adds_from_the_youngest_use_to_the_oldest(B) -> None:
 
 
 def test_within_one_use_argument_order_decides(B) -> None:
-    x = leaf(B, [2.0**24])
-    seed = np.float32([1.0])
-    (x * x).backward(seed)
-    assert x.grad[0] == np.float32(2.0**25)
+    """The younger use gives 1, the older one 2^-24 for its first and -1 for its second argument: (1 + 2^-24) - 1 = 0."""
+    x = leaf(B, [1.0])
+    older = F.sum(F.concat([x, x]) * np.float32([2.0**-24, -1.0]))
+    (F.sum(x * 1.0) + older).backward()
+    assert x.grad[0] == 0.0
+
+
+def test_a_slice_adds_to_its_own_elements_only(B) -> None:
+    x = leaf(B, [1.0, 2.0, 3.0])
+    y = F.sum(x[:2] * np.float32([1.0, -0.0])) + F.sum(x[1:] * 2.0) + F.sum(x * 1.0)
+    y.backward()
+    assert x.grad.tolist() == [2.0, 3.0, 3.0]
+    z = leaf(B, [1.0, 2.0])
+    (part,) = grad(z[:1], [z], seed=np.float32([-0.0]))
+    assert np.signbit(z[:1].data * 0 + part.data[:1]).tolist() == [False]
+    shared = np.float32([5.0, 5.0, 5.0])
+    grad([x, x[:1]], [x], seed=[shared, np.float32([1.0])])
+    assert shared.tolist() == [5.0, 5.0, 5.0]
 
 
 def test_depth_is_not_limited(B) -> None:
