@@ -160,6 +160,6 @@ def pow(x: Any, y: Any) -> np.ndarray:
     if x.dtype not in (np.float32, np.float64):
         raise FormatError(f"elementary functions take float32 or float64, not {x.dtype}", where="pow")
     out = np.empty(np.broadcast_shapes(x.shape, y.shape), x.dtype)
-    flat = [np.ascontiguousarray(np.broadcast_to(v, out.shape)).reshape(-1) for v in (x, y)]
-    _pow(*flat, out.reshape(-1))
+    base, power = (np.ascontiguousarray(np.broadcast_to(v, out.shape)).reshape(-1) for v in (x, y))
+    _pow(base, power, out.reshape(-1))
     return out

@@ -89,7 +89,7 @@ def _transform(x: Any, size: int, axis: int, before: Any, after: Any) -> np.ndar
     x = np.asarray(x)
     axis %= x.ndim
     length = x.shape[axis]
-    tables = [_table(s, length, size, x.dtype) for s in (before, after)]
+    first, last = (_table(s, length, size, x.dtype) for s in (before, after))
     if size < 1 or size & (size - 1) or length % size or x.dtype not in (np.float32, np.float64):
         return ref_hadamard(x, size, axis)  # the typed error, or a type that only the definition has
     x = np.ascontiguousarray(x)
@@ -97,10 +97,10 @@ def _transform(x: Any, size: int, axis: int, before: Any, after: Any) -> np.ndar
     factor = x.dtype.type(1.0 / math.sqrt(size))
     if axis == x.ndim - 1:
         runs = (x.size // size, size)
-        _last(x.reshape(runs), size, *tables, factor, out.reshape(runs))
+        _last(x.reshape(runs), size, first, last, factor, out.reshape(runs))
     else:
         shape = (math.prod(x.shape[:axis]), length // size, size, math.prod(x.shape[axis + 1 :]))
-        _inner(x.reshape(shape), size, *tables, factor, out.reshape(shape))
+        _inner(x.reshape(shape), size, first, last, factor, out.reshape(shape))
     return out
 
 
