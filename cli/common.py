@@ -9,7 +9,7 @@ import importlib
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -75,22 +75,23 @@ class Cli(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except LprefError as error:
+            raise_or_exit(ctx, error)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
-        except LprefError as error:
-            raise_or_exit(ctx, error)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_examples(formatter, self.examples)
 
 
-def raise_or_exit(ctx: click.Context, error: LprefError) -> None:
-    """``error: …`` on stderr and exit code 1 (diverged) or 2 (bad input); with ``--debug`` the traceback."""
+def raise_or_exit(ctx: click.Context, error: LprefError) -> NoReturn:
+    """``error: …`` on stderr and the exit code; with ``--debug`` the traceback."""
     if ctx.find_root().meta.get("lpref.debug"):
         raise error
-    click.echo(f"error: {error}", err=True)
-    ctx.exit(1 if isinstance(error, DivergedError) else 2)
+    interrupted = isinstance(error, KeyboardInterrupt)
+    click.echo(str(error) if interrupted else f"error: {error}", err=True)
+    ctx.exit(INTERRUPTED if interrupted else 1 if isinstance(error, DivergedError) else 2)
 
 
 def echo_json(value: Any) -> None:

@@ -43,7 +43,7 @@ def finite(value: Any) -> bool:
     return True
 
 
-def first_nonfinite(params: Mapping[str, np.ndarray], replay: Any, backend: Backend, grads: Mapping[str, Any] | None = None) -> str:
+def first_nonfinite(params: Mapping[str, np.ndarray], replay: Any, backend: Backend) -> str:
     """The name of the first non-finite tensor: a parameter, else the first bad operation of the step, else a gradient.
 
     `replay(backend)` runs forward and backward of the failing step on the given backend and returns its gradients by name.
@@ -52,11 +52,10 @@ def first_nonfinite(params: Mapping[str, np.ndarray], replay: Any, backend: Back
     if bad:
         return f"parameter {bad}"
     try:
-        with np.errstate(all="ignore"):
-            grads = replay(WatchingBackend(backend))
+        grads = replay(WatchingBackend(backend))
     except FirstNonFinite as found:
         return str(found)
-    bad = _first(grads or {})
+    bad = _first(grads)
     return f"gradient of {bad}" if bad else "no single operation: the sum of the gradients' squares overflowed"
 
 

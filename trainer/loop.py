@@ -57,7 +57,7 @@ class Loop:
     def run(self) -> None:
         """Up to the last step; raises DivergedError or Interrupted after saving what is good."""
         steps = self.settings.steps
-        with Interrupt() as interrupt:
+        with Interrupt() as interrupt, np.errstate(all="ignore"):  # what overflows is found by the finite check, not by warnings
             self.metrics = MetricsWriter(self.folder.metrics)
             try:
                 while self.state.step < steps:
@@ -81,8 +81,7 @@ class Loop:
         batches = self.batches(before.step)
         self.p.bind(before)
         started = time.perf_counter()
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):  # the policy is the finite check
-            self.state, result = train_step(self.p.model, before, batches, self.p.rules, self.p.context_of(before, collect=collect))
+        self.state, result = train_step(self.p.model, before, batches, self.p.rules, self.p.context_of(before, collect=collect))
         self.clock.add(time.perf_counter() - started, sum(batch.tokens for batch in batches))
         if result.skipped:
             self.judge(before, batches, result)

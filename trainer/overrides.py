@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lpref.ref.errors import SpecError
@@ -10,8 +10,8 @@ from lpref.ref.errors import SpecError
 _RECIPE_OWN = ("base", "set", "name", "extends")
 
 
-def apply_overrides(mapping: Mapping[str, Any], assignments: Sequence[str], parse: Any) -> dict[str, Any]:
-    """A copy of `mapping` with every assignment made, in order; `parse` reads one YAML value.
+def apply_overrides(mapping: Mapping[str, Any], assignments: Sequence[str] | Mapping[str, Any], parse: Any) -> dict[str, Any]:
+    """A copy of `mapping` with every assignment made, in order: texts ``path=value``, whose values `parse` reads, or {path: value}.
 
     A path below ``recipe`` changes that field of the named recipe: ``recipe.linear.wgrad.output=bfloat16`` gives
     ``{base: <the recipe>, set: {linear.wgrad.output: bfloat16}}``.
@@ -19,22 +19,27 @@ def apply_overrides(mapping: Mapping[str, Any], assignments: Sequence[str], pars
     >>> apply_overrides({"train": {"steps": 5}}, ["train.steps=7", "recipe=fp32"], lambda text: int(text) if text.isdigit() else text)
     {'train': {'steps': 7}, 'recipe': 'fp32'}
     """
-    out = _copy(mapping)
-    problems = []
-    for assignment in assignments:
-        path, equals, value = assignment.partition("=")
-        keys = path.strip().split(".")
-        if not equals or not all(keys):
-            problems.append(f"{assignment!r}: not of the form key.path=value")
-            continue
-        parsed = parse(value)
-        if keys[0] == "recipe" and len(keys) > 1 and keys[1] not in _RECIPE_OWN:
-            _set_in_recipe(out, ".".join(keys[1:]), parsed)
-        elif problem := _set(out, keys, parsed):
+    out, problems = _copy(mapping), []
+    for path, value in assignments.items() if isinstance(assignments, Mapping) else _parsed(assignments, parse, problems):
+        keys = path.split(".")
+        if not all(keys):
+            problems.append(f"{path!r}: not a path of fields")
+        elif keys[0] == "recipe" and len(keys) > 1 and keys[1] not in _RECIPE_OWN:
+            _set_in_recipe(out, ".".join(keys[1:]), value)
+        elif problem := _set(out, keys, value):
             problems.append(f"{path}: {problem}")
     if problems:
         raise SpecError(problems, where="-s/--set")
     return out
+
+
+def _parsed(texts: Sequence[str], parse: Any, problems: list[str]) -> Iterator[tuple[str, Any]]:
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not equals:
+            problems.append(f"{text!r}: not of the form key.path=value")
+            continue
+        yield path.strip(), parse(value)
 
 
 def _copy(value: Any) -> Any:

@@ -62,8 +62,8 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, np.ndarray]:
-        """One array per scalar quantity, one entry a record, NaN where a record lacks it."""
-        return metrics.columns(self.records)
+        """One array per scalar quantity, one entry a logged step, NaN where that step lacks it."""
+        return metrics.columns([record for record in self.records if "end" not in record])
 
     @property
     def recipe(self) -> str:

@@ -1,7 +1,11 @@
-"""JSON Schemas of the YAML files, derived from the dataclasses that read them."""
+"""JSON Schemas of the YAML files, derived from the dataclasses that read them.
+
+``specs/train.schema.json`` is `train_schema` of this version; a test regenerates and compares it.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,9 +21,10 @@ def json_schema(kind: str = "train") -> dict[str, Any]:
         raise UnknownNameError("schema", kind, KINDS)
     if kind == "train":
         return train_schema()
-    from lpref.specs import json_schema as of
+    from lpref.specs.loader import KINDS as SPEC_KINDS
+    from lpref.specs.schema import json_schema as of
 
-    return dict(of(kind))
+    return of(SPEC_KINDS[kind])
 
 
 def train_schema() -> dict[str, Any]:
@@ -38,6 +43,11 @@ def train_schema() -> dict[str, Any]:
     fields["recipe"] = {"anyOf": [{"enum": spec_names("recipes")}, {"type": "string"}, {"type": "object"}]}
     extra = {"lpref": {"const": 1}, "extends": {"type": "string"}}
     return {**schema, "$schema": DRAFT, "properties": {**extra, **fields}, "required": ["lpref"], "additionalProperties": False}
+
+
+def train_schema_text() -> str:
+    """The content of ``specs/train.schema.json``."""
+    return json.dumps(train_schema(), indent=1) + "\n"
 
 
 def by_kind(classes: Mapping[str, type], extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -233,8 +233,7 @@ def to_yaml(spec: TrainSpec) -> str:
     """The spec as a file that `load_spec` reads back to an equal spec."""
     from lpref.ref.recipes.text import dump
 
-    head = "# yaml-language-server: $schema=spec.schema.json\nlpref: 1\n"
-    return head + dump(plain(spec))
+    return "lpref: 1\n" + dump(plain(spec))
 
 
 def leaves(spec: TrainSpec) -> dict[str, Any]:
