@@ -2,7 +2,8 @@
 
 The order is part of the bits. Nodes are visited from the youngest to the oldest. A tensor used several times gets its
 gradient as a left fold, first the contribution of the youngest user, within one user by argument position; then the
-next older user, … A slice contributes to its own elements only. Nothing is recursive: a heap keyed by creation number drives the walk, so depth is unlimited.
+next older user, and so on. A slice contributes to its own elements only. Nothing is recursive: a heap keyed by creation
+number drives the walk, so depth is unlimited.
 
 A node either *pulls* (its rule maps the gradient of the result to those of its inputs) or *expands*: it computes its
 result again from its inputs as nodes of its own, and the walk goes on through these. A checkpoint always expands,
