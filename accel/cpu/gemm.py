@@ -1,11 +1,12 @@
 """`lpref.ref.linalg.gemm` of grade exact in Numba, bit for bit.
 
 Order is per output element, so the loops are free around it. High precision goes to the register tiles of `product`, k
-ascending. Block-scaled codes: the inner products are sums of integers times one power of two. Where they need at most 24 bits
-(FP4) they are exact in float32, in any order; up to 53 bits (FP8 E4M3, INT8) in float64. Eight k are added in one pass over a
-row, so each accumulator is read and written once for eight products, and the eight rows of b stay in the first-level cache
-while the rows of a pass by. Whole-axis products and wider ones (E5M2 twice) are left to the reference, which has BLAS sum
-integers.
+ascending. Block-scaled codes: the inner products are sums of integers times one power of two.
+
+* at most 24 bits (FP4, and FP6 in short blocks): exact in float32 in any order, so the same register tiles make them;
+* up to 53 bits (FP8 E4M3, INT8) in blocks shorter than 64: float64, eight k in one pass over a row, so each accumulator is
+  read and written once for eight products, and the eight rows of b stay in the first-level cache while the rows of a pass by;
+* longer blocks, whole axes and wider sums (E5M2 twice): the reference, which has BLAS add integers.
 """
 
 from __future__ import annotations
@@ -15,10 +16,16 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from lpref.accel.cpu.product import matmul
+from lpref.accel.cpu.product import matmul, product
+from lpref.accel.cpu.tile import WIDTH
 from lpref.ref.linalg import Accumulate, HighPrecision
 from lpref.ref.linalg import gemm as ref_gemm
 from lpref.ref.linalg.gemm import Factors, cuts, epilogue, exactly_summable, factors, plain
+
+_STRIP = 2 * WIDTH
+_ROWS = 64
+_LONG = 64
+"""Blocks from this length on are worth a BLAS call each."""
 
 
 @njit(forceinline=True, error_model="numpy")
@@ -67,6 +74,46 @@ def _scaled_blocks(a: Any, b: Any, scale_a: Any, scale_b: Any, bounds: Any, step
                     out[j] = out[j] + np.float32(dot[j]) * (s_a * s_b[j])
 
 
+@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
+def _scaled_tiles(a: Any, b: Any, scale_a: Any, scale_b: Any, bounds: Any, step_a: Any, step_b: Any, c: Any) -> None:
+    """`_scaled_blocks` for float32: strips of columns, 64 rows at a time, each block's inner products by register tiles."""
+    m, n = c.shape
+    depth = a.shape[1]
+    strips = (n + _STRIP - 1) // _STRIP
+    for strip in prange(strips):
+        first = strip * _STRIP
+        width = min(_STRIP, n - first)
+        panel = np.empty((depth, width), np.float32)
+        for k in range(depth):
+            for j in range(width):
+                panel[k, j] = b[k, first + j]
+        dot = np.empty((_ROWS, width), np.float32)
+        for top in range(0, m, _ROWS):
+            rows = min(_ROWS, m - top)
+            for piece in range(bounds.size - 1):
+                start, stop = bounds[piece], bounds[piece + 1]
+                product(
+                    dot,
+                    0,
+                    width,
+                    a,
+                    top * depth + start,
+                    depth,
+                    1,
+                    panel,
+                    start * width,
+                    width,
+                    rows,
+                    width,
+                    stop - start,
+                )
+                s_b = scale_b[start // step_b, first : first + width]
+                for i in range(rows):
+                    s_a, out, d = scale_a[top + i, start // step_a], c[top + i, first : first + width], dot[i]
+                    for j in range(width):
+                        out[j] = out[j] + d[j] * (s_a * s_b[j])
+
+
 def gemm(a: Any, b: Any, accumulate: Accumulate | None = None, *, numerics: str = "exact") -> np.ndarray:
     """`lpref.ref.linalg.gemm`: the default accumulation is compiled here, every other model is the reference's."""
     model = accumulate or Accumulate()
@@ -79,14 +126,15 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | None = None, *, numerics: str 
         return matmul(left, right.T)
     fa, fb = factors(a, np.float32), factors(b, np.float32)
     bounds = np.array(cuts(fa, fb))
-    width = _bits(fa) + _bits(fb) + int(np.max(np.diff(bounds), initial=1) - 1).bit_length()
-    if (fa.block is None and fb.block is None) or width > 53:
+    longest = int(np.max(np.diff(bounds), initial=1))
+    width = _bits(fa) + _bits(fb) + (longest - 1).bit_length()
+    if (fa.block is None and fb.block is None) or width > 53 or (width > 24 and longest >= _LONG):
         return ref_gemm(a, b, accumulate)
-    dtype = np.float32 if width <= 24 else np.float64
+    dtype, kernel = (np.float32, _scaled_tiles) if width <= 24 else (np.float64, _scaled_blocks)
     left, right = (np.ascontiguousarray(v, dtype) for v in (fa.elements, fb.elements.T))
     c = np.zeros((left.shape[0], right.shape[1]), np.float32)
     (scale_a, step_a), (scale_b, step_b) = _scales(fa), _scales(fb)
-    _scaled_blocks(left, right, scale_a, np.ascontiguousarray(scale_b.T), bounds, step_a, step_b, c)
+    kernel(left, right, scale_a, np.ascontiguousarray(scale_b.T), bounds, step_a, step_b, c)
     return epilogue(c, fa, fb)
 
 
