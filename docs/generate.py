@@ -36,7 +36,7 @@ def api_pages() -> dict[str, str]:
         module, attribute = lpref._PUBLIC[name]
         value = getattr(lpref, name)
         if attribute is None:
-            directive = f"automodule:: {module}\n:members:"
+            directive = f"automodule:: {module}\n:members:\n:no-index:"
         elif inspect.isclass(value):
             directive = f"autoclass:: {module}.{attribute}\n:members:"
         else:
@@ -61,7 +61,7 @@ def error_pages() -> dict[str, str]:
     """`errors/NAME.md` for every exception."""
     classes = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, errors.LprefError)]
     pages = {
-        f"errors/{c.__name__}.md": f"# `{c.__name__}`\n\n```{{eval-rst}}\n.. autoclass:: lpref.ref.errors.{c.__name__}\n```\n"
+        f"errors/{c.__name__}.md": f"# `{c.__name__}`\n\n```{{eval-rst}}\n.. autoclass:: lpref.ref.errors.{c.__name__}\n   :no-index:\n```\n"
         for c in classes
     }
     intro = "Every error states invariant, values, place and remedy.\n\n```text\n" + (errors.__doc__ or "").strip() + "\n```"

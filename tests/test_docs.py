@@ -1,7 +1,8 @@
 """The documentation runs: every Python prompt and every `$` command in README.md and docs/, with its output.
 
 A fenced block is checked by its language: `python` with `>>>` prompts by doctest, one name space for each page; `console` by running
-each `$ command` in one folder for each page and comparing what it prints, `...` standing for anything. Other blocks are shown only.
+each `$ command` in one folder for each page and comparing what it prints, `...` standing for anything. A block headed `file=NAME` is written to
+that file first. Other blocks are shown only.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/quickstart").glob("*.md"))]
-FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w+) *\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
