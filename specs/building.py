@@ -66,7 +66,7 @@ def allows_none(kind: Any) -> bool:
 
 
 def dataclass_members(kind: Any) -> list[type]:
-    return [m for m in members(kind) if dataclasses.is_dataclass(m)]
+    return [m for m in members(kind) if isinstance(m, type) and dataclasses.is_dataclass(m)]
 
 
 def item_type(kind: Any) -> Any | None:
@@ -98,7 +98,7 @@ def _collection(kind: Any, inner: Any, data: Any, path: str, problems: list[str]
     wants_mapping = any(isinstance(typing.get_origin(m), type) and issubclass(typing.get_origin(m), Mapping) for m in members(kind))
     if not isinstance(data, Mapping if wants_mapping else (list, tuple)):
         return _problem(problems, path, f"expected a {'mapping' if wants_mapping else 'list'}, got {shown(data)}")
-    if wants_mapping:
+    if isinstance(data, Mapping):
         return {str(k): _build(inner, v, f"{path}.{k}", problems) for k, v in data.items()}
     return tuple(_build(inner, v, f"{path}.{i}", problems) for i, v in enumerate(data))
 
@@ -115,8 +115,8 @@ def _instance(classes: list[type], data: Any, path: str, problems: list[str]) ->
         data = {"kind": data}
     if not isinstance(data, Mapping):
         return _problem(problems, path, f"expected a mapping, got {shown(data)}")
-    cls = chosen(classes, data)
-    return _problem(problems, _join(path, "kind"), _kinds(classes, data)) if cls is None else _construct(cls, data, path, problems)
+    meant = chosen(classes, data)
+    return _problem(problems, _join(path, "kind"), _kinds(classes, data)) if meant is None else _construct(meant, data, path, problems)
 
 
 def chosen(classes: list[type], data: Mapping[str, Any]) -> type | None:
@@ -181,16 +181,23 @@ def _expected(kinds: list[Any]) -> str:
 def _refused(problems: list[str], path: str, error: Exception) -> Any:
     """What a dataclass or a short form refused, at `path`; a prefix that repeats the field's own name is dropped."""
     own = path.rsplit(".", 1)[-1]
-    for text in error.problems if isinstance(error, SpecError) else [str(error)]:
-        inner = text.removeprefix(f"{own}.") if own else text
-        joined = inner != text or _looks_like_path(inner)
-        _problem(problems, f"{path}.{inner.split(':', 1)[0]}" if joined and path else path, inner.split(": ", 1)[1] if joined and path else inner)
+    for text in _texts(error):
+        head, colon, rest = text.partition(": ")
+        if colon and all(part.isidentifier() or part.isdigit() for part in head.split(".")):
+            inner = head.removeprefix(f"{own}.") if own else head
+            _problem(problems, path if inner == own else _join(path, inner), rest)
+        else:
+            _problem(problems, path, text)
     return _FAILED
 
 
-def _looks_like_path(text: str) -> bool:
-    head, colon, _ = text.partition(": ")
-    return bool(colon) and all(part.isidentifier() or part.isdigit() for part in head.split("."))
+def _texts(error: Exception) -> list[str]:
+    """The messages of an error, each starting with a path where it has one; a place that is a class is left out."""
+    if isinstance(error, SpecError):
+        return [f"{problem}; {error.remedy}" if error.remedy else problem for problem in error.problems]
+    if isinstance(error, LprefError) and error.where[:1].isupper():
+        return [f"{error.message}; {error.remedy}" if error.remedy else error.message]
+    return [str(error)]
 
 
 def _problem(problems: list[str], path: str, text: str) -> Any:

@@ -91,7 +91,9 @@ def _load(source: Any, kind: Kind, changes: dict[str, Any], where: str, chain: t
     if len(parents) > 1:
         problems.append("extends: stands beside base; write one of them")
     if parents and not problems:
-        data = merge(to_mapping(_load(parents[0], kind, {}, where, chain)), data)
+        inherited = to_mapping(_load(parents[0], kind, {}, where, chain))
+        anonymous = {"name": "", "standard": ""} if kind.cls is Quantizer and (data or changes) else {}  # changed: another definition
+        data = merge({**inherited, **anonymous}, data)
     if problems:
         raise SpecError(problems, where=where)
     return _finish(kind.cls, data, changes, where)
@@ -100,7 +102,8 @@ def _load(source: Any, kind: Kind, changes: dict[str, Any], where: str, chain: t
 def _finish(cls: type, data: dict[str, Any], changes: dict[str, Any], where: str) -> Any:
     if not changes:
         return build(cls, data, where)
-    data, problems = to_mapping(build(cls, data, where)), []
+    problems: list[str] = []
+    data = to_mapping(build(cls, data, where))
     for path, value in changes.items():
         set_path(cls, data, path, value, problems)
     try:

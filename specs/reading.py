@@ -39,8 +39,6 @@ _SCALARS: list[tuple[str, re.Pattern[str], list[str]]] = [
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the scalars of YAML 1.2 and without duplicate keys."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
@@ -64,6 +62,7 @@ class _Loader(yaml.SafeLoader):
         return float(text.replace(".inf", "inf").replace(".nan", "nan"))
 
 
+_Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1's
 for _tag, _pattern, _first in _SCALARS:
     for _character in _first:
         _Loader.yaml_implicit_resolvers.setdefault(_character, []).append((_tag, re.compile(f"^(?:{_pattern.pattern})$")))
@@ -75,7 +74,8 @@ def _check_size(text: str, where: str) -> None:
     """Walk the events once (no recursion, nothing expanded) and refuse what is too deep, too large or aliased."""
     depth = nodes = documents = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = f"line {event.start_mark.line + 1}"
+        mark = event.start_mark
+        line = f"line {mark.line + 1 if mark else 1}"
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise SpecError([f"{line}: anchors and aliases are not part of a spec; write the value out, or use `extends`"], where=where)
         if isinstance(event, yaml.CollectionStartEvent):

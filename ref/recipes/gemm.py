@@ -20,6 +20,7 @@ from lpref.ref.linalg import Accumulate
 from lpref.ref.quantize import Blocks, GradRule, Quantizer
 from lpref.ref.recipes.transform import Transform
 
+PER_TENSOR, STE, FLOAT32 = Blocks(), GradRule(), Accumulate()
 GEMMS = ("fprop", "dgrad", "wgrad")
 # slot -> the tensor that it holds
 TENSORS = {"fprop.a": "x", "fprop.b": "w", "dgrad.a": "dy", "dgrad.b": "w", "wgrad.a": "dy", "wgrad.b": "x"}
@@ -37,11 +38,11 @@ class PlannedQuantizer:
     missing: str
     format: str
     statistic: str
-    blocks: Blocks = Blocks()
+    blocks: Blocks = PER_TENSOR
     parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
     rounding: str = "nearest_even"
     word_bits: int | None = None
-    gradient: GradRule = GradRule()
+    gradient: GradRule = STE
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class GemmSpec:
     transform: Transform | None = None
     terms: tuple[Term, ...] = ()
     sampling: Sampling | None = None
-    accumulate: Accumulate = Accumulate()
+    accumulate: Accumulate = FLOAT32
     epilogue: tuple[Epilogue, ...] = ()
     output: str = "float32"
     """Format of the result, rounded to nearest even: float32, bfloat16, binary16, …"""

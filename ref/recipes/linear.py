@@ -21,6 +21,7 @@ from typing import Any
 
 from lpref.ref import random
 from lpref.ref.errors import ShapeError, SpecError
+from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.context import Context
 from lpref.ref.recipes.executable import missing_in_linear
 from lpref.ref.recipes.gemm import TENSORS, Epilogue
@@ -90,7 +91,7 @@ def linear_parameters(x: Any, w: Any, recipe: LinearRecipe, ops: Any) -> dict[st
     tensors, found = {"x": x, "w": w}, {}
     for path in ("fprop.a", "fprop.b"):
         q = recipe.slot(path).quantizer
-        if q is not None and q.gradient.kind == "lsq":
+        if isinstance(q, Quantizer) and q.gradient.kind == "lsq":
             found[f"{TENSORS[path]}_step"] = initial_step(tensors[TENSORS[path]], q, ops)
     return found
 
@@ -121,7 +122,7 @@ class _Layer:
         """State of the slot's quantizer: its learned step, or what ``ctx.state`` holds."""
         step = self.params.get(f"{TENSORS[path]}_step") if path.startswith("fprop") else None
         q = self.recipe.slot(path).quantizer
-        if q is not None and q.scale.rule == "learned" and step is not None:
+        if isinstance(q, Quantizer) and q.scale.rule == "learned" and step is not None:
             return {"scale": step}
         return self.ctx.state.get(self.ctx.key(path))
 

@@ -17,6 +17,8 @@ from lpref.ref.optim.loss_scale import LossScale
 from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.gemm import GEMMS, GemmSpec, PlannedQuantizer, Slot
 
+PLAIN, UNSCALED = GemmSpec(), LossScale()
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -46,9 +48,9 @@ def _save_high_precision() -> dict[str, Saved]:
 class LinearRecipe:
     """A linear layer Y = X W^T: its three GEMMs and what is saved. Without arguments: float32 everywhere."""
 
-    fprop: GemmSpec = GemmSpec()
-    dgrad: GemmSpec = GemmSpec()
-    wgrad: GemmSpec = GemmSpec()
+    fprop: GemmSpec = PLAIN
+    dgrad: GemmSpec = PLAIN
+    wgrad: GemmSpec = PLAIN
     save: Mapping[str, Saved] = field(default_factory=_save_high_precision, hash=False)
     algebra: Literal["real", "complex"] = "real"
 
@@ -174,7 +176,7 @@ class Recipe:
     rules: tuple[Rule, ...] = ()
     operations: Mapping[str, OpRecipe] = field(default_factory=dict, hash=False)
     weights: Weights = Weights()
-    loss_scale: LossScale = LossScale()
+    loss_scale: LossScale = UNSCALED
     schedule: tuple[Phase, ...] = ()
     controllers: tuple[Controller, ...] = ()
     loss_hooks: tuple[LossHook, ...] = ()

@@ -2,7 +2,7 @@
 
 Only what a spec consists of: dataclasses, mappings with text keys, sequences, text, numbers, booleans, None. Numbers are written so
 that they read back to the same bits (`repr`, with a point in the significand, which every YAML version takes for a number); text is
-plain where no YAML version could read it as something else, else quoted as in JSON. Reading is `lpref.specs`' part.
+plain where no YAML version could read it as something else, else double-quoted. Reading is `lpref.specs`' part.
 
 >>> print(dump({"a": {"b": [1, 2.0], "c": "on"}, "d": []}), end="")
 a:
@@ -16,7 +16,6 @@ d: []
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -64,7 +63,13 @@ def scalar(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     text = str(value)
-    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS else json.dumps(text, ensure_ascii=False)
+    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    """Double-quoted, everything that is not printable escaped: \\uXXXX or \\UXXXXXXXX (YAML 1.2, sec. 5.7)."""
+    plain = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" if ord(c) < 65536 else f"\\U{ord(c):08x}" for c in plain) + '"'
 
 
 def _lines(value: Any, indent: str) -> list[str]:

@@ -7,7 +7,8 @@ V3  sources: what a backward slot reads is saved, or made before it
 V4  reuse: codes are contracted along the axis they were made for, or the blocks are transpose-closed
 V5  formats: a signed tensor gets a signed format, dY no learned scale; stochastic rounding takes 8, 16 or 32 bits a word
 V6  tails: two operands that are blocked along k pad alike
-V7  rules, schedule and `executable` agree with the rest
+V7  sums: every term names parts of its operands, combined parts were stacked
+V8  rules, schedule and `executable` agree with the rest
 """
 
 from __future__ import annotations
@@ -21,7 +22,18 @@ from lpref.ref.recipes.basis import AXES, Word, inverse, letter, reduced, shown
 from lpref.ref.recipes.executable import missing_mechanisms
 from lpref.ref.recipes.gemm import GEMMS, TENSORS, Slot
 from lpref.ref.recipes.recipe import EXEMPT, LinearRecipe, Recipe
-from lpref.ref.recipes.sources import bases, code_axis, code_quantizer, effective, has_high_precision, made_in_forward, maker, origin, saved_tensor
+from lpref.ref.recipes.sources import (
+    AnyQuantizer,
+    bases,
+    code_axis,
+    code_quantizer,
+    effective,
+    has_high_precision,
+    made_in_forward,
+    maker,
+    origin,
+    saved_tensor,
+)
 from lpref.ref.rounding import is_stochastic
 
 # GEMM of a gradient -> the forward slot whose tensor it is the gradient of
@@ -43,7 +55,7 @@ def linear_problems(linear: LinearRecipe) -> list[str]:
     found = [*_saves(linear), *(p for path in AXES for p in _slot(linear, path))]
     if found:  # bases are defined only where sources are
         return found
-    return [p for gemm in GEMMS for p in [*_transforms(linear, gemm), *_masks(linear, gemm), *_tails(linear, gemm)]]
+    return [p for gemm in GEMMS for p in [*_transforms(linear, gemm), *_masks(linear, gemm), *_tails(linear, gemm), *_terms(linear, gemm)]]
 
 
 def _saves(linear: LinearRecipe) -> Iterator[str]:
@@ -89,7 +101,7 @@ def _source(linear: LinearRecipe, path: str, slot: Slot, tensor: str) -> Iterato
         yield from _reuse(linear, path, slot, of, q)
 
 
-def _reuse(linear: LinearRecipe, path: str, slot: Slot, of: str, q: object) -> Iterator[str]:
+def _reuse(linear: LinearRecipe, path: str, slot: Slot, of: str, q: AnyQuantizer) -> Iterator[str]:
     """V4."""
     if slot.quantizer is not None:
         yield f"{path}.quantizer: {slot.source} takes the codes as they are; leave the quantizer out, or use requant"
@@ -98,10 +110,9 @@ def _reuse(linear: LinearRecipe, path: str, slot: Slot, of: str, q: object) -> I
     made, wanted = code_axis(linear, of), AXES[path][0]
     if slot.source == "reuse" and made != wanted:
         yield f"{path}.source: reuse, but these codes are blocked for a contraction over {made}, and {path} contracts over {wanted}"
-    closed = q.blocks.transpose_closed or (isinstance(q, Quantizer) and q.scale.rule == "none")  # type: ignore[attr-defined]
+    closed = q.blocks.transpose_closed or (isinstance(q, Quantizer) and q.scale.rule == "none")
     if slot.source == "reuse_transposed" and not closed:
-        blocks = q.blocks  # type: ignore[attr-defined]
-        size = f"{blocks.other or 'all'} x {blocks.k or 'all'}"
+        size = f"{q.blocks.other or 'all'} x {q.blocks.k or 'all'}"
         yield f"{path}.source: codes in blocks of {size} (other x k) cannot be reused transposed; use square blocks, requant or hp"
 
 
@@ -132,7 +143,8 @@ def _transforms(linear: LinearRecipe, gemm: str) -> Iterator[str]:
     k, row = AXES[f"{gemm}.a"]
     column = AXES[f"{gemm}.b"][1]
     if a[k] != b[k]:
-        yield f"{gemm}: along the contraction axis {k}, a is in {shown(a[k])} and b in {shown(b[k])}: their product is not that of the plain operands"
+        where = f"{gemm}: along the contraction axis {k}"
+        yield f"{where}, a is in {shown(a[k])} and b in {shown(b[k])}: their product is not that of the plain operands"
     here = {row: a[row], column: b[column]}
     for index, step in enumerate(linear.gemm(gemm).epilogue):
         where = f"{gemm}.epilogue.{index}"
@@ -144,7 +156,8 @@ def _transforms(linear: LinearRecipe, gemm: str) -> Iterator[str]:
     for axis, word in here.items():
         if word:
             side = "a" if axis == row else "b"
-            yield f"{gemm}.epilogue: axis {axis} of the output stays in {shown(word)}; undo it with a step {{kind: inverse, side: {side}, transform: …}}"
+            remedy = f"undo it with a step {{kind: inverse, side: {side}, transform: …}}"
+            yield f"{gemm}.epilogue: axis {axis} of the output stays in {shown(word)}; {remedy}"
 
 
 def _mask_basis(linear: LinearRecipe, name: str, here: dict[str, Word], where: str) -> Iterator[str]:
@@ -168,12 +181,13 @@ def _masks(linear: LinearRecipe, gemm: str) -> Iterator[str]:
         return
     path = GRADIENT_OF[gemm]
     q = linear.slot(path).quantizer
-    wanted = q is not None and q.gradient.kind in MASKED
+    kind = "none" if q is None else q.gradient.kind
+    wanted = kind in MASKED
     used = [s.mask for s in linear.gemm(gemm).epilogue if s.kind == "mask" and s.mask in linear.save and linear.save[s.mask].of == path]
     if wanted and not used:
-        yield f"{gemm}.epilogue: the gradient rule {q.gradient.kind!r} of {path} needs its mask; save {{what: mask, of: {path}}} and apply it"  # type: ignore[union-attr]
+        yield f"{gemm}.epilogue: the gradient rule {kind!r} of {path} needs its mask; save {{what: mask, of: {path}}} and apply it"
     if used and not wanted:
-        yield f"{gemm}.epilogue: {path} has the gradient rule {q.gradient.kind if q else 'of high precision'!r}, which masks nothing"
+        yield f"{gemm}.epilogue: {path} has the gradient rule {kind!r}, which masks nothing"
 
 
 def _tails(linear: LinearRecipe, gemm: str) -> Iterator[str]:
@@ -184,8 +198,26 @@ def _tails(linear: LinearRecipe, gemm: str) -> Iterator[str]:
         yield f"{gemm}: the operands' tails differ ({' and '.join(sorted(tails))}), so their padded lengths do"
 
 
-def _recipe_level(recipe: Recipe) -> Iterator[str]:
+def _terms(linear: LinearRecipe, gemm: str) -> Iterator[str]:
     """V7."""
+    spec = linear.gemm(gemm)
+    for side in "ab":
+        split = getattr(spec, side).split
+        parts = split.parts if split is not None else ("",)
+        for index, term in enumerate(spec.terms):
+            name = getattr(term, side)
+            if name not in parts:
+                given = f"the parts {', '.join(parts)}" if split is not None else "no parts"
+                yield f"{gemm}.terms.{index}.{side}: {name!r}, but {gemm}.{side} has {given}"
+        if split is not None and not spec.terms:
+            yield f"{gemm}.terms: {gemm}.{side} is split into {', '.join(split.parts)}; say which products are added"
+    stacked = any(s.split is not None and s.split.stacked for s in (spec.a, spec.b))
+    if not stacked and any(step.kind == "combine" for step in spec.epilogue):
+        yield f"{gemm}.epilogue: combine adds stacked parts, and no operand is stacked"
+
+
+def _recipe_level(recipe: Recipe) -> Iterator[str]:
+    """V8."""
     from lpref.ref.recipes.change import changed
 
     for index, rule in enumerate(recipe.rules):
