@@ -8,7 +8,7 @@ the step; observations are applied once, after it, and only if the update was (n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -82,16 +82,19 @@ def train_step(model: Any, state: TrainState, batches: Sequence[Batch], rules: R
     A step is skipped when the loss or a gradient is not finite: weights, optimizer, update count and quantizer states stay, the loss
     scale goes down. The caller decides whether that ends the run.
     """
-    scale, lr = state.loss_scale.scale, rules.schedule(state.update)
-    loss, scaled, observed = gradients(model, batches, context, scale)
+    lr = rules.schedule(state.update)
+    loss, grads, observed = gradients(model, batches, context, state.loss_scale.scale)
     ctx = OptimContext(step=state.step, update=state.update, seed=rules.seed, lr=lr)
-    done = guarded_step(
-        rules.optimizer, model.arrays(), scaled, state.optimizer, ctx, loss_scale=rules.loss_scale, scale=state.loss_scale,
-        clip=rules.clip, backend=rules.backend, finite=bool(np.isfinite(loss)),
-    )  # fmt: skip
-    result = StepResult(loss, lr, done.norm, not done.applied, observed)
+    try:
+        done = guarded_step(
+            rules.optimizer, model.arrays(), grads, state.optimizer, ctx, loss_scale=rules.loss_scale, scale=state.loss_scale,
+            clip=rules.clip, backend=rules.backend, finite=bool(np.isfinite(loss)),
+        )  # fmt: skip
+    except NonFiniteError:  # finite gradients whose squares overflow: no norm, no step
+        scale = update_loss_scale(rules.loss_scale, state.loss_scale, overflow=True)
+        return replace(state, step=state.step + 1, loss_scale=scale), StepResult(loss, lr, float("inf"), True, observed)
     if not done.applied:
-        return TrainState(state.step + 1, state.update, state.optimizer, state.quantizers, done.scale), result
+        return replace(state, step=state.step + 1, loss_scale=done.scale), StepResult(loss, lr, done.norm, True, observed)
     model.set_arrays(done.params)
-    quantizers = rules.quantizers.update(state.quantizers, observed)
-    return TrainState(state.step + 1, state.update + 1, done.state, quantizers, done.scale), result
+    after = TrainState(state.step + 1, state.update + 1, done.state, rules.quantizers.update(state.quantizers, observed), done.scale)
+    return after, StepResult(loss, lr, done.norm, False, observed)
