@@ -11,7 +11,10 @@ from lpref.cli.common import Command
 
 @click.command(
     "quantize", cls=Command,
-    examples=("lpref quantize model.safetensors -o codes.safetensors --quantizer nvfp4", "lpref quantize w.npy -o w.npz --quantizer mxfp4 --layout cublas_128x4"),
+    examples=(
+        "lpref quantize model.safetensors -o codes.safetensors --quantizer nvfp4",
+        "lpref quantize w.npy -o w.npz --quantizer mxfp4 --layout cublas_128x4",
+    ),
 )  # fmt: skip
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output file.")

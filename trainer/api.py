@@ -51,7 +51,9 @@ def start_run(spec: TrainSpec, path: Path, *, overwrite: bool = False, quiet: bo
         return _loop(prepared, folder, start_state(prepared), progress)
 
 
-def resume_run(path: Path, *, overrides: Sequence[str] = (), backend: str | None = None, quiet: bool = False, data: Any = None) -> Run:
+def resume_run(
+    path: Path, *, overrides: Sequence[str] = (), backend: str | None = None, quiet: bool = False, data: Any = None
+) -> Run:
     """Continues the run in `path` from its newest whole checkpoint, or from the start when it has none."""
     from lpref.trainer.loop import resumed_state, start_state
     from lpref.trainer.setup import prepare
@@ -98,14 +100,23 @@ def _check_output(path: Path, overwrite: bool) -> None:
         raise OutputError("a file is in the way", where=str(path), remedy="choose another folder with -o DIR")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         names = ", ".join(sorted(entry.name for entry in path.iterdir())[:4])
-        raise OutputError(f"exists and holds {names}", where=str(path), remedy="use --resume, --overwrite or another -o DIR")
+        raise OutputError(
+            f"exists and holds {names}", where=str(path), remedy="use --resume, --overwrite or another -o DIR"
+        )
 
 
 def check_facts(found: checkpoints.Checkpoint, facts: Mapping[str, Any], path: Path) -> None:
     """A checkpoint continues only on the data and the definitions that it was made with."""
-    for key, remedy in (("data_sha256", "use the data that the run was started with"), ("numerics_hash", "use the lpref that wrote it")):
+    for key, remedy in (
+        ("data_sha256", "use the data that the run was started with"),
+        ("numerics_hash", "use the lpref that wrote it"),
+    ):
         if found.facts.get(key) != facts[key]:
-            raise CheckpointError(f"{key} is {str(found.facts.get(key))[:16]}… in the checkpoint, {facts[key][:16]}… now", where=str(path), remedy=remedy)
+            raise CheckpointError(
+                f"{key} is {str(found.facts.get(key))[:16]}… in the checkpoint, {facts[key][:16]}… now",
+                where=str(path),
+                remedy=remedy,
+            )
 
 
 RESUMABLE = frozenset({"backend", "train.steps", "train.eval_every", "train.checkpoint_every", "train.keep", "train.log_every", "train.stats_every",
@@ -117,8 +128,12 @@ def _check_unchanged(old: TrainSpec, new: TrainSpec, path: Path) -> None:
     from lpref.trainer.spec import leaves
 
     before, after = leaves(old), leaves(new)
-    changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key) and key not in RESUMABLE)
+    changed = sorted(
+        key for key in before.keys() | after.keys() if before.get(key) != after.get(key) and key not in RESUMABLE
+    )
     if changed:
         raise CheckpointError(
-            f"{', '.join(changed)} differ(s) from the run's own spec", where=str(path), remedy=f"only {', '.join(sorted(RESUMABLE))} may change"
+            f"{', '.join(changed)} differ(s) from the run's own spec",
+            where=str(path),
+            remedy=f"only {', '.join(sorted(RESUMABLE))} may change",
         )

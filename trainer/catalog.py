@@ -59,7 +59,16 @@ def _roundings() -> Iterable[dict[str, Any]]:
 def _overflow() -> Iterable[dict[str, Any]]:
     from lpref.ref.rounding import OVERFLOW
 
-    return (row(name, "overflow", None, title=f"finite {o.finite}, infinity {o.infinity}, NaN {o.nan}", module="lpref.ref.rounding.overflow") for name, o in OVERFLOW.items())
+    return (
+        row(
+            name,
+            "overflow",
+            None,
+            title=f"finite {o.finite}, infinity {o.infinity}, NaN {o.nan}",
+            module="lpref.ref.rounding.overflow",
+        )
+        for name, o in OVERFLOW.items()
+    )
 
 
 def _scale_rules() -> Iterable[dict[str, Any]]:
@@ -89,7 +98,11 @@ def _recipes() -> Iterable[dict[str, Any]]:
 def spec_names(folder: str) -> list[str]:
     """Names of the YAML files of a folder of the installed specs."""
     files = importlib.resources.files("lpref.specs").joinpath(folder)
-    return sorted(f.name.removesuffix(".yaml") for f in files.iterdir() if f.name.endswith(".yaml")) if files.is_dir() else []
+    return (
+        sorted(f.name.removesuffix(".yaml") for f in files.iterdir() if f.name.endswith(".yaml"))
+        if files.is_dir()
+        else []
+    )
 
 
 def _optimizers() -> Iterable[dict[str, Any]]:
@@ -101,7 +114,10 @@ def _optimizers() -> Iterable[dict[str, Any]]:
 def _schedules() -> Iterable[dict[str, Any]]:
     from lpref.ref.optim import SCHEDULES
 
-    return (row(name, "schedule", None, title="after a linear warm-up", module="lpref.ref.optim.schedule") for name in SCHEDULES)
+    return (
+        row(name, "schedule", None, title="after a linear warm-up", module="lpref.ref.optim.schedule")
+        for name in SCHEDULES
+    )
 
 
 def _models() -> Iterable[dict[str, Any]]:
@@ -119,18 +135,32 @@ def _datasets() -> Iterable[dict[str, Any]]:
 def _backends() -> Iterable[dict[str, Any]]:
     from lpref.trainer.doctor import backends
 
-    return (row(b["name"], "backend", None, title=("" if b["present"] else "not here: ") + b["why"], module="lpref.accel") for b in backends())
+    return (
+        row(b["name"], "backend", None, title=("" if b["present"] else "not here: ") + b["why"], module="lpref.accel")
+        for b in backends()
+    )
 
 
 def _kernels() -> Iterable[dict[str, Any]]:
     from lpref.accel import backend
 
     kernels = backend("cpu").kernels.values()
-    return (row(k.op, "kernel", None, title=type(k.contract).__name__, module=getattr(k.function, "__module__", "")) for k in kernels)
+    return (
+        row(k.op, "kernel", None, title=type(k.contract).__name__, module=getattr(k.function, "__module__", ""))
+        for k in kernels
+    )
 
 
 def _attention() -> Iterable[dict[str, Any]]:
-    return [row("dense", "attention", None, title="exact softmax attention, causal or full, grouped queries", module="lpref.ref.attention.dense")]
+    return [
+        row(
+            "dense",
+            "attention",
+            None,
+            title="exact softmax attention, causal or full, grouped queries",
+            module="lpref.ref.attention.dense",
+        )
+    ]
 
 
 def _methods() -> Iterable[dict[str, Any]]:

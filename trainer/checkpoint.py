@@ -140,7 +140,7 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """(newest whole checkpoint or None, one line for every newer one that had to be passed over)."""
-    passed = []
+    passed: list[str] = []
     for step in reversed(list_steps(folder)):
         try:
             return load(folder / f"step-{step}"), passed

@@ -29,7 +29,11 @@ def train_command(
 ) -> CommandResult:  # fmt: skip
     """One run, a resumed one, or (no SPEC, no resume) the default pair."""
     if ranks != 1:
-        raise BackendError(f"--ranks {ranks}: data-parallel runs are not part of this version", where="train", remedy="leave --ranks out")
+        raise BackendError(
+            f"--ranks {ranks}: data-parallel runs are not part of this version",
+            where="train",
+            remedy="leave --ranks out",
+        )
     if resume is not None:
         if spec is not None or out is not None or overwrite:
             raise SpecError(["--resume DIR takes the spec from DIR; leave SPEC, -o and --overwrite out"], where="train")
@@ -47,7 +51,9 @@ def train_command(
 def _finished(run: Run, quiet: bool) -> CommandResult:
     summary = {**run.summary(), "report": str(run.folder.report)}
     if not quiet:
-        figures = (f"{key} {value:.4f}" for key, value in summary.items() if isinstance(value, float) and key != "tokens_per_s")
+        figures = (
+            f"{key} {value:.4f}" for key, value in summary.items() if isinstance(value, float) and key != "tokens_per_s"
+        )
         print(f"done: {run.path}  {'  '.join(figures)}")
         print(summary["report"])
     return CommandResult(0, summary)

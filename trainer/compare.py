@@ -38,18 +38,35 @@ def compare(
     base = load_spec(spec, list(overrides) + ([f"backend={backend}"] if backend else []))
     wanted = [name.strip() for name in recipes if name.strip()]
     if not wanted or len(set(map(recipe_label, wanted))) != len(wanted):
-        raise SpecError([f"--recipes: {','.join(recipes)!r} must name at least one recipe, and none twice"], where="compare")
-    variants = [replace(base, recipe=recipe, train=replace(base.train, seed=base.train.seed + i)) for recipe in wanted for i in range(seeds)]
+        raise SpecError(
+            [f"--recipes: {','.join(recipes)!r} must name at least one recipe, and none twice"], where="compare"
+        )
+    variants = [
+        replace(base, recipe=recipe, train=replace(base.train, seed=base.train.seed + i))
+        for recipe in wanted
+        for i in range(seeds)
+    ]
     data = load_data(base.data.name)
     for variant in variants[::seeds]:
         check_spec(variant, data)  # every recipe is known to be good before the first hour is spent
     root = out or default_path(f"compare-{base.name}")
     if not resume:
         _check_output(root, overwrite)
-    runs = [_one(variant, root / f"{variant.recipe_name}-{variant.train.seed}", resume, overwrite, quiet, data) for variant in variants]
+    runs = [
+        _one(variant, root / f"{variant.recipe_name}-{variant.train.seed}", resume, overwrite, quiet, data)
+        for variant in variants
+    ]
     rows = [summary_row(recipe, members) for recipe, members in groups(runs).items()]
-    report = write_report(runs, root / "report.html", title=f"{base.name}: {', '.join(map(recipe_label, wanted))}", notes=table_html(rows), force=force)
-    return Comparison(rows, [run.summary() for run in runs], report, 1 if any(run.status == "diverged" for run in runs) else 0)
+    report = write_report(
+        runs,
+        root / "report.html",
+        title=f"{base.name}: {', '.join(map(recipe_label, wanted))}",
+        notes=table_html(rows),
+        force=force,
+    )
+    return Comparison(
+        rows, [run.summary() for run in runs], report, 1 if any(run.status == "diverged" for run in runs) else 0
+    )
 
 
 def _one(spec: TrainSpec, path: Path, resume: bool, overwrite: bool, quiet: bool, data: Any) -> Run:
@@ -66,7 +83,11 @@ def _one(spec: TrainSpec, path: Path, resume: bool, overwrite: bool, quiet: bool
 
 def summary_row(recipe: str, members: Sequence[Run]) -> dict[str, Any]:
     """Mean and spread over the seeds of one recipe."""
-    row: dict[str, Any] = {"recipe": recipe, "seeds": len(members), "diverged": sum(run.status == "diverged" for run in members)}
+    row: dict[str, Any] = {
+        "recipe": recipe,
+        "seeds": len(members),
+        "diverged": sum(run.status == "diverged" for run in members),
+    }
     for key in (*VALID_KEYS, "valid.loss", "loss"):
         values = np.array([run.last(key) for run in members if key in run.metrics])
         if values.size:
@@ -79,5 +100,13 @@ def table_html(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as an HTML table."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     head = "".join(f"<th>{html.escape(key)}</th>" for key in keys)
-    cells = lambda row: "".join(f"<td>{row[k]:.4f}</td>" if isinstance(row.get(k), float) else f"<td>{html.escape(str(row.get(k, '')))}</td>" for k in keys)  # noqa: E731
-    return f"<h2>Comparison</h2><table><tr>{head}</tr>{''.join(f'<tr>{cells(row)}</tr>' for row in rows)}</table>"
+    body = "".join(f"<tr>{''.join(_html_cell(row.get(key)) for key in keys)}</tr>" for row in rows)
+    return f"<h2>Comparison</h2><table><tr>{head}</tr>{body}</table>"
+
+
+def _html_cell(value: Any) -> str:
+    return (
+        f"<td>{value:.4f}</td>"
+        if isinstance(value, float)
+        else f"<td>{html.escape('' if value is None else str(value))}</td>"
+    )

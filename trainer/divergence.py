@@ -19,7 +19,11 @@ class WatchingBackend(Backend):
 
     def __init__(self, inner: Backend) -> None:
         self.count = 0
-        super().__init__(inner.name, inner.numerics, [Kernel(k.op, self._watch(k), k.reference, k.contract) for k in inner.kernels.values()])
+        super().__init__(
+            inner.name,
+            inner.numerics,
+            [Kernel(k.op, self._watch(k), k.reference, k.contract) for k in inner.kernels.values()],
+        )
 
     def _watch(self, kernel: Kernel) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:

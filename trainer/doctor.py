@@ -27,7 +27,13 @@ def canaries() -> list[dict[str, Any]]:
         ("division", "1/3 is correctly rounded (no reciprocal)", x / three, f(float.fromhex("0x1.555556p-2"))),
     )
     return [
-        {"name": name, "what": what, "expected": float(expected).hex(), "found": float(found[0]).hex(), "ok": bool(np.all(found == expected))}
+        {
+            "name": name,
+            "what": what,
+            "expected": float(expected).hex(),
+            "found": float(found[0]).hex(),
+            "ok": bool(np.all(found == expected)),
+        }
         for name, what, found, expected in cases
     ]
 
@@ -44,7 +50,14 @@ def compiled_canaries() -> list[dict[str, Any]]:
     found = run(*one)
     out = []
     for value, case in zip(found, canaries(), strict=True):
-        out.append({**case, "name": f"{case['name']} (numba)", "found": float(value).hex(), "ok": float(value).hex() == case["expected"]})
+        out.append(
+            {
+                **case,
+                "name": f"{case['name']} (numba)",
+                "found": float(value).hex(),
+                "ok": float(value).hex() == case["expected"],
+            }
+        )
     return out
 
 
@@ -72,7 +85,11 @@ def gpu() -> str:
     except OSError:
         return "no NVIDIA driver (libcuda.so.1 not found)"
     count, version = ctypes.c_int(), ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or driver.cuDriverGetVersion(ctypes.byref(version)):
+    if (
+        driver.cuInit(0)
+        or driver.cuDeviceGetCount(ctypes.byref(count))
+        or driver.cuDriverGetVersion(ctypes.byref(version))
+    ):
         return "an NVIDIA driver is installed but does not start"
     return f"{count.value} device(s), driver for CUDA {version.value // 1000}.{version.value % 1000 // 10}"
 
@@ -80,15 +97,30 @@ def gpu() -> str:
 def diagnose() -> dict[str, Any]:
     """Everything, as one mapping; ``ok`` is whether every canary sang."""
     tests = canaries() + compiled_canaries()
-    return {"ok": all(test["ok"] for test in tests), "environment": environment(), "gpu": gpu(), "backends": backends(), "canaries": tests}
+    return {
+        "ok": all(test["ok"] for test in tests),
+        "environment": environment(),
+        "gpu": gpu(),
+        "backends": backends(),
+        "canaries": tests,
+    }
 
 
 def text(found: dict[str, Any]) -> str:
     """For a person."""
     env = found["environment"]
-    lines = [f"lpref {env['lpref']}  numerics {env['numerics_hash'][:16]}  Python {env['python']}", f"{env['cpu']}, {env['cores']} cores; {found['gpu']}"]
+    lines = [
+        f"lpref {env['lpref']}  numerics {env['numerics_hash'][:16]}  Python {env['python']}",
+        f"{env['cpu']}, {env['cores']} cores; {found['gpu']}",
+    ]
     lines += [f"{'yes' if b['present'] else 'no ':3}  backend {b['name']}: {b['why']}" for b in found["backends"]]
-    lines += [f"{'ok ' if c['ok'] else 'BAD'}  {c['name']}: {c['what']}" + ("" if c["ok"] else f" (found {c['found']}, expected {c['expected']})") for c in found["canaries"]]
+    lines += [
+        f"{'ok ' if c['ok'] else 'BAD'}  {c['name']}: {c['what']}"
+        + ("" if c["ok"] else f" (found {c['found']}, expected {c['expected']})")
+        for c in found["canaries"]
+    ]
     if not found["ok"]:
-        lines.append("the arithmetic of this machine or build differs from the definitions: look for -ffast-math, flush-to-zero modes or FMA contraction")
+        lines.append(
+            "the arithmetic of this machine or build differs from the definitions: look for -ffast-math, flush-to-zero modes or FMA contraction"
+        )
     return "\n".join(lines)

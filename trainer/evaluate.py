@@ -55,7 +55,11 @@ def evaluate_run(path: Path, *, data: str | None = None, windows: int | None = N
     found = loaded.data
     check_length(found, loaded.length)
     if isinstance(found, TokenData) and found.vocab > loaded.vocab:
-        raise DataError(f"token ids up to {found.vocab - 1}, the model knows {loaded.vocab}", where=found.name, remedy="use data of the same vocabulary")
+        raise DataError(
+            f"token ids up to {found.vocab - 1}, the model knows {loaded.vocab}",
+            where=found.name,
+            remedy="use data of the same vocabulary",
+        )
     settings = loaded.spec
     batches = valid_batches(found, loaded.length, windows or settings.data.valid_windows, settings.train.batch)
     figures = evaluate(loaded.model, found, batches, loaded.context)

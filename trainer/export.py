@@ -7,6 +7,8 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from lpref.ref.errors import BackendError, DataError
 from lpref.trainer.files import typed_os_errors, write_atomic
 from lpref.trainer.report import VALID_KEYS, check_same_data, curve, groups, metric_chart, write_report
@@ -29,7 +31,7 @@ def csv_text(runs: Sequence[Run]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["run", "recipe", "seed", "step", "key", "value"])
     for run in runs:
-        steps = run.metrics.get("step", [])
+        steps = run.metrics.get("step", np.array([]))
         for key, values in run.metrics.items():
             if key != "step":
                 writer.writerows(

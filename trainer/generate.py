@@ -28,7 +28,9 @@ def sample_byte(logits: np.ndarray, temperature: float, word: int) -> int:
     return int(min(np.searchsorted(edges, word / 2.0**32 * edges[-1], side="right"), len(p) - 1))
 
 
-def generate(model: Any, length: int, context: Any, *, prompt: bytes, count: int, temperature: float, seed: int) -> bytes:
+def generate(
+    model: Any, length: int, context: Any, *, prompt: bytes, count: int, temperature: float, seed: int
+) -> bytes:
     """`count` bytes that continue `prompt`; `length` is the model's window, `context(pass)` gives a Context."""
     from lpref.autodiff import no_grad
 
@@ -49,6 +51,16 @@ def generate_from_run(path: Path, *, prompt: str, count: int, temperature: float
 
     loaded = restore(path)
     if loaded.data.kind != "tokens" or not loaded.data.byte_level:
-        raise DataError("only byte-level models generate text", where=str(path), remedy="choose a run on stdlib or text:PATH")
-    made = generate(loaded.model, loaded.length, loaded.context, prompt=prompt.encode(), count=count, temperature=temperature, seed=seed)
+        raise DataError(
+            "only byte-level models generate text", where=str(path), remedy="choose a run on stdlib or text:PATH"
+        )
+    made = generate(
+        loaded.model,
+        loaded.length,
+        loaded.context,
+        prompt=prompt.encode(),
+        count=count,
+        temperature=temperature,
+        seed=seed,
+    )
     return prompt + made.decode("utf-8", errors="replace")

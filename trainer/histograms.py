@@ -36,7 +36,16 @@ def weight_histograms(model: Any, states: Mapping[str, Any], seed: int, step: in
         place = f"{site.name}/fprop/b"
         state = states.get(place)
         if q.scale.rule == "learned":
-            state = {"scale": next((p.data for name, p in model.params.items() if name.startswith(f"{site.name}.") and name.endswith("w_step")), 1.0)}
+            state = {
+                "scale": next(
+                    (
+                        p.data
+                        for name, p in model.params.items()
+                        if name.startswith(f"{site.name}.") and name.endswith("w_step")
+                    ),
+                    1.0,
+                )
+            }
         weight = model.params[site.parameter].data.reshape(site.n, site.k)
         out[place] = code_histogram(weight, q, 1, state, WordAddress(seed, step, f"{place}/histogram"))
     return out

@@ -51,13 +51,18 @@ class Loop:
         self.p, self.folder, self.state, self.progress = prepared, folder, state, progress
         self.settings = prepared.spec.train
         self.clock = Clock(total_tokens=state.step * prepared.tokens_per_step)
-        self.valid = valid_batches(prepared.data, prepared.length, prepared.spec.data.valid_windows, self.settings.batch)
+        self.valid = valid_batches(
+            prepared.data, prepared.length, prepared.spec.data.valid_windows, self.settings.batch
+        )
         self.saved = state.step if checkpoints.list_steps(folder.checkpoints) else -1
 
     def run(self) -> None:
         """Up to the last step; raises DivergedError or Interrupted after saving what is good."""
         steps = self.settings.steps
-        with Interrupt() as interrupt, np.errstate(all="ignore"):  # what overflows is found by the finite check, not by warnings
+        with (
+            Interrupt() as interrupt,
+            np.errstate(all="ignore"),
+        ):  # what overflows is found by the finite check, not by warnings
             self.metrics = MetricsWriter(self.folder.metrics)
             try:
                 while self.state.step < steps:
@@ -81,7 +86,9 @@ class Loop:
         batches = self.batches(before.step)
         self.p.bind(before)
         started = time.perf_counter()
-        self.state, result = train_step(self.p.model, before, batches, self.p.rules, self.p.context_of(before, collect=collect))
+        self.state, result = train_step(
+            self.p.model, before, batches, self.p.rules, self.p.context_of(before, collect=collect)
+        )
         self.clock.add(time.perf_counter() - started, sum(batch.tokens for batch in batches))
         if result.skipped:
             self.judge(before, batches, result)
@@ -124,7 +131,9 @@ class Loop:
         searching = self.p.rules.loss_scale.kind != "none" and bool(np.isfinite(result.loss))
         in_a_row = self.state.loss_scale.in_a_row
         if in_a_row <= self.settings.max_skips and (searching or self.settings.on_nonfinite == "skip"):
-            self.progress.note(f"step {self.state.step} skipped: {'gradient overflow' if searching else 'not finite'}, loss scale {self.state.loss_scale.scale:g}")
+            self.progress.note(
+                f"step {self.state.step} skipped: {'gradient overflow' if searching else 'not finite'}, loss scale {self.state.loss_scale.scale:g}"
+            )
             return
         context = self.p.context_of(before, collect=False)
         params = self.p.model.arrays()
@@ -140,10 +149,16 @@ class Loop:
     def diverged(self, reason: str) -> None:
         """Writes the last record and raises; no checkpoint of this state is made."""
         step = self.state.step
-        self.metrics.write({"step": step, "end": "diverged", "reason": reason, "seconds": round(self.clock.total_seconds, 3)})
+        self.metrics.write(
+            {"step": step, "end": "diverged", "reason": reason, "seconds": round(self.clock.total_seconds, 3)}
+        )
         kept = checkpoints.list_steps(self.folder.checkpoints)
         good = f"the last good checkpoint is step {kept[-1]}" if kept else "there is no earlier checkpoint"
-        raise DivergedError(f"diverged at step {step}: {reason}; {good}", where=str(self.folder.path), remedy="lower optimizer.lr, or train.on_nonfinite=skip")
+        raise DivergedError(
+            f"diverged at step {step}: {reason}; {good}",
+            where=str(self.folder.path),
+            remedy="lower optimizer.lr, or train.on_nonfinite=skip",
+        )
 
     def save(self) -> None:
         """A checkpoint of now, if its weights are finite."""
@@ -163,7 +178,11 @@ class Loop:
             return
         self.save()
         self.metrics.write({"step": self.state.step, "end": "interrupted"})
-        raise Interrupted(f"interrupted after step {self.state.step}, checkpoint saved", where=str(self.folder.path), remedy=f"continue with --resume {self.folder.path}")
+        raise Interrupted(
+            f"interrupted after step {self.state.step}, checkpoint saved",
+            where=str(self.folder.path),
+            remedy=f"continue with --resume {self.folder.path}",
+        )
 
     def finish(self) -> None:
         """The closing record: histograms of the codes, and a sample of a byte model."""
@@ -173,7 +192,15 @@ class Loop:
             end["histograms"] = histograms
         if self.p.data.kind == "tokens" and self.p.data.byte_level and self.settings.sample:
             context = self.p.evaluation_context(self.state)
-            made = generate(self.p.model, self.p.length, context, prompt=b"def ", count=self.settings.sample, temperature=0.8, seed=self.settings.seed)
+            made = generate(
+                self.p.model,
+                self.p.length,
+                context,
+                prompt=b"def ",
+                count=self.settings.sample,
+                temperature=0.8,
+                seed=self.settings.seed,
+            )
             end["sample"] = "def " + made.decode("utf-8", errors="replace")
         self.metrics.write(end)
 
@@ -181,7 +208,9 @@ class Loop:
 def start_state(prepared: Prepared) -> TrainState:
     """Before the first step."""
     rules = prepared.rules
-    return TrainState(0, 0, rules.optimizer.init(prepared.model.arrays()), rules.quantizers.start(), rules.loss_scale.start())
+    return TrainState(
+        0, 0, rules.optimizer.init(prepared.model.arrays()), rules.quantizers.start(), rules.loss_scale.start()
+    )
 
 
 def resumed_state(prepared: Prepared, found: checkpoints.Checkpoint) -> TrainState:

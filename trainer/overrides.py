@@ -10,7 +10,9 @@ from lpref.ref.errors import SpecError
 _RECIPE_OWN = ("base", "set", "name", "extends")
 
 
-def apply_overrides(mapping: Mapping[str, Any], assignments: Sequence[str] | Mapping[str, Any], parse: Any) -> dict[str, Any]:
+def apply_overrides(
+    mapping: Mapping[str, Any], assignments: Sequence[str] | Mapping[str, Any], parse: Any
+) -> dict[str, Any]:
     """A copy of `mapping` with every assignment made, in order: texts ``path=value``, whose values `parse` reads, or {path: value}.
 
     A path below ``recipe`` changes that field of the named recipe: ``recipe.linear.wgrad.output=bfloat16`` gives
@@ -19,8 +21,11 @@ def apply_overrides(mapping: Mapping[str, Any], assignments: Sequence[str] | Map
     >>> apply_overrides({"train": {"steps": 5}}, ["train.steps=7", "recipe=fp32"], lambda text: int(text) if text.isdigit() else text)
     {'train': {'steps': 7}, 'recipe': 'fp32'}
     """
-    out, problems = _copy(mapping), []
-    for path, value in assignments.items() if isinstance(assignments, Mapping) else _parsed(assignments, parse, problems):
+    out = _copy(mapping)
+    problems: list[str] = []
+    for path, value in (
+        assignments.items() if isinstance(assignments, Mapping) else _parsed(assignments, parse, problems)
+    ):
         keys = path.split(".")
         if not all(keys):
             problems.append(f"{path!r}: not a path of fields")

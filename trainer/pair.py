@@ -35,7 +35,9 @@ def train_pair(spec: TrainSpec, out: Path | None, *, overwrite: bool = False, qu
     low = start_run(spec, root / spec.recipe_name, overwrite=overwrite, quiet=quiet, data=data)
     high = start_run(replace(spec, recipe=BASELINE), root / BASELINE, overwrite=overwrite, quiet=quiet, data=data)
     figures = pair_figures(low, high, spec, data)
-    report = write_report([low, high], root / "report.html", title=f"{spec.name}: {low.recipe} and {high.recipe}", notes=_notes(figures))
+    report = write_report(
+        [low, high], root / "report.html", title=f"{spec.name}: {low.recipe} and {high.recipe}", notes=_notes(figures)
+    )
     if not quiet:
         print_figures(figures, low, high)
         print(report)
@@ -46,7 +48,13 @@ def pair_figures(low: Run, high: Run, spec: TrainSpec, data: Any) -> dict[str, A
     """Validation figures, their gap, the share of the GEMM work in the low-precision format, the order-2 model."""
     key = next(k for k in ("valid.bits_per_byte", "valid.bits_per_token", "valid.accuracy") if k in low.metrics)
     a, b = low.last(key), high.last(key)
-    figures: dict[str, Any] = {"metric": key, low.recipe: a, high.recipe: b, "gap": a - b, "gap_percent": 100 * (a - b) / b}
+    figures: dict[str, Any] = {
+        "metric": key,
+        low.recipe: a,
+        high.recipe: b,
+        "gap": a - b,
+        "gap_percent": 100 * (a - b) / b,
+    }
     figures["fp4_share"] = fp4_share(spec)
     if data.kind == "tokens" and data.byte_level:
         figures["order2_bits_per_byte"] = order2_bits_per_byte(data.train, data.valid)
@@ -64,13 +72,17 @@ def fp4_share(spec: TrainSpec) -> dict[str, float]:
 
 def print_figures(figures: dict[str, Any], low: Run, high: Run) -> None:
     """For a person, the sample included."""
-    unit = {"valid.bits_per_byte": "bits per byte", "valid.bits_per_token": "bits per token"}.get(figures["metric"], "accuracy")
+    unit = {"valid.bits_per_byte": "bits per byte", "valid.bits_per_token": "bits per token"}.get(
+        figures["metric"], "accuracy"
+    )
     print(f"validation, {unit}:")
     for run in (low, high):
         print(f"  {run.recipe:12} {figures[run.recipe]:.4f}")
     print(f"  {'gap':12} {figures['gap']:+.4f} ({figures['gap_percent']:+.2f} %)")
     if "order2_bits_per_byte" in figures:
-        print(f"  {'order-2':12} {figures['order2_bits_per_byte']:.4f} (a table of the two preceding bytes, same split)")
+        print(
+            f"  {'order-2':12} {figures['order2_bits_per_byte']:.4f} (a table of the two preceding bytes, same split)"
+        )
     shares = "  ".join(f"{kind} {share:.1%}" for kind, share in figures["fp4_share"].items())
     print(f"share of GEMM FLOPs in FP4: {shares}")
     sample = next((record["sample"] for record in reversed(low.records) if "sample" in record), "")
@@ -81,6 +93,12 @@ def print_figures(figures: dict[str, Any], low: Run, high: Run) -> None:
 def _notes(figures: dict[str, Any]) -> str:
     rows = []
     for key, value in figures.items():
-        shown = "  ".join(f"{k} {v:.1%}" for k, v in value.items()) if isinstance(value, dict) else f"{value:.4f}" if isinstance(value, float) else str(value)
+        shown = (
+            "  ".join(f"{k} {v:.1%}" for k, v in value.items())
+            if isinstance(value, dict)
+            else f"{value:.4f}"
+            if isinstance(value, float)
+            else str(value)
+        )
         rows.append(f"<tr><th>{html.escape(key)}</th><td>{html.escape(shown)}</td></tr>")
     return f"<h2>Figures</h2><table>{''.join(rows)}</table>"

@@ -14,7 +14,14 @@ from typing import Any
 from lpref.ref.quantize import Quantizer, init_state, update_state
 
 Observed = Mapping[str, Sequence[Mapping[str, Any]]]
-TENSOR = {("fprop", "a"): "x", ("fprop", "b"): "w", ("dgrad", "a"): "dy", ("dgrad", "b"): "w", ("wgrad", "a"): "dy", ("wgrad", "b"): "x"}
+TENSOR = {
+    ("fprop", "a"): "x",
+    ("fprop", "b"): "w",
+    ("dgrad", "a"): "dy",
+    ("dgrad", "b"): "w",
+    ("wgrad", "a"): "dy",
+    ("wgrad", "b"): "x",
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,9 @@ class QuantizerStates:
 
     def update(self, states: Mapping[str, Any], observed: Observed) -> dict[str, Any]:
         """The states after a step that saw `observed` (one entry a micro-batch at each place)."""
-        return {place: update_state(self.places[place], state, observed.get(place, ())) for place, state in states.items()}
+        return {
+            place: update_state(self.places[place], state, observed.get(place, ())) for place, state in states.items()
+        }
 
     def shares(self, observed: Observed) -> dict[str, dict[str, float]]:
         """{class: {overflowed, underflowed}}, shares of all elements that were quantized in this step."""
@@ -57,11 +66,11 @@ class QuantizerStates:
         return out
 
 
-def places_of(recipes: Mapping[str, Any]) -> dict[str, Quantizer]:
-    """Every quantized slot of every linear layer; `recipes` is a model's {site: LinearRecipe or None}."""
+def places_of(recipes: Mapping[str, Any] | None) -> dict[str, Quantizer]:
+    """Every quantized slot of every linear layer; `recipes` is a model's {site: LinearRecipe}, None for none."""
     out = {}
-    for site, linear in recipes.items():
-        for gemm, slot in TENSOR if linear is not None else ():
+    for site, linear in (recipes or {}).items():
+        for gemm, slot in TENSOR:
             quantizer = getattr(getattr(linear, gemm), slot).quantizer
             if isinstance(quantizer, Quantizer):
                 out[f"{site}/{gemm}/{slot}"] = quantizer

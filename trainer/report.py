@@ -87,7 +87,7 @@ def layer_series(run: Run, field: str) -> dict[str, list[Series]]:
             if isinstance(figures.get(field), (int, float)):
                 table.setdefault(operand, {}).setdefault(site, []).append((record["step"], figures[field]))
     return {
-        operand: [Series(site, *map(list, zip(*points, strict=True))) for site, points in sites.items()]
+        operand: [Series(site, [x for x, _ in points], [y for _, y in points]) for site, points in sites.items()]
         for operand, sites in table.items()
     }
 
@@ -113,7 +113,9 @@ def layer_charts(run: Run) -> str:
 
 def histogram_charts(run: Run) -> str:
     """Share of the elements on each point of the format's grid, as the last step quantized them."""
-    last = next((record["histograms"] for record in reversed(run.records) if record.get("histograms")), {})
+    last: dict[str, Any] = next(
+        (record["histograms"] for record in reversed(run.records) if record.get("histograms")), {}
+    )
     charts = [
         bar_chart(
             [f"{v:g}" for v in h["grid"]],

@@ -21,8 +21,9 @@ def json_schema(kind: str = "train") -> dict[str, Any]:
         raise UnknownNameError("schema", kind, KINDS)
     if kind == "train":
         return train_schema()
-    from lpref.specs.loader import KINDS as SPEC_KINDS
     from lpref.specs.schema import json_schema as of
+
+    from lpref.specs.loader import KINDS as SPEC_KINDS
 
     return of(SPEC_KINDS[kind])
 
@@ -42,7 +43,13 @@ def train_schema() -> dict[str, Any]:
     fields["schedule"] = {"anyOf": [{"enum": sorted(SCHEDULES)}, of_dataclass(Schedule)]}
     fields["recipe"] = {"anyOf": [{"enum": spec_names("recipes")}, {"type": "string"}, {"type": "object"}]}
     extra = {"lpref": {"const": 1}, "extends": {"type": "string"}}
-    return {**schema, "$schema": DRAFT, "properties": {**extra, **fields}, "required": ["lpref"], "additionalProperties": False}
+    return {
+        **schema,
+        "$schema": DRAFT,
+        "properties": {**extra, **fields},
+        "required": ["lpref"],
+        "additionalProperties": False,
+    }
 
 
 def train_schema_text() -> str:

@@ -58,7 +58,9 @@ class Prepared:
         from lpref.ref.recipes import Context
 
         seed = self.spec.train.seed
-        return lambda micro: Context(seed, state.step, state.update, pass_=micro, state=state.quantizers, observed={}, collect=collect)
+        return lambda micro: Context(
+            seed, state.step, state.update, pass_=micro, state=state.quantizers, observed={}, collect=collect
+        )
 
     def evaluation_context(self, state: TrainState) -> Callable[[int], Any]:
         """pass number -> Context of a forward outside training; nothing that it observes is kept."""
@@ -82,7 +84,13 @@ class Prepared:
     def environment(self) -> dict[str, Any]:
         """``env.json``."""
         data = {"name": self.data.name, "title": self.data.title, "sha256": self.data.sha256, **self.data.facts}
-        return {**environment(), "backend": self.backend.name, "numerics": self.backend.numerics, "spec_sha256": self.facts["spec_sha256"], "data": data}
+        return {
+            **environment(),
+            "backend": self.backend.name,
+            "numerics": self.backend.numerics,
+            "spec_sha256": self.facts["spec_sha256"],
+            "data": data,
+        }
 
     def describe(self) -> str:
         """One line for the start of a run."""
@@ -99,7 +107,11 @@ def prepare(spec: TrainSpec, *, data: Data | None = None) -> Prepared:
     backend = load_backend(spec)
     model = build_model(spec, recipe, backend, data)
     resolved = replace(spec, recipe=plain_recipe(recipe))
-    facts = {"data_sha256": data.sha256, "numerics_hash": numerics_hash(), "spec_sha256": hashlib.sha256(to_yaml(resolved).encode()).hexdigest()}
+    facts = {
+        "data_sha256": data.sha256,
+        "numerics_hash": numerics_hash(),
+        "spec_sha256": hashlib.sha256(to_yaml(resolved).encode()).hexdigest(),
+    }
     own = {key: value for key, value in spec.optimizer.items() if key != "kind"}
     rules = Rules(
         optimizer=optimizer(spec.optimizer["kind"], roles=model.roles, **own), schedule=make_schedule(spec), loss_scale=recipe.loss_scale,
@@ -158,7 +170,9 @@ def build_model(spec: TrainSpec, recipe: Any, backend: Any, data: Data) -> Any:
         model.recipes = recipe.at(0, spec.train.steps, 0).bind(model.sites.values())
     length = int(spec.model.get("context", 0))
     if any(q.scale.rule == "learned" for q in places_of(model.recipes).values()):
-        first = train_batch(data, length, spec.train.batch, spec.train.seed, 0, 0, spec.train.batch // spec.train.micro_batches)
+        first = train_batch(
+            data, length, spec.train.batch, spec.train.seed, 0, 0, spec.train.batch // spec.train.micro_batches
+        )
         with no_grad():
             model.loss(first, Context(spec.train.seed, init=True))
     return model
@@ -169,16 +183,28 @@ def check_data(spec: TrainSpec, data: Data) -> None:
     model, problems = spec.model, []
     if isinstance(data, TokenData):
         if model["kind"] != "gpt":
-            raise SpecError([f"model.kind: a {model['kind']} does not read tokens ({data.name})"], remedy="use model.kind=gpt, or images such as digits")
+            raise SpecError(
+                [f"model.kind: a {model['kind']} does not read tokens ({data.name})"],
+                remedy="use model.kind=gpt, or images such as digits",
+            )
         if model["vocab"] < data.vocab:
-            problems.append(f"model.vocab: {model['vocab']} is below {data.vocab}, the data's largest token id + 1 ({data.name})")
+            problems.append(
+                f"model.vocab: {model['vocab']} is below {data.vocab}, the data's largest token id + 1 ({data.name})"
+            )
         check_length(data, model["context"])
     else:
         if model["kind"] == "gpt":
-            raise SpecError([f"model.kind: a gpt does not read images ({data.name})"], remedy="use model.kind=cnn, vit or mlp, or text such as stdlib")
+            raise SpecError(
+                [f"model.kind: a gpt does not read images ({data.name})"],
+                remedy="use model.kind=cnn, vit or mlp, or text such as stdlib",
+            )
         _, channels, height, width = data.train.shape
         wanted = {"image": height, "channels": channels, "classes": data.classes, "features": channels * height * width}
-        problems += [f"model.{key}: {model[key]}, the data's is {value} ({data.name})" for key, value in wanted.items() if key in model and model[key] != value]
+        problems += [
+            f"model.{key}: {model[key]}, the data's is {value} ({data.name})"
+            for key, value in wanted.items()
+            if key in model and model[key] != value
+        ]
         if height != width:
             problems.append(f"data.name: images of {height}x{width} are not square")
         if not len(data.valid):
@@ -213,12 +239,23 @@ def restore(path: Path, *, data: Data | None = None) -> Loaded:
     spec = load_spec(run.folder.spec)
     found, passed = checkpoints.newest(run.folder.checkpoints)
     if found is None:
-        raise CheckpointError(passed[0] if passed else "the run has no checkpoint", where=str(path), remedy="let it run to its first checkpoint")
+        raise CheckpointError(
+            passed[0] if passed else "the run has no checkpoint",
+            where=str(path),
+            remedy="let it run to its first checkpoint",
+        )
     own = load_data(spec.data.name)
     prepared = prepare(spec, data=own)
     state = resumed_state(prepared, found)
     prepared.bind(state)
-    return Loaded(spec, own if data is None else data, prepared.model, found.step, prepared.length, prepared.evaluation_context(state))
+    return Loaded(
+        spec,
+        own if data is None else data,
+        prepared.model,
+        found.step,
+        prepared.length,
+        prepared.evaluation_context(state),
+    )
 
 
 __all__ = ["Loaded", "Prepared", "build_model", "check_spec", "plain", "prepare", "restore"]

@@ -15,6 +15,11 @@ import numpy as np
 from lpref.ref.errors import SpecError
 from lpref.trainer.catalog import find, quantizer_title
 
+FACTS = (
+    "name", "title", "bits", "standard", "source_level", "revision", "max", "min", "min_normal", "min_subnormal", "precision", "emax", "emin",
+    "signed", "has_nan", "has_inf", "nan_code", "tie", "exact",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Page:
@@ -31,7 +36,9 @@ def show(name: str, *, paths: bool = False, other: str | None = None) -> Page:
         return difference(name, kind, thing, other)
     if paths:
         return paths_page(name, kind, thing)
-    return {"format": format_page, "quantizer": quantizer_page, "recipe": recipe_page, "optimizer": optimizer_page}[kind](name, thing)
+    return {"format": format_page, "quantizer": quantizer_page, "recipe": recipe_page, "optimizer": optimizer_page}[
+        kind
+    ](name, thing)
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:
@@ -40,7 +47,9 @@ def leaves(value: Any, path: str = "") -> dict[str, Any]:
         parts: Any = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
     elif isinstance(value, Mapping):
         parts = value.items()
-    elif isinstance(value, (list, tuple)) and any(dataclasses.is_dataclass(v) or isinstance(v, (Mapping, list, tuple)) for v in value):
+    elif isinstance(value, (list, tuple)) and any(
+        dataclasses.is_dataclass(v) or isinstance(v, (Mapping, list, tuple)) for v in value
+    ):
         parts = enumerate(value)
     else:
         return {path: list(value) if isinstance(value, tuple) else value}
@@ -58,17 +67,29 @@ def paths_page(name: str, kind: str, thing: Any) -> Page:
 
     rows = [{"path": path, "value": value, "type": kind} for path, value, kind in settable(thing)]
     width = max((len(row["path"]) for row in rows), default=0)
-    return Page("\n".join(f"{r['path']:{width}}  {r['value']!r}  ({r['type']})" for r in rows), {"name": name, "kind": kind, "paths": rows})
+    return Page(
+        "\n".join(f"{r['path']:{width}}  {r['value']!r}  ({r['type']})" for r in rows),
+        {"name": name, "kind": kind, "paths": rows},
+    )
 
 
 def difference(name: str, kind: str, thing: Any, other: str) -> Page:
     """Paths whose values differ."""
     other_kind, second = find(f"{kind}:{other}" if ":" not in other else other)
     if kind != other_kind:
-        raise SpecError([f"{name} is a {kind}, {other} a {other_kind}"], where="show --diff", remedy="compare two of one kind")
-    a, b = leaves(thing() if isinstance(thing, type) else thing), leaves(second() if isinstance(second, type) else second)
-    rows = [{"path": p, name: a.get(p), other: b.get(p)} for p in dict.fromkeys([*a, *b]) if a.get(p) != b.get(p) or (p in a) != (p in b)]
-    width = max((len(r["path"]) for r in rows), default=0)
+        raise SpecError(
+            [f"{name} is a {kind}, {other} a {other_kind}"], where="show --diff", remedy="compare two of one kind"
+        )
+    a, b = (
+        leaves(thing() if isinstance(thing, type) else thing),
+        leaves(second() if isinstance(second, type) else second),
+    )
+    rows = [
+        {"path": p, name: a.get(p), other: b.get(p)}
+        for p in dict.fromkeys([*a, *b])
+        if a.get(p) != b.get(p) or (p in a) != (p in b)
+    ]
+    width = max((len(str(r["path"])) for r in rows), default=0)
     lines = [f"{r['path']:{width}}  {r[name]!r} -> {r[other]!r}" for r in rows]
     return Page("\n".join(lines) or "no difference", {"kind": kind, "a": name, "b": other, "differences": rows})
 
@@ -81,10 +102,13 @@ def prose(thing: Any) -> str:
 
 def format_page(name: str, f: Any) -> Page:
     """Figures, bit layout, value table (up to 8 bits) and a number line."""
-    facts = {key: getattr(f, key) for key in ("name", "title", "bits", "standard", "source_level", "revision", "max", "min", "min_normal", "min_subnormal",
-                                              "precision", "emax", "emin", "signed", "has_nan", "has_inf", "nan_code", "tie", "exact")}  # fmt: skip
+    facts = {key: getattr(f, key) for key in FACTS}
     lines = [f"{f.name}: {f.title}", ""]
-    lines += [f"{key:14} {_exact(value)}" for key, value in facts.items() if key not in ("name", "title") and value is not None]
+    lines += [
+        f"{key:14} {_exact(value)}"
+        for key, value in facts.items()
+        if key not in ("name", "title") and value is not None
+    ]
     lines += ["", f"bits           {bit_layout(f)}"]
     table = []
     if f.bits <= 8:
@@ -92,7 +116,10 @@ def format_page(name: str, f: Any) -> Page:
         table = [{"code": int(c), "value": float(v)} for c, v in zip(codes, f.decode(codes), strict=True)]
         lines += ["", *value_table(table, f.bits), "", number_line(f)]
     text = prose(f)
-    return Page("\n".join(lines + (["", text] if text else [])), {"kind": "format", **facts, "layout": bit_layout(f), "values": table})
+    return Page(
+        "\n".join(lines + (["", text] if text else [])),
+        {"kind": "format", **facts, "layout": bit_layout(f), "values": table},
+    )
 
 
 def _exact(value: Any) -> str:
@@ -106,7 +133,11 @@ def bit_layout(f: Any) -> str:
     """``s eeee mmm`` for floats, ``s iiiiiii`` for two's complement, ``iiii`` for code books."""
     exponent, significand = getattr(f, "exponent_bits", None), getattr(f, "trailing_bits", None)
     if exponent is None:
-        return ("s " + "i" * (f.bits - 1) + " (two's complement)") if type(f).__name__ == "IntFormat" and f.signed else "i" * f.bits
+        return (
+            ("s " + "i" * (f.bits - 1) + " (two's complement)")
+            if type(f).__name__ == "IntFormat" and f.signed
+            else "i" * f.bits
+        )
     return " ".join(part for part in ("s" if f.signed else "", "e" * exponent, "m" * (significand or 0)) if part)
 
 
@@ -140,7 +171,10 @@ def recipe_page(name: str, recipe: Any) -> Page:
     """Title, source, and the three GEMMs as YAML."""
     text = recipe.to_yaml()
     head = [f"{recipe.name}: {recipe.title}", f"source: {recipe.source}", ""]
-    return Page("\n".join([*head, text.rstrip()]), {"kind": "recipe", "name": name, "title": recipe.title, "source": recipe.source, "fields": leaves(recipe)})
+    return Page(
+        "\n".join([*head, text.rstrip()]),
+        {"kind": "recipe", "name": name, "title": recipe.title, "source": recipe.source, "fields": leaves(recipe)},
+    )
 
 
 def optimizer_page(name: str, rule: Any) -> Page:

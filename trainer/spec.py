@@ -56,7 +56,11 @@ class TrainSettings:
     sample: int = 160  # bytes generated after the last step (byte models)
 
     def __post_init__(self) -> None:
-        problems = [f"{name}: {getattr(self, name)} is below 1" for name in ("steps", "batch", "micro_batches", "keep") if getattr(self, name) < 1]
+        problems = [
+            f"{name}: {getattr(self, name)} is below 1"
+            for name in ("steps", "batch", "micro_batches", "keep")
+            if getattr(self, name) < 1
+        ]
         at_least_0 = ("eval_every", "checkpoint_every", "log_every", "stats_every", "max_skips", "sample", "seed")
         problems += [f"{name}: {getattr(self, name)} is negative" for name in at_least_0 if getattr(self, name) < 0]
         if not problems and self.batch % self.micro_batches:
@@ -105,7 +109,9 @@ def recipe_label(recipe: str | Mapping[str, Any]) -> str:
 # ---- reading
 
 
-def load_spec(source: str | Path | Mapping[str, Any] | TrainSpec, overrides: Sequence[str] | Mapping[str, Any] = ()) -> TrainSpec:
+def load_spec(
+    source: str | Path | Mapping[str, Any] | TrainSpec, overrides: Sequence[str] | Mapping[str, Any] = ()
+) -> TrainSpec:
     """The validated spec of a name (``train/default``), path, mapping or TrainSpec, with ``key.path=value`` texts or values put in.
 
     Model, optimizer and schedule come back with every field written out. Raises one SpecError with all problems.
@@ -115,7 +121,13 @@ def load_spec(source: str | Path | Mapping[str, Any] | TrainSpec, overrides: Seq
     from lpref.trainer.overrides import apply_overrides
 
     where = "" if isinstance(source, (Mapping, TrainSpec)) else str(source)
-    mapping = plain(source) if isinstance(source, TrainSpec) else dict(source) if isinstance(source, Mapping) else read_mapping(str(source))
+    mapping = (
+        plain(source)
+        if isinstance(source, TrainSpec)
+        else dict(source)
+        if isinstance(source, Mapping)
+        else read_mapping(str(source))
+    )
     mapping.pop("lpref", None)
     mapping = apply_overrides(mapping, overrides, parse_value)
     problems: list[str] = []
@@ -161,10 +173,22 @@ def spec_names() -> list[str]:
     """The specs of the package that `lpref train` takes."""
     root = resources.files("lpref.specs")
     folders = [root.joinpath(name) for name in ("train", "bench", "experiments")]
-    return sorted(f"{d.name}/{f.name.removesuffix('.yaml')}" for d in folders if d.is_dir() for f in d.iterdir() if f.name.endswith(".yaml"))
+    return sorted(
+        f"{d.name}/{f.name.removesuffix('.yaml')}"
+        for d in folders
+        if d.is_dir()
+        for f in d.iterdir()
+        if f.name.endswith(".yaml")
+    )
 
 
-def _resolved(key: str, resolve: Callable[[dict[str, Any], Mapping[str, Any]], Any], part: Any, spec: Mapping[str, Any], problems: list[str]) -> Any:
+def _resolved(
+    key: str,
+    resolve: Callable[[dict[str, Any], Mapping[str, Any]], Any],
+    part: Any,
+    spec: Mapping[str, Any],
+    problems: list[str],
+) -> Any:
     if part is None:
         part = {"model": {}, "optimizer": {"kind": "adamw"}, "schedule": {"kind": "constant"}}[key]
     if isinstance(part, str):
@@ -187,7 +211,11 @@ def _model(part: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
 
     kind = part.pop("kind", None)
     if kind not in CONFIGS:
-        raise SpecError([f"kind: missing; known: {', '.join(CONFIGS)}"]) if kind is None else UnknownNameError("model kind", kind, CONFIGS)
+        raise (
+            SpecError([f"kind: missing; known: {', '.join(CONFIGS)}"])
+            if kind is None
+            else UnknownNameError("model kind", kind, CONFIGS)
+        )
     return {"kind": kind, **plain(build(CONFIGS[kind], part))}
 
 

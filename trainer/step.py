@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from lpref.ref.optim import LossScale, LossScaleState, OptimContext, Schedule, guarded_step
+from lpref.ref.errors import NonFiniteError
+from lpref.ref.optim import LossScale, LossScaleState, OptimContext, Schedule, guarded_step, update_loss_scale
 from lpref.trainer.data.batches import Batch
 from lpref.trainer.quantizers import QuantizerStates
 
@@ -76,7 +77,9 @@ def gradients(
     return mean, model.grads(), observed
 
 
-def train_step(model: Any, state: TrainState, batches: Sequence[Batch], rules: Rules, context: Any) -> tuple[TrainState, StepResult]:
+def train_step(
+    model: Any, state: TrainState, batches: Sequence[Batch], rules: Rules, context: Any
+) -> tuple[TrainState, StepResult]:
     """(state after, what to report). The weights of `model` are replaced unless the step is skipped.
 
     A step is skipped when the loss or a gradient is not finite: weights, optimizer, update count and quantizer states stay, the loss
@@ -94,7 +97,11 @@ def train_step(model: Any, state: TrainState, batches: Sequence[Batch], rules: R
         scale = update_loss_scale(rules.loss_scale, state.loss_scale, overflow=True)
         return replace(state, step=state.step + 1, loss_scale=scale), StepResult(loss, lr, float("inf"), True, observed)
     if not done.applied:
-        return replace(state, step=state.step + 1, loss_scale=done.scale), StepResult(loss, lr, done.norm, True, observed)
+        return replace(state, step=state.step + 1, loss_scale=done.scale), StepResult(
+            loss, lr, done.norm, True, observed
+        )
     model.set_arrays(done.params)
-    after = TrainState(state.step + 1, state.update + 1, done.state, rules.quantizers.update(state.quantizers, observed), done.scale)
+    after = TrainState(
+        state.step + 1, state.update + 1, done.state, rules.quantizers.update(state.quantizers, observed), done.scale
+    )
     return after, StepResult(loss, lr, done.norm, False, observed)

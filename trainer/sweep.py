@@ -59,7 +59,9 @@ def read_sweep(path: str) -> SweepSpec:
     return spec
 
 
-def sweep(path: str, *, out: Path | None = None, dry_run: bool = False, echo: Callable[[str], Any] | None = None) -> tuple[list[dict[str, Any]], int]:
+def sweep(
+    path: str, *, out: Path | None = None, dry_run: bool = False, echo: Callable[[str], Any] | None = None
+) -> tuple[list[dict[str, Any]], int]:
     """(one row per point, exit code): finished points are skipped, started ones resumed; a failed point does not stop the others."""
     spec = read_sweep(path)
     root = out or Path("runs") / f"sweep-{spec.name}"
@@ -70,7 +72,12 @@ def sweep(path: str, *, out: Path | None = None, dry_run: bool = False, echo: Ca
         if not dry_run and status not in ("done", "diverged"):
             if echo:
                 echo(f"{folder}: {'starting' if status == 'new' else 'resuming'}")
-            process = subprocess.run(command(spec, point, folder, started=status != "new"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            process = subprocess.run(
+                command(spec, point, folder, started=status != "new"),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
             status = Run(folder).status if (folder / "spec.yaml").exists() else "failed"
             if process.returncode not in (0, 1):
                 status = "failed"

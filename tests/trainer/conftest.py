@@ -50,4 +50,6 @@ def lpref(*arguments: str, cwd: Path, **options: Any) -> subprocess.Popen[str]:
     """``lpref …`` in a process of its own, as a user would start it."""
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "lpref.cli", *arguments]
-    return subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(
+        command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )

@@ -53,7 +53,11 @@ def test_save_load_keep(tmp_path: Path) -> None:
     assert (found.step, found.update, found.facts) == (10, 9, {"data_sha256": "ab"})
     assert same(dict(found.params), dict(make(10).params))
     assert same(found.states, STATES)
-    assert sorted(p.name for p in (tmp_path / "step-10").iterdir()) == ["model.safetensors", "optimizer.safetensors", "state.json"]
+    assert sorted(p.name for p in (tmp_path / "step-10").iterdir()) == [
+        "model.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+    ]
 
 
 def test_same_step_again_replaces_it(tmp_path: Path) -> None:
@@ -122,8 +126,12 @@ def test_a_crash_at_any_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypa
     assert [p.name for p in tmp_path.iterdir()] == ["step-2"]
 
 
-@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "no space left"), (errno.EROFS, "read-only"), (errno.EIO, "cannot be written")])
-def test_full_and_read_only_disks_are_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "no space left"), (errno.EROFS, "read-only"), (errno.EIO, "cannot be written")]
+)
+def test_full_and_read_only_disks_are_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
     checkpoints.save(tmp_path, make(1), keep=1)
 
     def fail(*_: object) -> None:

@@ -44,7 +44,9 @@ def test_a_damaged_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
 
 
 def test_columns_align_and_read_special_numbers() -> None:
-    table = metrics.columns([{"step": 1, "loss": "nan", "note": "text"}, {"step": 2, "loss": 2.0, "valid": {"bpb": "-inf"}}])
+    table = metrics.columns(
+        [{"step": 1, "loss": "nan", "note": "text"}, {"step": 2, "loss": 2.0, "valid": {"bpb": "-inf"}}]
+    )
     assert sorted(table) == ["loss", "step", "valid.bpb"]
     assert math.isnan(table["loss"][0])
     assert table["valid.bpb"][1] == -math.inf

@@ -27,7 +27,9 @@ from .conftest import lpref as start
 def weights(path: Path, step: int = 6) -> str:
     """SHA-256 of a checkpoint's tensors, weights and every state."""
     folder = path / "checkpoints" / f"step-{step}"
-    return hashlib.sha256(b"".join((folder / f"{name}.safetensors").read_bytes() for name in ("model", "optimizer"))).hexdigest()
+    return hashlib.sha256(
+        b"".join((folder / f"{name}.safetensors").read_bytes() for name in ("model", "optimizer"))
+    ).hexdigest()
 
 
 def losses(path: Path) -> list[tuple[int, float]]:
@@ -40,7 +42,13 @@ def train(tiny: dict[str, Any], out: Path, **overrides: Any) -> Run:
 
 def test_a_run_folder_has_what_it_should(tiny: dict[str, Any], tmp_path: Path) -> None:
     run = train(tiny, tmp_path / "run")
-    assert sorted(p.name for p in run.path.iterdir() if p.name[0] != ".") == ["checkpoints", "env.json", "metrics.jsonl", "report.html", "spec.yaml"]
+    assert sorted(p.name for p in run.path.iterdir() if p.name[0] != ".") == [
+        "checkpoints",
+        "env.json",
+        "metrics.jsonl",
+        "report.html",
+        "spec.yaml",
+    ]
     assert sorted(p.name for p in (run.path / "checkpoints").iterdir()) == ["step-4", "step-6"]
     assert run.status == "done"
     assert run.env["data"]["sha256"] == hashlib.sha256(Path(tiny["data"]["name"][5:]).read_bytes()).hexdigest()
@@ -118,7 +126,9 @@ def test_kill_9_at_seeded_times_loses_nothing(tiny_file: Path, tmp_path: Path) -
 
 
 def test_ctrl_c_saves_and_exits_130(tiny_file: Path, tmp_path: Path) -> None:
-    process = start("train", str(tiny_file), "-o", "run", "-s", "train.steps=100000", "-s", "train.checkpoint_every=0", cwd=tmp_path)
+    process = start(
+        "train", str(tiny_file), "-o", "run", "-s", "train.steps=100000", "-s", "train.checkpoint_every=0", cwd=tmp_path
+    )
     deadline = time.monotonic() + 60
     while not Run_records(tmp_path / "run") and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -152,7 +162,9 @@ def test_the_first_line_comes_early(tiny_file: Path, tmp_path: Path) -> None:
     process.communicate()
 
 
-def test_a_diverged_run_keeps_the_last_good_checkpoint_and_names_the_culprit(tiny: dict[str, Any], tmp_path: Path) -> None:
+def test_a_diverged_run_keeps_the_last_good_checkpoint_and_names_the_culprit(
+    tiny: dict[str, Any], tmp_path: Path
+) -> None:
     good = train(tiny, tmp_path / "run", recipe="fp32", train__steps=2)
     poison(good.path, "h.0.mlp.down.weight")
     with pytest.raises(DivergedError) as caught:
@@ -182,12 +194,19 @@ def poison(path: Path, name: str) -> None:
 
 def test_the_first_bad_operation_is_named(tiny: dict[str, Any], tmp_path: Path) -> None:
     """A learning rate of 1e30 gives finite weights, whose first product overflows."""
-    spec = {**tiny, "model": {"kind": "mlp", "hidden": [8, 8]}, "data": {"name": "digits"}, "optimizer": {"kind": "sgd", "lr": 1e30}}
+    spec = {
+        **tiny,
+        "model": {"kind": "mlp", "hidden": [8, 8]},
+        "data": {"name": "digits"},
+        "optimizer": {"kind": "sgd", "lr": 1e30},
+    }
     with pytest.raises(DivergedError, match=r"first non-finite tensor: the result of operation \d+, \w+"):
         train(spec, tmp_path / "run", recipe="fp32")
 
 
-def test_policy_skip_goes_on_until_too_many(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_policy_skip_goes_on_until_too_many(
+    tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from lpref.trainer import step
 
     real, calls = step.gradients, []
@@ -226,7 +245,9 @@ def test_resume_refuses_other_data_and_other_specs(tiny: dict[str, Any], text_fi
         api.resume_run(run.path, quiet=True)
 
 
-def test_resume_falls_back_past_a_damaged_checkpoint_and_says_so(tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_falls_back_past_a_damaged_checkpoint_and_says_so(
+    tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = train(tiny, tmp_path / "run")
     before = weights(run.path)
     damaged = run.path / "checkpoints" / "step-6" / "model.safetensors"

@@ -19,7 +19,10 @@ from lpref.trainer.svg import Series, bar_chart, line_chart, ticks
 
 def test_order2_model_is_a_distribution_and_a_bar() -> None:
     train = np.frombuffer(b"abracadabra " * 20, np.uint8)
-    p = [2 ** -(2 * order2_bits_per_byte(train, np.array([97, 98, c, 0], np.uint8)) - _last(train, 98, c)) for c in range(256)]
+    p = [
+        2 ** -(2 * order2_bits_per_byte(train, np.array([97, 98, c, 0], np.uint8)) - _last(train, 98, c))
+        for c in range(256)
+    ]
     assert math.isclose(sum(p), 1.0, rel_tol=1e-9)
     noise = np.frombuffer(np.random.default_rng(0).bytes(40000), np.uint8) & 3
     assert math.isclose(order2_bits_per_byte(noise[:30000], noise[30000:]), 2.0, abs_tol=0.02)
@@ -31,7 +34,12 @@ def _last(train: np.ndarray, y: int, z: int) -> float:
 
 
 def test_charts_are_wellformed_and_escape() -> None:
-    chart = line_chart([Series("a<b", [0, 1, 2], [1.0, math.nan, 3.0]), Series("band", [0, 2], [2, 2], [1, 1], [3, 3])], title="t & u", x_label="x", y_label="y")
+    chart = line_chart(
+        [Series("a<b", [0, 1, 2], [1.0, math.nan, 3.0]), Series("band", [0, 2], [2, 2], [1, 1], [3, 3])],
+        title="t & u",
+        x_label="x",
+        y_label="y",
+    )
     root = ElementTree.fromstring(chart)
     text = "".join(root.itertext())
     assert "a<b" in text
@@ -55,8 +63,12 @@ def test_overrides_collect_every_problem() -> None:
 
 
 def test_recipe_paths_become_a_changed_recipe() -> None:
-    out = apply_overrides({"recipe": "nvfp4"}, ["recipe.linear.wgrad.output=bfloat16", "recipe.linear.fprop.output=e4m3"], lambda t: t)
-    assert out == {"recipe": {"base": "nvfp4", "set": {"linear.wgrad.output": "bfloat16", "linear.fprop.output": "e4m3"}}}
+    out = apply_overrides(
+        {"recipe": "nvfp4"}, ["recipe.linear.wgrad.output=bfloat16", "recipe.linear.fprop.output=e4m3"], lambda t: t
+    )
+    assert out == {
+        "recipe": {"base": "nvfp4", "set": {"linear.wgrad.output": "bfloat16", "linear.fprop.output": "e4m3"}}
+    }
 
 
 def test_a_folder_with_something_in_it_is_refused_and_foreign_files_survive(tmp_path: Path) -> None:

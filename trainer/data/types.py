@@ -38,6 +38,7 @@ class ImageData:
     facts: dict[str, str | int] = field(default_factory=dict)
 
     kind = "images"
+    byte_level = False
 
 
 Data = TokenData | ImageData

@@ -11,7 +11,9 @@ from lpref.trainer.data.batches import check_length, train_batch, uniform_intege
 
 
 def tokens(n: int, m: int = 500) -> TokenData:
-    return TokenData("t", "0" * 64, np.arange(n, dtype=np.uint16), np.arange(m, dtype=np.uint16), 65536, byte_level=False)
+    return TokenData(
+        "t", "0" * 64, np.arange(n, dtype=np.uint16), np.arange(m, dtype=np.uint16), 65536, byte_level=False
+    )
 
 
 def images(n: int) -> ImageData:

@@ -21,7 +21,10 @@ def idx_bytes(array: np.ndarray) -> bytes:
 def write_idx(folder: Path, *, gz: bool = False) -> Path:
     rng = np.random.default_rng(0)
     for stem, count in (("train", 12), ("t10k", 5)):
-        parts = {f"{stem}-images-idx3-ubyte": rng.integers(0, 256, (count, 8, 8)), f"{stem}-labels-idx1-ubyte": np.arange(count) % 10}
+        parts = {
+            f"{stem}-images-idx3-ubyte": rng.integers(0, 256, (count, 8, 8)),
+            f"{stem}-labels-idx1-ubyte": np.arange(count) % 10,
+        }
         for name, array in parts.items():
             raw = idx_bytes(array)
             (folder / (name + (".gz" if gz else ""))).write_bytes(gzip.compress(raw) if gz else raw)
