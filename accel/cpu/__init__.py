@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from lpref.accel.cpu import cache
+
+cache.use()  # before any kernel is defined
+
 from lpref.accel.reference import reference_ops
 from lpref.ref.backend import Backend, Bits, Kernel
 
