@@ -73,7 +73,7 @@ def quantize(
     matrix = np.ascontiguousarray(matrix, np.float32)
     block = q.blocks.on(shape, axis)
     found, tensor_amax = _statistics(matrix, block, q)
-    scales = _scales(matrix, found, tensor_amax, q, fmt, axis, state, amax)
+    scales = block_scales(matrix, found, tensor_amax, q, fmt, axis, state, amax)
     u = scaled_elements(matrix, scales, block, q.scale.multiplier)
     overflowed = beyond(u, matrix, q, fmt)
     low, high = element_range(q, fmt)
@@ -195,7 +195,7 @@ def _statistics(x: NDArray[np.float32], block: tuple[int, int], q: Quantizer) ->
     return found, np.max(found) if found.size else np.float32(0)
 
 
-def _scales(
+def block_scales(
     x: NDArray[np.float32], found: NDArray[np.float32], tensor_amax: np.float32, q: Quantizer, fmt: Format, axis: int,
     state: Mapping[str, Any] | None, amax: Any,
 ) -> BlockScales:  # fmt: skip
