@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpref.accel.cpu import codebook_kernels, quantize_kernels, threads
-from lpref.accel.cpu.hadamard import LANES, along_rows, down_columns
+from lpref.accel.cpu.hadamard import hadamard
+from lpref.accel.cpu.rht_kernels import LANES, along_rows, down_columns
 from lpref.ref import quantize as ref
 from lpref.ref import scaling
 from lpref.ref.errors import ShapeError
@@ -29,7 +30,14 @@ from lpref.ref.linalg import hadamard as ref_hadamard
 from lpref.ref.quantize import QTensor, Quantizer
 from lpref.ref.quantize.packing import code_dtype, pack
 from lpref.ref.quantize.qtensor import matrix_shape
-from lpref.ref.quantize.quantize import block_scales, check_tail, element_range, logical_view, overflow_limits, resolve_words
+from lpref.ref.quantize.quantize import (
+    block_scales,
+    check_tail,
+    element_range,
+    logical_view,
+    overflow_limits,
+    resolve_words,
+)
 from lpref.ref.random import WordAddress
 from lpref.ref.rounding import OVERFLOW, default_word_bits
 from lpref.ref.scaling.nvfp4 import global_encode_scale
@@ -132,10 +140,10 @@ def quantize(
     ready = None if plan is None else prepare(x, q, plan, state=state, amax=amax, k_axis=k_axis)
     if plan is None or ready is None:
         return ref.quantize(x, q, state=state, amax=amax, words=words, k_axis=k_axis)
-    rows, columns = ready.x.shape
+    rows, columns = matrix_shape(ready.shape)
     nibbles = plan.bits == 4
     codes = np.empty((rows, (columns + 1) // 2 if nibbles else columns), code_dtype(plan.bits))
-    counts = run(ready, plan, q, words, values=_NO_VALUES, codes=codes, count=True)
+    counts = run(ready, plan, q, words, values=_NO_VALUES, codes=codes.reshape(ready.x.shape[0], -1), count=True)
     observed = _observed(ready, counts)
     packed = codes if nibbles else pack(codes, plan.bits)
     s = ready.scales
@@ -163,7 +171,7 @@ def embed(
     counts = run(ready, plan, q, words, values=values, codes=_NO_CODES, count=collect, bare=single)
     tensor_scale = np.float32(ready.scales.tensor_scale * ready.scales.values[0, 0]) if single else ready.scales.tensor_scale
     observed = _observed(ready, counts) if collect else {"amax": ready.amax, "count": ready.x.size}
-    return Embedded(values, tensor_scale, ready.axis, q, observed, exact=single or q.scale.format != "float32")
+    return Embedded(values.reshape(matrix_shape(ready.shape)), tensor_scale, ready.axis, q, observed, exact=single or q.scale.format != "float32")
 
 
 def embedded(t: QTensor) -> Embedded:
@@ -173,7 +181,8 @@ def embedded(t: QTensor) -> Embedded:
         return Embedded(t.element_values().astype(np.float32), np.float32(t.tensor_scale * scale[0, 0]), t.k_axis, t.quantizer, t.observed)
     br, bc = t.block
     spread = np.repeat(np.repeat(scale, br, axis=0)[: t.shape[0]], bc, axis=1)[:, : t.shape[1]]
-    values = (t.element_values() * spread).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = (t.element_values() * spread).astype(np.float32)
     return Embedded(values, t.tensor_scale, t.k_axis, t.quantizer, t.observed, exact=t.quantizer.scale.format != "float32")
 
 
@@ -198,8 +207,8 @@ def prepare(
     matrix = np.ascontiguousarray(x.reshape(shape), np.float32)
     if matrix.size == 0:
         return None
-    for transform in transforms[:-1]:
-        matrix = _transformed(matrix, axis, transform, None)
+    for size, kind, signs in transforms[:-1]:
+        matrix = hadamard(matrix, size, axis=axis if kind == "k" else 1 - axis, signs=signs)
     block = q.blocks.on(shape, axis)
     grid = q.blocks.grid(shape, axis)
     last = transforms[-1] if transforms else None
@@ -226,13 +235,6 @@ def _reshaped(x: NDArray, block: tuple[int, int]) -> NDArray:
     if br != 1 or rows >= 64 or columns % width or columns == width:
         return x
     return x.reshape(rows * (columns // width), width)
-
-
-def _transformed(x: NDArray, axis: int, transform: Hadamard, out: NDArray | None) -> NDArray:
-    from lpref.accel.cpu.hadamard import hadamard
-
-    size, kind, signs = transform
-    return hadamard(x, size, axis=axis if kind == "k" else 1 - axis, signs=signs)
 
 
 def _amax_pass(

@@ -52,5 +52,6 @@ def block_absmean(x: NDArray[np.float32], block: tuple[int, int]) -> NDArray[np.
     for i, j in np.ndindex(*out.shape):
         part = np.abs(x[i * br : (i + 1) * br, j * bc : (j + 1) * bc]).reshape(-1)
         if part.size:
-            out[i, j] = reduce.tree_sum(part) / np.float32(part.size)
+            with np.errstate(over="ignore"):
+                out[i, j] = reduce.tree_sum(part) / np.float32(part.size)
     return out
