@@ -94,4 +94,5 @@ def against_torch(ours: Step) -> list[dict[str, Any]]:
     count = sum(p.numel() for p in theirs.model.parameters())
     assert count == ours.prepared.model.num_params(), f"not the same model: {count} and {ours.prepared.model.num_params()} parameters"
     mine, other = medians([ours, theirs])
-    return [{"name": "fp32 step, speed / eager torch", "value": other / mine, "unit": "x", "bar": 0.8, "note": f"torch {torch_gpt.torch.__version__}"}]
+    note = f"torch {torch_gpt.torch.__version__}"
+    return [{"name": "fp32 step, speed / eager torch", "value": other / mine, "unit": "x", "bar": 0.8, "note": note}]

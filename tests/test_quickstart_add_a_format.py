@@ -39,5 +39,6 @@ def test_the_pages_format_passes_the_suite(tmp_path: Path) -> None:
     assert codes == "[10, 63, 88] [0.3125, 30.0, -1.0]"
     assert own == "True"
     assert truncating == "False"
-    page = subprocess.run([sys.executable, "-m", "doctest", "ref/formats/seven.py"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    line = [sys.executable, "-m", "doctest", "ref/formats/seven.py"]
+    page = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert page.returncode == 0, page.stdout

@@ -34,7 +34,7 @@ def use() -> Path | None:
                 pass
         except OSError:
             continue
-        numba.config.CACHE_DIR = str(folder)
+        setattr(numba.config, "CACHE_DIR", str(folder))  # noqa: B010  (numba.config is filled at run time)
         return folder
     return None
 

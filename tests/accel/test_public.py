@@ -27,7 +27,7 @@ def test_backend_by_name() -> None:
     with pytest.raises(BackendError, match="CUDA"):
         lpref.backend("cuda")
     with pytest.raises(BackendError, match="no op 'rmsnrm'; nearest: rmsnorm"):
-        one.rmsnrm
+        one.rmsnrm  # noqa: B018
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
