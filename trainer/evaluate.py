@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.ref.errors import DataError
-from lpref.trainer.data.batches import Batch, check_length, valid_batches
+from lpref.trainer.data.batches import Batch, valid_batches
 from lpref.trainer.data.types import Data, TokenData
 
 EVAL_PASS = 1 << 20  # evaluation forwards are passes of their own: their words are never those of training
@@ -49,19 +48,13 @@ def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
 def evaluate_run(path: Path, *, data: str | None = None, windows: int | None = None) -> dict[str, Any]:
     """The figures of a run's newest checkpoint on its own held-out data, or on another set."""
     from lpref.trainer.data import load_data
-    from lpref.trainer.setup import restore
+    from lpref.trainer.setup import check_data, restore
 
-    loaded = restore(path, data=None if data is None else load_data(data_name(data)))
-    found = loaded.data
-    check_length(found, loaded.length)
-    if isinstance(found, TokenData) and found.vocab > loaded.vocab:
-        raise DataError(
-            f"token ids up to {found.vocab - 1}, the model knows {loaded.vocab}",
-            where=found.name,
-            remedy="use data of the same vocabulary",
-        )
-    settings = loaded.spec
-    batches = valid_batches(found, loaded.length, windows or settings.data.valid_windows, settings.train.batch)
+    loaded = restore(path)
+    spec = loaded.spec
+    found = load_data(spec.data.name if data is None else data_name(data))
+    check_data(spec, found)
+    batches = valid_batches(found, loaded.length, windows or spec.data.valid_windows, spec.train.batch)
     figures = evaluate(loaded.model, found, batches, loaded.context)
     return {"run": str(path), "step": loaded.step, "data": found.name, "data_sha256": found.sha256, **figures}
 

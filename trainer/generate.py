@@ -50,7 +50,7 @@ def generate_from_run(path: Path, *, prompt: str, count: int, temperature: float
     from lpref.trainer.setup import restore
 
     loaded = restore(path)
-    if loaded.data.kind != "tokens" or not loaded.data.byte_level:
+    if not loaded.byte_level:
         raise DataError(
             "only byte-level models generate text", where=str(path), remedy="choose a run on stdlib or text:PATH"
         )

@@ -21,9 +21,8 @@ def json_schema(kind: str = "train") -> dict[str, Any]:
         raise UnknownNameError("schema", kind, KINDS)
     if kind == "train":
         return train_schema()
-    from lpref.specs.schema import json_schema as of
-
     from lpref.specs.loader import KINDS as SPEC_KINDS
+    from lpref.specs.schema import json_schema as of
 
     return of(SPEC_KINDS[kind])
 

@@ -83,7 +83,8 @@ class Prepared:
 
     def environment(self) -> dict[str, Any]:
         """``env.json``."""
-        data = {"name": self.data.name, "title": self.data.title, "sha256": self.data.sha256, **self.data.facts}
+        own = self.data
+        data = {"name": own.name, "title": own.title, "sha256": own.sha256, "byte_level": own.byte_level, **own.facts}
         return {
             **environment(),
             "backend": self.backend.name,
@@ -215,24 +216,29 @@ def check_data(spec: TrainSpec, data: Data) -> None:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A run's newest checkpoint, ready to evaluate or to generate."""
+    """A run's newest whole checkpoint, ready to evaluate or to generate; its data need not be there any more."""
 
     spec: TrainSpec
-    data: Data
+    env: dict[str, Any]
     model: Any
     step: int
-    length: int
     context: Callable[[int], Any]
 
     @property
-    def vocab(self) -> int:
-        """Token ids that the model knows."""
-        return int(self.spec.model.get("vocab", 0))
+    def length(self) -> int:
+        """The model's window in tokens; 0 for images."""
+        return int(self.spec.model.get("context", 0))
+
+    @property
+    def byte_level(self) -> bool:
+        """Whether the model predicts bytes."""
+        return bool(self.env["data"].get("byte_level", False))
 
 
-def restore(path: Path, *, data: Data | None = None) -> Loaded:
-    """The run in `path`, its data (or another set) and the weights of its newest whole checkpoint."""
-    from lpref.trainer.loop import resumed_state
+def restore(path: Path) -> Loaded:
+    """The model of the run in `path` with the weights and quantizer states of its newest whole checkpoint."""
+    from lpref.models import build
+    from lpref.ref.recipes import Context
     from lpref.trainer.run import Run
 
     run = Run(path)
@@ -244,18 +250,15 @@ def restore(path: Path, *, data: Data | None = None) -> Loaded:
             where=str(path),
             remedy="let it run to its first checkpoint",
         )
-    own = load_data(spec.data.name)
-    prepared = prepare(spec, data=own)
-    state = resumed_state(prepared, found)
-    prepared.bind(state)
-    return Loaded(
-        spec,
-        own if data is None else data,
-        prepared.model,
-        found.step,
-        prepared.length,
-        prepared.evaluation_context(state),
-    )
+    recipe = load_recipe(spec).at(found.step, spec.train.steps, found.update)
+    model = build(spec.model, recipe, spec.train.seed, load_backend(spec))
+    model.set_arrays(found.params)
+    states = found.states["quantizers"]
+
+    def context(number: int) -> Any:
+        return Context(spec.train.seed, found.step, found.update, pass_=number, state=states, observed={})
+
+    return Loaded(spec, run.env, model, found.step, context)
 
 
 __all__ = ["Loaded", "Prepared", "build_model", "check_spec", "plain", "prepare", "restore"]

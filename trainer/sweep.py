@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,21 +74,27 @@ def sweep(
             if echo:
                 echo(f"{folder}: {'starting' if status == 'new' else 'resuming'}")
             process = subprocess.run(
-                command(spec, point, folder, started=status != "new"),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
+                command(spec, point, folder, started=status != "new"), env=child_environment(),
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            status = (
+                Run(folder).status if (folder / "spec.yaml").exists() and process.returncode in (0, 1) else "failed"
             )
-            status = Run(folder).status if (folder / "spec.yaml").exists() else "failed"
-            if process.returncode not in (0, 1):
-                status = "failed"
-                if echo:
-                    echo(process.stderr.strip())
+            if status == "failed" and echo:
+                echo(process.stderr.strip())
         code = max(code, 1 if status in ("diverged", "failed") and not dry_run else 0)
         figures = Run(folder).summary() if (folder / "spec.yaml").exists() and (folder / "env.json").exists() else {}
         kept = {key: value for key, value in figures.items() if key.startswith("valid.") or key == "loss"}
         rows.append({"run": str(folder), "status": status, **point, **kept})
     return rows, code
+
+
+def child_environment() -> dict[str, str]:
+    """This environment, in which the child finds the same lpref, installed or not."""
+    import lpref
+
+    paths = [str(Path(lpref.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def command(spec: SweepSpec, point: dict[str, Any], folder: Path, *, started: bool) -> list[str]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lpref.ref.errors import DataError
 
 
-def read_bytes(path: Path, *, what: str = "data file") -> bytes:
-    """The file's bytes, decompressed when its name ends in ``.gz``."""
+@contextmanager
+def describe_os_error(path: Path, what: str) -> Iterator[None]:
+    """Turns an OSError of reading `path` into a DataError that says what to do."""
     try:
-        raw = path.read_bytes()
+        yield
     except FileNotFoundError:
         raise DataError(
             f"{what} does not exist", where=str(path), remedy="check the path; it is relative to the current folder"
@@ -24,6 +27,12 @@ def read_bytes(path: Path, *, what: str = "data file") -> bytes:
         raise DataError(
             f"{what} cannot be read: {error.strerror}", where=str(path), remedy="check its permissions"
         ) from None
+
+
+def read_bytes(path: Path, *, what: str = "data file") -> bytes:
+    """The file's bytes, decompressed when its name ends in ``.gz``."""
+    with describe_os_error(path, what):
+        raw = path.read_bytes()
     if path.suffix == ".gz":
         try:
             raw = gzip.decompress(raw)

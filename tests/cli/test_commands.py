@@ -1,0 +1,312 @@
+"""The command line: exit codes, one-line errors, JSON, examples in every help."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from lpref.cli.main import COMMANDS, main
+
+TINY: dict[str, Any] = {
+    "lpref": 1,
+    "name": "tiny",
+    "model": {"kind": "gpt", "layers": 1, "d_model": 32, "heads": 1, "ffn": 32, "context": 16},
+    "data": {"name": "text:text.txt", "valid_windows": 3},
+    "recipe": "mxfp8",
+    "optimizer": {"kind": "adamw", "lr": "1e-2"},  # YAML 1.1 reads this as text
+    "train": {"steps": 3, "batch": 2, "stats_every": 3, "sample": 8},
+    "numerics": "exact",
+    "backend": "reference",
+}
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a text, a spec and nothing else."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 80)
+    Path("tiny.yaml").write_text(yaml.safe_dump(TINY).replace("'1e-2'", "1e-2"))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two finished runs, `a` and `b`, of different recipes."""
+    base = tmp_path_factory.mktemp("runs")
+    (base / "text.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 80)
+    spec = {
+        **TINY,
+        "data": {**TINY["data"], "name": f"text:{base / 'text.txt'}"},
+        "optimizer": {"kind": "adamw", "lr": 0.01},
+    }
+    (base / "tiny.yaml").write_text(yaml.safe_dump(spec))
+    for name, recipe in (("a", "mxfp8"), ("b", "fp32")):
+        result = run("train", str(base / "tiny.yaml"), "-s", f"recipe={recipe}", "-o", str(base / name))
+        assert result.exit_code == 0, result.output
+    return base
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_ends_with_two_runnable_examples(name: str) -> None:
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    examples = result.output.split("Examples:\n")[1].strip().splitlines()
+    assert len(examples) >= 2
+    command = main.get_command(None, name)  # type: ignore[arg-type]
+    for line in examples:
+        words = shlex.split(line.split("lpref ", 1)[1].split(")")[0].split(" > ")[0])
+        assert words[0] == name
+        known = {flag for parameter in command.params for flag in parameter.opts}  # type: ignore[union-attr]
+        assert {w for w in words if w.startswith("-")} <= known, line
+
+
+def test_version_has_the_numerics_hash() -> None:
+    from lpref.conformance.numerics import numerics_hash
+
+    assert run("--version").output.split()[-1] == numerics_hash()
+
+
+def test_train_ends_with_the_report_and_json_parses(folder: Path) -> None:
+    result = run("train", "tiny.yaml", "-o", "out")
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines()[-1] == "out/report.html"
+    assert (folder / "out" / "report.html").exists()
+    result = run("train", "tiny.yaml", "--json")
+    found = json.loads(result.stdout)
+    assert found["status"] == "done"
+    assert found["run"] == "runs/tiny-mxfp8-1-1"
+    assert json.loads(run("train", "tiny.yaml", "--json").stdout)["run"] == "runs/tiny-mxfp8-1-2"
+
+
+BAD = {
+    "train tiny.yaml -s model.layer=2": "model.layer: no such field; did you mean 'layers'",
+    "train tiny.yaml -s train.steps=many": "train.steps: expected an integer, got 'many'",
+    "train tiny.yaml -s train.steps=0": "steps: 0 is below 1",
+    "train tiny.yaml -s train.batch=1e30": "train.batch",
+    "train tiny.yaml -s optimizer.lr=-1": "lr: -1",
+    "train tiny.yaml -s optimizer.kind=adam": "optimizer: unknown optimizer 'adam'; did you mean 'adamw'",
+    "train tiny.yaml -s schedule=cosin": "schedule.kind: unknown 'cosin'",
+    "train tiny.yaml -s recipe=nvfp": "unknown recipe 'nvfp'; did you mean 'nvfp4'",
+    "train tiny.yaml -s recipe.linear.wgrad.transfrom=none": "did you mean 'transform'",
+    "train tiny.yaml -s numerics=exactly": "numerics: unknown 'exactly'; did you mean 'exact'",
+    "train tiny.yaml -s data.name=digits": "a gpt does not read images",
+    "train tiny.yaml -s data.name=text:missing.txt": "missing.txt: text file does not exist",
+    "train tiny.yaml -s model.context=100000": "the training part has 3168 tokens, a window needs 100001",
+    "train tiny.yaml -s nonsense": "not of the form key.path=value",
+    "train tiny.yaml -s train.micro_batches=3": "do not divide a batch of 2",
+    "train tiny.yaml --backend cuda": "CUDA",
+    "train tiny.yaml --ranks 4": "--ranks 4",
+    "train tiny.yaml -o text.txt": "a file is in the way",
+    "train tiny.yaml -o /proc/nothing/here": "/proc/nothing",
+    "train nothing.yaml": "nothing.yaml: no such file",
+    "train train/defualt": "did you mean 'train/default'",
+    "train text.txt": "text.txt",
+    "train --resume nowhere": "no such run folder",
+    "train --resume .": "not a run folder",
+    "train tiny.yaml --resume nowhere": "takes the spec from DIR",
+    "compare tiny.yaml --recipes fp32,fp32": "none twice",
+    "compare tiny.yaml --recipes fp32,mxfp9": "unknown recipe 'mxfp9'",
+    "sweep tiny.yaml": "grid: missing",
+    "generate nowhere": "not a run folder",
+    "eval nowhere": "not a run folder",
+    "report nowhere": "not a run folder",
+    "list format": "did you mean 'formats'",
+    "show e4m33": "did you mean 'e4m3'",
+    "show nvfp4 --diff e4m3": "",
+    "inspect text.txt": "is not a tensor file",
+    "quantize text.txt -o x.npz --quantizer nvfp4": "is not a tensor file",
+    "cite nothing_at_all": "unknown name",
+    "tarin": "unknown command 'tarin'; did you mean 'train'",
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_bad_input_is_exit_2_with_one_error(folder: Path, line: str) -> None:
+    before = sorted(p.name for p in folder.iterdir())
+    result = run(*shlex.split(line))
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+    assert BAD[line] in result.stderr
+    assert sorted(p.name for p in folder.iterdir()) == before  # nothing written
+
+
+def test_all_problems_of_a_spec_at_once(folder: Path) -> None:
+    result = run(
+        "train", "tiny.yaml", "-s", "model.layer=2", "-s", "train.step=3", "-s", "optimizer.betas=5", "-s", "numerics=x"
+    )
+    assert result.exit_code == 2
+    for field in ("model.layer", "train.step", "optimizer.betas", "numerics"):
+        assert field in result.stderr
+
+
+def test_debug_shows_the_traceback(folder: Path) -> None:
+    from lpref.ref.errors import LprefError
+
+    for arguments in (("--debug", "show", "zzz"), ("show", "zzz", "--debug")):
+        assert isinstance(run(*arguments).exception, LprefError)
+
+
+def test_divergence_is_exit_1(folder: Path) -> None:
+    sets = ["model={kind: mlp, hidden: [8, 8]}", "data.name=digits", "optimizer={kind: sgd, lr: 1e30}", "recipe=fp32"]
+    result = run("train", "tiny.yaml", *(word for s in sets for word in ("-s", s)), "-o", "out")
+    assert result.exit_code == 1, result.output
+    assert "first non-finite tensor" in result.stderr
+    assert json.loads((folder / "out" / "metrics.jsonl").read_text().splitlines()[-1])["end"] == "diverged"
+
+
+def test_generate_and_eval(trained: Path, folder: Path) -> None:
+    a = run("generate", str(trained / "a"), "--prompt", "the ", "-n", "20", "--temperature", "0")
+    assert a.exit_code == 0, a.output
+    assert a.stdout.startswith("the ")
+    assert (
+        a.stdout
+        == run(
+            "generate", str(trained / "a"), "--prompt", "the ", "-n", "20", "--temperature", "0", "--seed", "9"
+        ).stdout
+    )
+    hot = [run("generate", str(trained / "a"), "-n", "20", "--seed", seed).stdout_bytes for seed in ("1", "1", "2")]
+    assert hot[0] == hot[1] != hot[2]
+    found = json.loads(run("eval", str(trained / "a"), "--json").stdout)
+    metrics = [json.loads(line) for line in (trained / "a" / "metrics.jsonl").read_text().splitlines()]
+    assert found["bits_per_byte"] == next(m for m in reversed(metrics) if "valid" in m)["valid"]["bits_per_byte"]
+    other = json.loads(run("eval", str(trained / "a"), "--data", "text.txt", "--windows", "2", "--json").stdout)
+    assert other["data"] == "text:text.txt"
+    assert run("eval", str(trained / "a"), "--data", "digits").exit_code == 2
+
+
+def test_report_contents_and_exports(trained: Path, folder: Path) -> None:
+    result = run("report", str(trained / "a"), str(trained / "b"), "-o", "both.html")
+    assert result.exit_code == 0, result.output
+    page = Path("both.html").read_text()
+    for words in (
+        "training loss",
+        "validation bits per byte",
+        "SQNR",
+        "overflowed share",
+        "underflowed share",
+        "Resolved spec",
+        "numerics_hash",
+    ):
+        assert words in page
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")  # self-contained
+    assert "<script" not in page
+    assert "element value before scaling" in page  # histograms
+    assert run("report", str(trained / "a"), "-o", "both.html").exit_code == 2
+    assert run("report", str(trained / "a"), str(trained / "b"), "-o", "f.svg").exit_code == 0
+    ElementTree.parse("f.svg")
+    assert run("report", str(trained / "a"), "-o", "t.csv").exit_code == 0
+    assert Path("t.csv").read_text().startswith("run,recipe,seed,step,key,value\n")
+
+
+def test_png_without_matplotlib_is_typed(trained: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = run("report", str(trained / "a"), "-o", "f.png")
+    assert result.exit_code == 2
+    assert "pip install 'lpref[report]'" in result.stderr
+
+
+def test_runs_on_different_data_are_not_mixed(trained: Path, folder: Path) -> None:
+    assert run("train", "tiny.yaml", "-s", "train.steps=1", "-o", "mine").exit_code == 0
+    Path("text.txt").write_text("other words\n" * 200)
+    assert run("train", "tiny.yaml", "-s", "train.steps=1", "-o", "yours").exit_code == 0
+    mixed = run("report", "mine", "yours", "-o", "x.html")
+    assert mixed.exit_code == 2
+    assert "2 different data sets" in mixed.stderr
+    assert run("report", "mine", "yours", "-o", "x.html", "--force").exit_code == 0
+
+
+def test_compare_and_its_resume(folder: Path) -> None:
+    line = ["compare", "tiny.yaml", "--recipes", "fp32,mxfp8", "--seeds", "2", "-o", "pair", "-s", "train.steps=2"]
+    first = run(*line, "--json")
+    assert first.exit_code == 0, first.output
+    found = json.loads(first.stdout)
+    assert [(r["recipe"], r["seeds"]) for r in found["rows"]] == [("fp32", 2), ("mxfp8", 2)]
+    assert "(2 seeds)" in Path(found["report"]).read_text()
+    assert run(*line).exit_code == 2
+    again = run(*line, "--resume")
+    assert again.exit_code == 0
+    assert again.stdout.splitlines()[-1] == "pair/report.html"
+
+
+def test_sweep_skips_what_is_done(folder: Path) -> None:
+    Path("sweep.yaml").write_text(
+        "lpref: 1\nbase: tiny.yaml\nset: {train.steps: 1}\ngrid: {recipe: [fp32], train.seed: [1, 2]}\n"
+    )
+    dry = json.loads(run("sweep", "sweep.yaml", "-o", "grid", "--dry-run", "--json").stdout)
+    assert [r["status"] for r in dry] == ["new", "new"]
+    first = run("sweep", "sweep.yaml", "-o", "grid", "--json")
+    assert first.exit_code == 0, first.output
+    stamps = {p: p.stat().st_mtime_ns for p in Path("grid").rglob("model.safetensors")}
+    assert len(stamps) == 2
+    assert run("sweep", "sweep.yaml", "-o", "grid").exit_code == 0
+    assert {p: p.stat().st_mtime_ns for p in Path("grid").rglob("model.safetensors")} == stamps
+    Path("bad.yaml").write_text("lpref: 1\nbase: tiny.yaml\ngrid: {train.seeds: [1]}\n")
+    assert run("sweep", "bad.yaml").exit_code == 2
+
+
+KINDS = "formats roundings overflow scale-rules quantizers recipes optimizers schedules attention models datasets experiments targets backends kernels methods"
+
+
+@pytest.mark.parametrize("kind", KINDS.split())
+def test_list(kind: str) -> None:
+    from lpref.trainer.catalog import COLUMNS
+
+    rows = json.loads(run("list", kind, "--json").stdout)
+    assert all(set(COLUMNS) <= set(row) for row in rows)
+    assert len({row["name"] for row in rows}) == len(rows) or kind == "methods"
+    assert run("list", kind).exit_code == 0
+
+
+def test_show_pages() -> None:
+    e2m1 = json.loads(run("show", "e2m1", "--json").stdout)
+    assert [v["value"] for v in e2m1["values"][:8]] == [0, 0.5, 1, 1.5, 2, 3, 4, 6]
+    assert e2m1["layout"] == "s ee m"
+    page = run("show", "e4m3").output
+    assert "448" in page
+    assert "s eeee mmm" in page
+    paths = json.loads(run("show", "nvfp4", "--paths", "--json").stdout)["paths"]
+    assert any(row["path"] == "linear.wgrad.a.quantizer.rounding" and row["value"] == "stochastic" for row in paths)
+    differences = json.loads(run("show", "nvfp4", "--diff", "mxfp4", "--json").stdout)["differences"]
+    assert any(row["path"] == "name" for row in differences)
+    assert (
+        run("show", "quantizer:nvfp4").output.startswith("quantizer")
+        or "blocks 1 x 16" in run("show", "quantizer:nvfp4").output
+    )
+    assert "betas" in run("show", "adamw").output
+    assert run("show", "nvfp4", "--diff", "nvfp4").output == "no difference\n"
+
+
+def test_doctor_cite_schema_completion() -> None:
+    found = json.loads(run("doctor", "--json").stdout)
+    assert found["ok"]
+    assert {b["name"]: b["present"] for b in found["backends"]}["reference"]
+    assert all(b["why"] for b in found["backends"])
+    assert "numerics" in run("cite", "lpref").output
+    assert "2509.25149" in run("cite", "nvfp4").output
+    for kind in ("train", "recipe", "quantizer"):
+        assert json.loads(run("schema", kind).stdout)["$schema"]
+    assert "_LPREF_COMPLETE" in run("completion", "bash").output
+
+
+def test_inspect_and_quantize(folder: Path) -> None:
+    np.save("w.npy", np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32))
+    rows = json.loads(run("inspect", "w.npy", "--quantizer", "nvfp4,mxfp4", "--json").stdout)
+    assert [r["quantizer"] for r in rows] == ["nvfp4", "mxfp4"]
+    assert run("inspect", "w.npy", "--csv").stdout.startswith("tensor,dtype,shape,amax")
+    assert run("quantize", "w.npy", "-o", "q.safetensors", "--quantizer", "mxfp4").exit_code == 0
+    assert run("quantize", "w.npy", "-o", "q.safetensors", "--quantizer", "mxfp4").exit_code == 2
