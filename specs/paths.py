@@ -16,7 +16,7 @@ from lpref.specs.building import SHORT, chosen, dataclass_members, hints, item_t
 
 def set_path(cls: type, data: dict[str, Any], path: str, value: Any, problems: list[str]) -> None:
     """Set the field at `path` of the mapping `data` of a `cls`; a path that leads nowhere becomes a problem."""
-    steps, container, kind = path.split("."), data, cls
+    steps, container, kind = str(path).split("."), data, cls
     for depth, step in enumerate(steps):
         here, last = ".".join(steps[: depth + 1]), depth == len(steps) - 1
         if isinstance(container, list):

@@ -129,7 +129,7 @@ class Epilogue:
     """One step between the accumulator and the output, in the order of the list.
 
     scale     times `factor`
-    mask      times the saved mask `mask` (0 or 1), in the basis in which the mask was made
+    mask      keep what the saved mask `mask` lets pass, +0 elsewhere (whatever stood there), in the basis in which the mask was made
     inverse   undo `transform` along the axis that the output has from operand `side` (a: rows, b: columns)
     combine   add the parts of a stacked operand
     """

@@ -10,8 +10,8 @@ For an upstream gradient $g = \partial L / \partial \hat v$:
                                               round(v/s) - v/s between
                   c  = 1 / sqrt(n Qp);  n = the weight's elements, or an activation's features (its columns)
 
-s is the block's scale times the tensor scale. LSQ: Esser et al., arXiv 1902.08153, sec. 2.1 (eq. 3), sec. 2.2 (scale of the gradient);
-first step s = 2 mean|v| / sqrt(Qp), sec. 2.1. ``gradient.params.count: numel`` takes n over all elements of an activation, batch included,
+s is the block's scale times the tensor scale. LSQ: Esser et al., arXiv 1902.08153; hustzxd/LSQuantization
+lsq.py. First step s = 2 mean|v| / sqrt(Qp). ``gradient.params.count: numel`` takes n over all elements of an activation, batch included,
 as the public implementations do. The sum over elements is the one of `lpref.ref.reduce`, products rounded to float32.
 """
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import lpref
-from lpref.ref.errors import SpecError, UnknownNameError
+from lpref.ref.errors import LprefError, SpecError, UnknownNameError
 from lpref.ref.quantize import QUANTIZERS
 from lpref.ref.recipes import Recipe
 from lpref.specs import QUANTIZER, RECIPE, load, load_text, quantizer, recipe, to_yaml
@@ -178,6 +180,20 @@ def test_version_line(tmp_path: Path) -> None:
         load_text("name: x\n", RECIPE)
     with pytest.raises(SpecError, match="lpref: 2 is not a version"):
         load_text("lpref: 2\nname: x\n", RECIPE)
+
+
+ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.lists(st.integers(), max_size=2)
+ANYTHING |= st.dictionaries(st.sampled_from(["kind", "base", "set", "x", "format"]), ANYTHING, max_size=2)
+
+
+@given(path=st.sampled_from([row[0] for row in settable(recipe("lsq"))]), cut=st.integers(0, 3), value=ANYTHING)
+def test_any_value_anywhere_is_a_recipe_or_a_typed_error(path: str, cut: int, value: object) -> None:
+    steps = path.split(".")
+    place = ".".join(steps[: max(1, len(steps) - cut)])
+    try:
+        assert isinstance(recipe({"base": "lsq", "set": {place: value}}), Recipe)
+    except LprefError as error:
+        assert str(error)
 
 
 def test_settable_paths_are_settable() -> None:
