@@ -72,13 +72,15 @@ def _closed(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_none(value: Any) -> Any:
-    """``none`` wherever null may stand; and no defaults but plain ones, which editors show."""
+    """``none`` wherever null may stand; no defaults but plain ones and the first line of descriptions, which editors show."""
     if isinstance(value, list):
         return [_with_none(v) for v in value]
     if not isinstance(value, dict):
         return value
     value = {k: _with_none(v) for k, v in value.items() if k != "default" or not isinstance(v, (dict, list))}
     choices = value.get("anyOf", [])
+    if isinstance(value.get("description"), str):
+        value["description"] = value["description"].strip().splitlines()[0]
     if {"type": "null"} in choices:
         value["anyOf"] = [*choices, {"const": "none"}]
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -190,10 +191,8 @@ ANYTHING |= st.dictionaries(st.sampled_from(["kind", "base", "set", "x", "format
 def test_any_value_anywhere_is_a_recipe_or_a_typed_error(path: str, cut: int, value: object) -> None:
     steps = path.split(".")
     place = ".".join(steps[: max(1, len(steps) - cut)])
-    try:
+    with contextlib.suppress(LprefError):
         assert isinstance(recipe({"base": "lsq", "set": {place: value}}), Recipe)
-    except LprefError as error:
-        assert str(error)
 
 
 def test_settable_paths_are_settable() -> None:
