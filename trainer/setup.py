@@ -59,7 +59,7 @@ class Prepared:
 
         seed = self.spec.train.seed
         return lambda micro: Context(
-            seed, state.step, state.update, pass_=micro, state=state.quantizers, observed={}, collect=collect
+            seed, state.step, state.update, micro=micro, state=state.quantizers, observed={}, collect=collect
         )
 
     def evaluation_context(self, state: TrainState) -> Callable[[int], Any]:

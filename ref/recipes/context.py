@@ -17,6 +17,8 @@ class Context:
     site                 the layer's name: ``h.0.attn.qkv``
     pass_                number of the forward pass within the step, where a recipe has several. A recomputed pass keeps its number,
                          and so sees the same random words.
+    micro                number of the micro-batch within the step. Micro-batches are equal parts of the global batch, in order: the rows of
+                         X and dY of part i follow those of part i - 1, and their random words are those of the global batch (N1)
     state                quantizer state by ``site/gemm/slot``, read only
     observed             the one mutable thing: collects {"amax": …, "count": …, …} by ``site/gemm/slot`` for `update_state`
     collect              also collect error statistics (mse, sqnr_db, overflowed, underflowed, …) of every quantized operand
@@ -28,6 +30,7 @@ class Context:
     update: int = 0
     site: str = ""
     pass_: int = 0
+    micro: int = 0
     state: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     observed: dict[str, dict[str, Any]] = field(default_factory=dict)
     collect: bool = False

@@ -9,6 +9,7 @@ backend: `operand` transforms and quantizes, `gemm` multiplies, `cast` rounds. N
 
 Random words (N1): rounding ``site/gemm/slot/rounding``, signs ``site/STREAM/transform/signs`` (STREAM is the GEMM unless the transform
 names another), element i of a slot is the row-major index in the slot's tensor (X [M, K], W [N, K], dY [M, N]) whatever axis is contracted.
+M counts the tokens of the global batch: the rows of micro-batch i begin at i M', M' the rows of a micro-batch.
 A pass that is recomputed with an equal context sees the same words and the same state.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 
 from lpref.ref import random
 from lpref.ref.errors import ShapeError, SpecError
+from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.context import Context
 from lpref.ref.recipes.executable import missing_in_linear
@@ -30,7 +32,7 @@ from lpref.ref.recipes.observe import observe
 from lpref.ref.recipes.recipe import LinearRecipe
 from lpref.ref.recipes.sources import made_in_forward, maker, origin, saved_tensor
 from lpref.ref.recipes.transform import Transform
-from lpref.ref.rounding import is_stochastic
+from lpref.ref.rounding import default_word_bits, is_stochastic
 
 # slot -> axis of its tensor (X [M, K], W [N, K], dY [M, N]) that the GEMM contracts
 K_AXIS = {"fprop.a": 1, "fprop.b": 1, "dgrad.a": 1, "dgrad.b": 0, "wgrad.a": 0, "wgrad.b": 0}
@@ -108,7 +110,7 @@ class _Layer:
     def operand(self, path: str, tensor: Any) -> Any:
         """The operand of the slot `path`, made from `tensor`; what it observed goes to ``ctx.observed``."""
         ctx, q = self.ctx, self.recipe.slot(path).quantizer
-        words = ctx.words(path, "rounding") if q is not None and is_stochastic(q.rounding) else None
+        words = self.words(path, TENSORS[path], tensor, q)
         transforms = self.transforms(path, tensor.shape)
         collect = ctx.collect and q is not None
         made = self.ops.operand(
@@ -117,6 +119,19 @@ class _Layer:
         if q is not None:
             observe(ctx.observed, ctx.key(path), made.observed)
         return made
+
+    def words(self, slot: str, name: str, tensor: Any, q: Any) -> Any:
+        """Random words for rounding `tensor` (x, w or dy) at `slot`, None where `q` takes none.
+
+        An address, or for x and dy of later micro-batches the words themselves: addresses begin at element 0 of the global batch.
+        """
+        if q is None or not is_stochastic(q.rounding):
+            return None
+        address = self.ctx.words(slot, "rounding")
+        if self.ctx.micro == 0 or name == "w":
+            return address
+        r = q.word_bits or default_word_bits(format_named(q.format).bits)
+        return address.bits(tensor.size, r, start=self.ctx.micro * tensor.size).reshape(tensor.shape)
 
     def state(self, path: str) -> Mapping[str, Any] | None:
         """State of the slot's quantizer: its learned step, or what ``ctx.state`` holds."""
@@ -193,7 +208,7 @@ def _saved(layer: _Layer, tensors: Mapping[str, Any], operands: Mapping[str, Any
         elif saved.what == "mask":
             found[name] = mask_of(layer, saved.of, tensor, operands[saved.of])
         elif saved.quantizer is not None:
-            words = layer.ctx.words(f"save.{name}", "rounding") if is_stochastic(saved.quantizer.rounding) else None
+            words = layer.words(f"save.{name}", saved_tensor(name, saved), tensor, saved.quantizer)
             found[name] = layer.ops.operand(tensor, saved.quantizer, k_axis=1, words=words)
         else:
             path = maker(layer.recipe, name)

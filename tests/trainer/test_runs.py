@@ -17,9 +17,12 @@ import pytest
 
 import lpref
 from lpref.ref.errors import CheckpointError, DataError, DivergedError, OutputError
+from lpref.ref.optim import LossScaleState
 from lpref.trainer import api
 from lpref.trainer.run import Run
+from lpref.trainer.setup import prepare
 from lpref.trainer.spec import load_spec
+from lpref.trainer.step import TrainState
 
 from .conftest import lpref as start
 
@@ -88,6 +91,15 @@ def test_a_resumed_run_ends_in_the_same_bits(tiny: dict[str, Any], tmp_path: Pat
     assert weights(cut) == weights(whole.path)
     assert losses(cut) == losses(whole.path)
     assert [r["step"] for r in Run(cut).records] == [r["step"] for r in Run(whole.path).records]
+
+
+def test_micro_batches_share_the_streams_of_their_step(tiny: dict[str, Any]) -> None:
+    """N1: words belong to the global batch, so a micro-batch is a range of a stream and no stream of its own."""
+    prepared = prepare(load_spec(tiny))
+    state = TrainState(5, 5, None, {}, LossScaleState())
+    contexts = [prepared.context_of(state, collect=False)(micro).at("head") for micro in (0, 1)]
+    assert [c.micro for c in contexts] == [0, 1]
+    assert contexts[0].words("dgrad.a", "rounding") == contexts[1].words("dgrad.a", "rounding")
 
 
 def test_micro_batches_change_the_order_of_sums_only(tiny: dict[str, Any], tmp_path: Path) -> None:

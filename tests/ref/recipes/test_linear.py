@@ -93,6 +93,20 @@ def test_products_are_within_the_bound(name: str) -> None:
         assert (np.abs(found - exact) <= bound).all(), f"{name} {gemm}: {np.max(np.abs(found - exact) / bound)}"
 
 
+@pytest.mark.parametrize("name", ["mxfp4", "fp8_block"])
+def test_micro_batches_take_the_words_of_the_global_batch(name: str) -> None:
+    """N1: element i is the index in the global tensor. Blocks along N see one row each, so dY's codes for dgrad are rows of the global codes,
+    and W's are the same in every part."""
+    x, w, dy = tensors(4)
+    whole = run(name, x, w, dy)[2].pairs[1]
+    half = M // 2
+    for micro in (0, 1):
+        rows = slice(micro * half, (micro + 1) * half)
+        part = run(name, x[rows], w, dy[rows], micro=micro)[2].pairs[1]
+        np.testing.assert_array_equal(part[0].unpacked(), whole[0].unpacked()[rows])
+        np.testing.assert_array_equal(part[1].unpacked(), whole[1].unpacked())
+
+
 def test_halo_is_the_plain_product_without_quantization() -> None:
     """Bound: each of the two rotations of an operand of norm |a| errs by at most (log2 n + 2) u |a| (N5), likewise the inverse."""
     linear = recipe("halo").linear
