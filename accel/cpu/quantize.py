@@ -52,6 +52,7 @@ class Embedded:
 
     values        float32 [R, C]: element x block scale, one rounding where the product has more than 24 bits (float32 scales)
     tensor_scale  float32; with one scale for the whole tensor the values are the bare elements and this is the scale
+    grid          float32 block scales that are part of the values; [[1]] where the tensor scale has the only one
     exact         whether every value is the exact product
     """
 
@@ -59,12 +60,23 @@ class Embedded:
     tensor_scale: np.float32
     k_axis: int
     quantizer: Quantizer
+    grid: NDArray[np.float32]
     observed: Mapping[str, Any] = field(default_factory=dict)
     exact: bool = True
 
     @property
-    def logical_shape(self) -> tuple[int, ...]:
-        return self.values.shape
+    def logical_shape(self) -> tuple[int, int]:
+        rows, columns = self.values.shape
+        return rows, columns
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """As `QTensor.block`."""
+        return self.quantizer.blocks.on(self.logical_shape, self.k_axis)
+
+    def scale_values(self) -> NDArray[np.float32]:
+        """The block scales of `grid`; times `tensor_scale` they are what elements are multiplied with."""
+        return self.grid
 
     def dequantize(self, dtype: Any = np.float32) -> NDArray:
         """The values, tensor scale included: the product in float64, rounded once to `dtype`."""
@@ -74,7 +86,7 @@ class Embedded:
         """As `QTensor.transpose`; the values are not copied."""
         if self.quantizer.scale.rule != "none" and not self.quantizer.blocks.transpose_closed:
             raise ShapeError("the blocks are not transpose-closed", where="Embedded.transpose", remedy="quantize the transposed tensor")
-        return replace(self, values=self.values.T)
+        return replace(self, values=self.values.T, grid=self.grid.T)
 
 
 @dataclass(frozen=True)
@@ -171,21 +183,24 @@ def embed(
     counts = run(ready, plan, q, words, values=values, codes=_NO_CODES, count=collect, bare=single)
     tensor_scale = np.float32(ready.scales.tensor_scale * ready.scales.values[0, 0]) if single else ready.scales.tensor_scale
     observed = _observed(ready, counts) if collect else {"amax": ready.amax, "count": ready.x.size}
-    return Embedded(values.reshape(matrix_shape(ready.shape)), tensor_scale, ready.axis, q, observed, exact=single or q.scale.format != "float32")
+    grid = _ONE if single else ready.scales.values.reshape(_grid(ready, q))
+    exact = single or q.scale.format != "float32"
+    return Embedded(values.reshape(matrix_shape(ready.shape)), tensor_scale, ready.axis, q, grid, observed, exact)
 
 
 def embedded(t: QTensor) -> Embedded:
     """The embedding of a `QTensor`."""
     scale = t.scale_values()
     if scale.size == 1:
-        return Embedded(t.element_values().astype(np.float32), np.float32(t.tensor_scale * scale[0, 0]), t.k_axis, t.quantizer, t.observed)
+        return Embedded(t.element_values().astype(np.float32), np.float32(t.tensor_scale * scale[0, 0]), t.k_axis, t.quantizer, _ONE, t.observed)
     br, bc = t.block
     spread = np.repeat(np.repeat(scale, br, axis=0)[: t.shape[0]], bc, axis=1)[:, : t.shape[1]]
     with np.errstate(over="ignore", invalid="ignore"):
         values = (t.element_values() * spread).astype(np.float32)
-    return Embedded(values, t.tensor_scale, t.k_axis, t.quantizer, t.observed, exact=t.quantizer.scale.format != "float32")
+    return Embedded(values, t.tensor_scale, t.k_axis, t.quantizer, scale, t.observed, exact=t.quantizer.scale.format != "float32")
 
 
+_ONE = np.ones((1, 1), np.float32)
 _NO_VALUES, _NO_CODES, _NO_WORDS = np.empty((0, 0), np.float32), np.empty((0, 0), np.uint8), np.empty((0, 0), np.int32)
 
 

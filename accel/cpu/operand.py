@@ -1,0 +1,91 @@
+"""GEMM operands of the CPU backend.
+
+    grade exact   codes (`QTensor`), for the block-wise product in the defined order
+    grade fast    values (`Embedded`): quantized and decoded in one pass over the tensor, ready for BLAS; the tensor scales are multiplied
+                  into the product. Codes are those of the definition in both grades.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lpref.accel.cpu.hadamard import hadamard
+from lpref.accel.cpu.quantize import Embedded, embed, embedded, quantize
+from lpref.ref import linalg
+from lpref.ref.errors import ShapeError
+from lpref.ref.linalg import HighPrecision
+from lpref.ref.linalg.gemm import holds_codes
+from lpref.ref.quantize import QTensor, Quantizer, stats
+
+Transforms = Sequence[tuple[Any, np.ndarray | None]]
+
+
+def transformed(x: np.ndarray, k_axis: int, transforms: Transforms) -> np.ndarray:
+    """x after every (transform, signs) in order; axis "k" is the contraction axis."""
+    for transform, signs in transforms:
+        x = hadamard(x, transform.size, axis=k_axis if transform.axis == "k" else 1 - k_axis, signs=signs)
+    return x
+
+
+def operand(
+    x: np.ndarray, quantizer: Quantizer | None = None, *, k_axis: int, transforms: Transforms = (), words: Any = None,
+    state: Mapping[str, Any] | None = None, collect: bool = False,
+) -> QTensor | HighPrecision:  # fmt: skip
+    """`lpref.accel.reference.operand`: the same codes. collect adds error statistics to ``observed``."""
+    _check(x, k_axis)
+    x = transformed(x, k_axis, transforms)
+    if quantizer is None:
+        return HighPrecision(x, k_axis)
+    codes = quantize(x, quantizer, state=state, words=words, k_axis=k_axis)
+    return replace(codes, observed={**codes.observed, **stats(x, codes)}) if collect else codes
+
+
+def operand_fast(
+    x: np.ndarray, quantizer: Quantizer | None = None, *, k_axis: int, transforms: Transforms = (), words: Any = None,
+    state: Mapping[str, Any] | None = None, collect: bool = False,
+) -> Embedded | HighPrecision:  # fmt: skip
+    """The values of `operand`: exact products of element and block scale, or one rounding where those have more than 24 bits.
+
+    Transforms are fused into the pass that measures amax. Overflowed and underflowed elements are always counted.
+    """
+    _check(x, k_axis)
+    if quantizer is None:
+        return HighPrecision(transformed(x, k_axis, transforms), k_axis)
+    if collect:
+        codes = operand(x, quantizer, k_axis=k_axis, transforms=transforms, words=words, state=state, collect=True)
+        return embedded(codes) if isinstance(codes, QTensor) else codes
+    plain = tuple((t.size, t.axis, signs) for t, signs in transforms)
+    return embed(x, quantizer, state=state, words=words, k_axis=k_axis, transforms=plain, collect=True)
+
+
+def gemm_fast(a: Any, b: Any, accumulate: linalg.Accumulate | None = None) -> np.ndarray:
+    """c[i, j] = sum_k a[i, k] b[j, k] by BLAS over embedded values, times fl32(ts_a ts_b); `lpref.ref.linalg.gemm` within `fast_bound`."""
+    if not isinstance(a, Embedded) and not isinstance(b, Embedded):
+        return linalg.gemm(a, b, accumulate, numerics="fast")
+    sides = [embedded(x) if isinstance(x, QTensor) and holds_codes(x) else x for x in (a, b)]
+    left, right = (_rows(x) for x in sides)
+    if left.shape[1] != right.shape[1]:
+        raise ShapeError(f"the contraction axes have {left.shape[1]} and {right.shape[1]} elements", where="gemm")
+    scale = np.float32(1)
+    for x in sides:
+        scale = np.float32(scale * x.tensor_scale) if isinstance(x, Embedded) else scale
+    with np.errstate(over="ignore", invalid="ignore"):
+        c = np.matmul(left, right.T)  # exact: grade fast, under fast_bound
+        if scale != 1:
+            c *= scale
+    return c
+
+
+def _rows(x: Any) -> np.ndarray:
+    """[other, k]"""
+    values = x.values if isinstance(x, Embedded | HighPrecision) else x.dequantize(np.float32)
+    return values if x.k_axis % 2 else values.T
+
+
+def _check(x: np.ndarray, k_axis: int) -> None:
+    if x.ndim != 2 or k_axis not in (0, 1):
+        raise ShapeError(f"x is {x.shape}, k_axis {k_axis}; needed [R, C] and 0 or 1", where="operand")
