@@ -237,8 +237,9 @@ class Format(ABC):
                 f"{float(x[over].flat[0])!r} is outside [{self.min!r}, {self.max!r}]", where=f"{self.name}.encode"
             )
         if rule.toward_zero_for:
-            toward = ("-" in rule.toward_zero_for) & negative | ("+" in rule.toward_zero_for) & ~negative
-            over = over & ~(toward & (x != 0))
+            below = negative & self.signed & ("-" in rule.toward_zero_for)
+            above = ~negative & (x != 0) & ("+" in rule.toward_zero_for)
+            over = over & ~(above | below)
         if not over.any():
             return codes
         target = policy.resolve("finite", self.targets, f"{self.name}.encode")

@@ -2,7 +2,8 @@ r"""Overflow policies: what becomes of a finite overflow, a source infinity and 
 
 A *finite overflow* is a finite x whose rounded value, with the exponent unbounded above, exceeds the largest finite
 value (for unsigned formats also one whose rounded value is negative; for formats without zero also x = 0). Directed
-roundings that point toward zero stop at the largest finite value whatever `finite` says, except `raise`.
+roundings that point toward zero stop at the largest finite value of x's sign, if there is one, whatever `finite` says,
+except `raise`.
 
 | rule of a field              | result                                                                              |
 |------------------------------|-------------------------------------------------------------------------------------|

@@ -16,7 +16,7 @@ Pitfall: gfloat's text calls its StochasticFastest (A) biased away from zero; it
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -71,15 +71,13 @@ def probability_up(name: str, nu: Fraction, r: int) -> Fraction:
     return Fraction(count, 2**r)
 
 
-def default_word_bits(bits: int) -> int:
-    """Random bits per element for a target of `bits` bits: 8 up to 6-bit formats, 16 for 8-bit ones, else 32.
-
-    Takes a format, too (anything with `.bits`).
+def default_word_bits(format: Any) -> int:
+    """Random bits per element for a target format (or its number of bits): 8 up to 6 bits, 16 up to 8, else 32.
 
     >>> default_word_bits(4), default_word_bits(8), default_word_bits(16)
     (8, 16, 32)
     """
-    bits = getattr(bits, "bits", bits)
+    bits = getattr(format, "bits", format)
     return 8 if bits <= 6 else 16 if bits <= 8 else 32
 
 

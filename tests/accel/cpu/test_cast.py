@@ -1,0 +1,197 @@
+"""The casts against their definition: every format x rounding x policy, on the inputs that matter; sizes; threads."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from lpref.accel.cpu import cast, threads
+from lpref.accel.cpu.cast_plan import plan
+from lpref.ref.errors import FormatError, NonFiniteError, ShapeError, WordsError
+from lpref.ref.formats import FORMATS, format
+from lpref.ref.random import WordAddress
+from lpref.ref.rounding import OVERFLOW, ROUNDINGS, default_word_bits
+
+NAMES = [n for n in FORMATS if n != "float64"]
+DETERMINISTIC = [n for n, r in ROUNDINGS.items() if not r.stochastic]
+STOCHASTIC = [n for n, r in ROUNDINGS.items() if r.stochastic]
+ADDRESS = WordAddress(2**40 + 5, 7, "layer/fprop/a/round")
+
+
+def around(points: np.ndarray) -> np.ndarray:
+    p = points.astype(np.float32)
+    return np.concatenate([np.nextafter(p, np.float32(-np.inf)), p, np.nextafter(p, np.float32(np.inf))])
+
+
+def inputs(name: str) -> np.ndarray:
+    """Values, midpoints and quarter points with their neighbours, the range's ends, every exponent, specials."""
+    f = format(name)
+    values = f.table()[0] if f.bits <= 16 else np.float32(1 + np.arange(64) / 2**10)
+    values = values if values.size < 600 else np.concatenate([values[:80], values[:: values.size // 300], values[-80:]])
+    with np.errstate(over="ignore"):
+        points = np.concatenate([values, (values[1:] + values[:-1]) / 2, values[:-1] * 0.75 + values[1:] * 0.25])
+        edge = np.array([f.max, f.max * (1 + 2.0**-8), f.max * (1 + 2.0**-5), f.max * 1.25, 1.0]) * 1.0
+        points = np.concatenate([points, edge, -edge])[:, None] * np.array([1.0])
+        rng = np.random.default_rng(1)
+        every = (np.arange(0, 255, dtype=np.uint32)[:, None] << np.uint32(23)) | rng.integers(
+            0, 1 << 23, (255, 3), dtype=np.uint32
+        )
+        every = np.concatenate([every[:, :1] & np.uint32(0x7F800000), every], axis=1).ravel().view(np.float32)
+        tiny = np.array([0, 1, 2, 3, 0x400000, 0x400001, 0x7FFFFF], np.uint32).view(np.float32)
+        x = np.concatenate([around(points.ravel()), every, -every, tiny, -tiny])
+    return np.where(np.isfinite(x), x, np.float32(0.0)).astype(np.float32)
+
+
+def special() -> np.ndarray:
+    bits = [0x7F800000, 0xFF800000, 0x7FC00000, 0xFFC00000, 0x7F800001, 0xFF800001, 0x7FFFFFFF]
+    return np.array(bits, np.uint32).view(np.float32)
+
+
+def same(got: np.ndarray, want: np.ndarray, x: np.ndarray) -> None:
+    wrong = np.flatnonzero(got != want)
+    assert got.dtype == want.dtype
+    assert wrong.size == 0, [
+        (x[i].hex() if hasattr(x[i], "hex") else float(x[i]).hex(), got[i], want[i]) for i in wrong[:5]
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("rule", DETERMINISTIC)
+def test_every_format_and_rounding(name: str, rule: str) -> None:
+    f, x = format(name), inputs(name)
+    if f.has_nan:
+        x = np.concatenate([x, special()])
+    same(cast.encode(x, name, rule), f.encode(x, rule), x)
+
+
+@pytest.mark.parametrize(
+    "name", ["e4m3", "e5m2", "e4m3fnuz", "e2m1", "ue4m3", "e8m0", "int8", "uint8", "nf4", "bfloat16"]
+)
+@pytest.mark.parametrize("policy", OVERFLOW)
+@pytest.mark.parametrize("rule", ["nearest_even", "toward_zero", "toward_positive", "to_odd"])
+def test_every_policy_or_its_error(name: str, policy: str, rule: str) -> None:
+    f = format(name)
+    finite, x = inputs(name), np.concatenate([inputs(name), special()])
+    inside = np.abs(finite)[np.abs(finite) <= f.max]
+    for data in (x, x[~np.isnan(x)], finite, inside, inside[inside > 0]):
+        try:
+            want = f.encode(data, rule, policy)
+        except (FormatError, NonFiniteError) as error:
+            with pytest.raises(type(error), match=re.escape(str(error))):
+                cast.encode(data, name, rule, policy)
+        else:
+            same(cast.encode(data, name, rule, policy), want, data)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("rule", STOCHASTIC)
+def test_stochastic_with_given_words(name: str, rule: str) -> None:
+    f, x = format(name), inputs(name)
+    rng = np.random.default_rng(2)
+    for r in (1, 5, 8, 16, 31, 32):
+        words = rng.integers(0, 2**32, x.shape, dtype=np.uint32)
+        words[::7] = 2**32 - 1
+        words[::11] = 0
+        words[3::7] = 2**r - 1 if r == 32 else (2**32 - 1) >> (32 - r)
+        same(cast.encode(x, name, rule, words=words, word_bits=r), f.encode(x, rule, words=words, word_bits=r), x)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("rule", STOCHASTIC)
+def test_stochastic_with_words_from_their_address(name: str, rule: str) -> None:
+    f = format(name)
+    x = np.resize(inputs(name), 1237)
+    for start in (0, 3, 2**33 + 1):
+        words = ADDRESS.bits(x.size, default_word_bits(f), start)
+        same(cast.encode(x, name, rule, words=ADDRESS, start=start), f.encode(x, rule, words=words), x)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 7, 63, 1023, 1025, threads.GRAIN * 2 + 1, cast.CHUNK * 2 + 5])
+@pytest.mark.parametrize("rule", ["nearest_even", "stochastic"])
+@pytest.mark.parametrize("name", ["e4m3", "e2m1", "bfloat16", "int8", "nf4", "dynamic8"])
+def test_sizes(name: str, rule: str, size: int) -> None:
+    x = np.random.default_rng(3).normal(size=size).astype(np.float32)
+    f = format(name)
+    words = ADDRESS.bits(size, default_word_bits(f))
+    if rule == "stochastic" and size > 3000 and name in ("nf4", "dynamic8"):
+        size = 3000
+    x, words = x[:size], words[:size]
+    given = ADDRESS if rule == "stochastic" else None
+    same(cast.encode(x, name, rule, words=given), f.encode(x, rule, words=words), x)
+    same(cast.qdq(x, name, rule, words=given), f.round(x, rule, words=words), x)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_decode_and_qdq(name: str) -> None:
+    f = format(name)
+    codes = np.arange(2 ** min(f.bits, 16)).astype(f.code_dtype) << f.code_dtype.type(max(0, f.bits - 16))
+    got, want = cast.decode(codes, name), f.decode(codes).astype(np.float32)
+    assert np.array_equal(got, want, equal_nan=True)
+    assert np.array_equal(np.signbit(got), np.signbit(want) & ~np.isnan(want) | np.signbit(got) & np.isnan(want))
+    x = inputs(name)
+    for rule in ("nearest_even", "toward_negative"):
+        got, want = cast.qdq(x, name, rule), f.round(x, rule)
+        assert np.array_equal(got.view(np.uint32), want.view(np.uint32))
+
+
+def test_shapes_and_layouts() -> None:
+    x = np.random.default_rng(4).normal(size=(6, 10)).astype(np.float32)
+    for view in (x, x.T, x[::2, 1:], x[None], x[0, 0], np.asfortranarray(x)):
+        assert np.array_equal(cast.encode(view, "e4m3"), format("e4m3").encode(view))
+        assert cast.encode(view, "e4m3").shape == view.shape
+    out = np.empty((6, 10), np.uint8)
+    assert cast.encode(x, "e4m3", out=out) is out
+    with pytest.raises(ShapeError):
+        cast.encode(x, "e4m3", out=np.empty((6, 10), np.uint16))
+
+
+def test_other_sources_are_read_exactly() -> None:
+    import ml_dtypes
+
+    x = np.random.default_rng(5).normal(size=300)
+    ties = 1 + 2.0**-4 + 2.0**-40
+    assert cast.encode(np.array([ties]), "e4m3") == format("e4m3").encode(ties)
+    for dtype in (np.float16, ml_dtypes.bfloat16, np.float64):
+        y = x.astype(dtype)
+        assert np.array_equal(cast.encode(y, "e2m1"), format("e2m1").encode(y))
+    assert np.array_equal(cast.encode(np.arange(5), "int8"), np.arange(5))
+
+
+def test_errors() -> None:
+    x = np.ones(4, np.float32)
+    with pytest.raises(WordsError):
+        cast.encode(x, "e4m3", "stochastic")
+    with pytest.raises(WordsError):
+        cast.encode(x, "e4m3", "stochastic", words=np.zeros(3, np.uint32))
+    with pytest.raises(WordsError):
+        cast.encode(x, "e4m3", "stochastic", words=ADDRESS, word_bits=12)
+    with pytest.raises(NonFiniteError):
+        cast.encode(np.float32([1, np.nan]), "e2m1")
+    with pytest.raises(FormatError):
+        cast.decode(np.array([16], np.uint8), "e2m1")
+    with pytest.raises(FormatError):
+        cast.decode(np.array([1], np.uint16), "e2m1")
+
+
+def test_the_fast_kernels_serve_the_common_casts() -> None:
+    from lpref.ref.rounding import overflow, rounding
+
+    kinds = {n: plan(format(n), rounding("nearest_even"), overflow("saturate")).kind for n in NAMES}
+    assert {n for n, k in kinds.items() if k == "definition"} == set()
+    assert [kinds[n] for n in ("e4m3", "e5m2", "e2m1", "e2m3", "binary16")] == ["clamp"] * 5
+    assert kinds["bfloat16"] == kinds["tf32"] == "shift"
+    assert {kinds[n] for n in ("nf4", "bnb_fp4", "dynamic8", "e8m0", "int1")} == {"steps"}
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", ["e4m3", "e5m2", "e2m1", "bfloat16", "binary16", "int8", "e8m0", "nf4"])
+def test_all_of_float32_by_strides(name: str) -> None:
+    """Every 1021st float32, of all 2^32."""
+    f = format(name)
+    for low in range(0, 2**32, 2**28):
+        bits = np.arange(low, low + 2**28, 1021, dtype=np.uint64).astype(np.uint32)
+        x = bits.view(np.float32)
+        x = x if f.has_nan else x[~np.isnan(x)]
+        same(cast.encode(x, name), f.encode(x), x)
