@@ -8,6 +8,7 @@ with more than 8 exponent bits), and the stochastic roundings of code books and 
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,16 @@ from lpref.ref.rounding import Overflow, Rounding, check_words, default_word_bit
 from lpref.ref.rounding import overflow as overflow_of
 from lpref.ref.rounding import rounding as rounding_of
 
+KERNELS = {  # kind -> the kernel for arrays within the caches, the one for arrays beyond
+    "shift": (kernels.encode_shift, kernels.encode_shift_far),
+    "clamp": (kernels.encode_clamp, kernels.encode_clamp_far),
+    "any": (kernels.encode_any, kernels.encode_any),
+}
+STOCHASTIC_KERNELS = {
+    "shift": kernels.encode_words_shift,
+    "clamp": kernels.encode_words_clamp,
+    "any": kernels.encode_words_any,
+}
 CHUNK = 1 << 16
 """Elements whose words or codes pass through a buffer at a time: at most 256 KiB, which stays in the second cache."""
 
@@ -126,8 +137,8 @@ def qdq(
 def _deterministic(p: Plan, bits: np.ndarray, codes: np.ndarray) -> Any:
     if p.kind == "steps":
         return kernels.encode_steps(bits, codes, p.thresholds, p.codes, p.specials)
-    run = {"shift": kernels.encode_shift, "clamp": kernels.encode_clamp, "any": kernels.encode_any}[p.kind]
-    return run(bits, codes, p.scalars)
+    near, far = KERNELS[p.kind]
+    return (near if bits.size < kernels.FAR else far)(bits, codes, p.scalars)
 
 
 def _stochastic(
@@ -146,10 +157,8 @@ def _stochastic(
         given = (bits[i:j], codes[i:j], p.scalars, words, np.uint32(r))
         if rule.name != "stochastic":
             seen = kernels.encode_words_bc(*given, 1 if rule.name == "stochastic_b" else 2)
-        elif p.kind == "clamp":
-            seen = kernels.encode_words_clamp(*given)
         else:
-            seen = kernels.encode_words_any(*given)
+            seen = STOCHASTIC_KERNELS[p.kind](*given)
         top = max(top, int(seen))
     return top
 
@@ -175,7 +184,7 @@ def _drawn(words: Any, r: int, shape: tuple[int, ...], f: Format) -> np.ndarray 
 def _materialised(drawn: Any, shape: tuple[int, ...], r: int, start: int) -> np.ndarray | None:
     """The words as an array for the definition."""
     if isinstance(drawn, WordAddress):
-        drawn = drawn.bits(int(np.prod(shape, dtype=np.int64)), r, start)
+        drawn = drawn.bits(math.prod(shape), r, start)
     return None if drawn is None else drawn.reshape(shape)
 
 

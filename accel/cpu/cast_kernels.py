@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from lpref.accel.cpu.prefetch import ahead
 from lpref.accel.cpu.random import philox_block
 
 FIELDS = (
@@ -36,6 +37,10 @@ FIELDS = (
     "sign_of_zero", "flip", "one", "mask", "use_sign", "base", "c_odd", "c_neg",
 )  # fmt: skip
 """The scalars of a plan, in the order of the uint32 array that the kernels take."""
+
+BLOCK, AHEAD = 256, 2048
+FAR = 1 << 20
+"""Elements from which the arrays are taken to lie beyond the caches."""
 
 _INLINE = njit(nogil=True, error_model="numpy", forceinline=True)
 _KERNEL = njit(nogil=True, error_model="numpy", cache=True)
@@ -152,6 +157,34 @@ def encode_shift(u: Any, out: Any, q: Any) -> Any:
 
 
 @_KERNEL
+def encode_clamp_far(u: Any, out: Any, q: Any) -> Any:
+    """`encode_clamp` for arrays beyond the caches: the same, asking for both arrays' lines `AHEAD` elements early."""
+    top = _0
+    for i in range(0, u.size, BLOCK):
+        _ask(u, out, i)
+        top = max(top, encode_clamp(u[i : i + BLOCK], out[i : i + BLOCK], q))
+    return top
+
+
+@_KERNEL
+def encode_shift_far(u: Any, out: Any, q: Any) -> Any:
+    """`encode_shift` for arrays beyond the caches."""
+    top = _0
+    for i in range(0, u.size, BLOCK):
+        _ask(u, out, i)
+        top = max(top, encode_shift(u[i : i + BLOCK], out[i : i + BLOCK], q))
+    return top
+
+
+@_INLINE
+def _ask(u: Any, out: Any, i: Any) -> None:
+    for j in range(0, BLOCK, 64 // 4):
+        ahead(u, i + AHEAD + j)
+    for j in range(0, BLOCK, 64 // out.itemsize):
+        ahead(out, i + AHEAD + j)
+
+
+@_KERNEL
 def encode_any(u: Any, out: Any, q: Any) -> Any:
     """Deterministic roundings under every policy, for every float and integer format."""
     p = _scalars(q)
@@ -179,6 +212,21 @@ def encode_words_clamp(u: Any, out: Any, q: Any, words: Any, r: Any) -> Any:
         top = max(top, a)
         position = _stochastic(a, shift, emin, _left(np.uint32(words[i]), left))
         body = np.uint32(min(position, limit) | (sign if np.uint32(u[i] >> _31) else _0))
+        out[i] = nan if a > _INF else body
+    return top
+
+
+@_KERNEL
+def encode_words_shift(u: Any, out: Any, q: Any, words: Any, r: Any) -> Any:
+    """`encode_words_clamp` for formats with float32's exponent."""
+    d, limit, nan, sign = q[0], q[2], q[8], q[9]
+    left, up = np.uint32(np.uint32(32) - r), np.uint32(np.uint32(32) - d)
+    top = _0
+    for i in range(u.size):
+        a = np.uint32(u[i] & _ABS)
+        top = max(top, a)
+        add = _right(_left(np.uint32(words[i]), left), up)
+        body = np.uint32(min(_right(np.uint32(a + add), d), limit) | (sign if np.uint32(u[i] >> _31) else _0))
         out[i] = nan if a > _INF else body
     return top
 

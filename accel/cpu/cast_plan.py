@@ -60,7 +60,7 @@ def plan(f: Format, rule: Rounding, policy: Overflow) -> Plan:
     scalars = np.array([fields[name] for name in FIELDS], np.uint32)
     if isinstance(f, FloatFormat) and f.signed and f.zero == "signed" and _clamps(fields, f):
         scalars[FIELDS.index("limit_pos")] = fields["over_pos"]
-        same_exponent = f.bias == 127 and 1 <= f.trailing_bits < 23 and not rule.stochastic
+        same_exponent = f.bias == 127 and 1 <= f.trailing_bits < 23
         return Plan("shift" if same_exponent else "clamp", scalars, raises_above)
     return Plan("any", scalars, raises_above)
 
@@ -77,7 +77,7 @@ def _outcomes(f: Format, rule: Rounding, policy: Overflow) -> tuple[dict[str, in
     raises_above = NEVER
     largest = int(np.float32(f.max).view(np.uint32)) if f.max < 3.4e38 else INFINITY_BITS - 1
     beyond = {"over": largest, "inf": INFINITY_BITS - 1, "nan": INFINITY_BITS}
-    word = np.uint32(0) if rule.stochastic else None
+    word = np.zeros((), np.uint32) if rule.stochastic else None
     cases = (("over_pos", 1e308), ("over_neg", -1e308), ("inf_pos", np.inf), ("inf_neg", -np.inf), ("nan", np.nan))
     for name, x in cases:
         try:
@@ -131,7 +131,7 @@ def _steps(f: Format, rule: Rounding, policy: Overflow, outcome: dict[str, int],
     """The cast as a step function of the ordered finite float32 values."""
     drop = policy.unsigned == "absolute" and not f.signed
     saturate = Overflow("max", "max", policy.nan, policy.unsigned)
-    minus_zero, zero = (int(c) for c in f.encode(np.float32([-0.0, 0.0]), "toward_zero", saturate))
+    minus_zero, zero = (int(c) for c in f.encode(np.array([-0.0, 0.0], np.float32), "toward_zero", saturate))
     ordered = f.table()[1].astype(np.int64).tolist()
     if minus_zero != zero and minus_zero not in ordered:
         ordered.insert(ordered.index(zero), minus_zero)

@@ -136,6 +136,16 @@ def test_decode_and_qdq(name: str) -> None:
         assert np.array_equal(got.view(np.uint32), want.view(np.uint32))
 
 
+@pytest.mark.parametrize("name", ["e4m3", "bfloat16"])
+def test_arrays_beyond_the_caches(name: str) -> None:
+    """Both threads get more than `FAR` elements, and a ragged end."""
+    from lpref.accel.cpu import cast_kernels
+
+    x = np.resize(np.random.default_rng(8).normal(size=4099).astype(np.float32), 2 * cast_kernels.FAR + 3077)
+    want = np.resize(format(name).encode(x[:4099]), x.size)
+    assert np.array_equal(cast.encode(x, name), want)
+
+
 def test_shapes_and_layouts() -> None:
     x = np.random.default_rng(4).normal(size=(6, 10)).astype(np.float32)
     for view in (x, x.T, x[::2, 1:], x[None], x[0, 0], np.asfortranarray(x)):

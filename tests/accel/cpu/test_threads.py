@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from lpref.accel.cpu import threads
@@ -12,7 +14,7 @@ def test_parts_cover_the_range_once_and_are_aligned(n: int) -> None:
     parts = threads.split(n, lambda a, b: (a, b))
     assert parts[0][0] == 0
     assert parts[-1][1] == n
-    assert all(b == c for (_, b), (c, _) in zip(parts, parts[1:], strict=False))
+    assert all(b == c for (_, b), (c, _) in pairwise(parts))
     assert all(a % 1024 == 0 for a, _ in parts)
 
 
