@@ -2,17 +2,90 @@
 
 from __future__ import annotations
 
-from lpref.accel.cpu import cache
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-cache.use()  # before any kernel is defined
-
+from lpref.accel.cpu import (
+    activation,
+    attention,
+    elementwise,
+    embedding,
+    hadamard,
+    loss,
+    norm,
+    optim,
+    product,
+    reduce,
+    rope,
+)
+from lpref.accel.cpu.gemm import gemm
 from lpref.accel.reference import reference_ops
-from lpref.ref.backend import Backend, Bits, Kernel
+from lpref.ref import linalg
+from lpref.ref.backend import Backend, Bits, Bound, Contract, Kernel
+from lpref.ref.linalg.bounds import fast_bound, matmul_bound
+
+GEMM_BOUND = Bound("Higham 2002, section 3.1: |fast − exact| ≤ (γ_(K+6) + γ_(2K+6)) |a| |b|", lambda _, a, b, *rest: fast_bound(a, b))
+MATMUL_BOUND = Bound(
+    "Higham 2002, section 3.5: each order of K additions is within γ_K |a| |b|, so two are within twice that",
+    lambda _, a, b: matmul_bound(a, b),
+)
+
+# What has a kernel; every other op of the reference backend is NumPy already and is taken from there as it is.
+KERNELS: dict[str, Callable[..., Any]] = {
+    "hadamard": hadamard.hadamard,
+    "tree_sum": reduce.tree_sum,
+    "tree_mean": reduce.tree_mean,
+    "exp": elementwise.exp,
+    "exp2": elementwise.exp2,
+    "log": elementwise.log,
+    "log2": elementwise.log2,
+    "pow": elementwise.pow,
+    "sin": elementwise.sin,
+    "cos": elementwise.cos,
+    "tanh": elementwise.tanh,
+    "sigmoid": elementwise.sigmoid,
+    "erf": elementwise.erf,
+    "rsqrt": elementwise.rsqrt,
+    "rmsnorm": norm.rmsnorm,
+    "rmsnorm_backward": norm.rmsnorm_backward,
+    "layernorm": norm.layernorm,
+    "layernorm_backward": norm.layernorm_backward,
+    "relu": activation.relu,
+    "relu_backward": activation.relu_backward,
+    "silu": activation.silu,
+    "silu_backward": activation.silu_backward,
+    "gelu": activation.gelu,
+    "gelu_backward": activation.gelu_backward,
+    "swiglu": activation.swiglu,
+    "swiglu_backward": activation.swiglu_backward,
+    "swiglu_packed": activation.swiglu_packed,
+    "swiglu_packed_backward": activation.swiglu_packed_backward,
+    "softmax_cross_entropy": loss.softmax_cross_entropy,
+    "softmax_cross_entropy_backward": loss.softmax_cross_entropy_backward,
+    "embedding_backward": embedding.embedding_backward,
+    "rope": rope.rope,
+    "rope_backward": rope.rope_backward,
+    "attention": attention.attention,
+    "attention_backward": attention.attention_backward,
+    "adamw_update": optim.adamw_update,
+    "global_norm": optim.global_norm,
+}
 
 
 class CpuBackend(Backend):
     """Fast functions on the host. Grade "fast" multiplies matrices by BLAS; everything else has the same bits in both grades."""
 
     def __init__(self, numerics: str = "fast") -> None:
-        exact, mine = reference_ops("exact"), reference_ops(numerics)
-        super().__init__("cpu", numerics, [Kernel(op, mine[op], exact[op], Bits()) for op in mine])
+        definitions = reference_ops("exact")
+        products: dict[str, tuple[Callable[..., Any], Contract]] = {
+            "gemm": (gemm, Bits()),
+            "matmul": (product.matmul, Bits()),
+        }
+        if numerics == "fast":
+            products = {
+                "gemm": (partial(linalg.gemm, numerics="fast"), GEMM_BOUND),
+                "matmul": (partial(linalg.matmul, numerics="fast"), MATMUL_BOUND),
+            }
+        table = {op: (KERNELS.get(op, definition), Bits()) for op, definition in definitions.items()} | products
+        super().__init__("cpu", numerics, [Kernel(op, f, definitions[op], contract) for op, (f, contract) in table.items()])

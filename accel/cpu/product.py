@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numba import njit, prange
 
+from lpref.accel.cpu.rows import host
 from lpref.accel.cpu.tile import WIDTH, make_tile
 from lpref.ref.errors import ShapeError
 
@@ -65,6 +66,7 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """[..., M, K] @ [..., K, N]: `lpref.ref.linalg.matmul` in grade exact, for float32; leading axes broadcast."""
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
         raise ShapeError(f"{a.shape} @ {b.shape}: needed [..., M, K] and [..., K, N]", where="matmul")
+    a, b = host("matmul", a, b)
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     G, (M, K), N = math.prod(lead), a.shape[-2:], b.shape[-1]
     left = np.ascontiguousarray(np.broadcast_to(a, (*lead, M, K))).reshape(G, M, K)

@@ -51,6 +51,7 @@ def make_tile(rows: int, vectors: int, width: int) -> Any:
         signature = types.void(C, whole, whole, A, whole, whole, whole, B, whole, whole, whole)
 
         def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
+            builder.function.attributes.add("noinline")  # one copy of the tiles in a program, not one for each call
             C, A, B = (context.make_array(sig.args[i])(context, builder, args[i]).data for i in (0, 3, 7))
             c0, ldc, a0, row, col, b0, ldb, K = (args[i] for i in (1, 2, 4, 5, 6, 8, 9, 10))
             entry, head = builder.block, builder.append_basic_block("tile.head")

@@ -30,7 +30,7 @@ def relu(x: np.ndarray) -> np.ndarray:
 
 def relu_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
     """dx = +0 where x ≤ 0, else dy (so the derivative at 0 is 0, and a NaN x lets dy through, as in torch)."""
-    _same("relu_backward", dy, x)
+    check_same("relu_backward", dy, x)
     return np.where(x <= 0, dy.dtype.type(0), dy)
 
 
@@ -41,7 +41,7 @@ def silu(x: np.ndarray) -> np.ndarray:
 
 def silu_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
     """dx = dy · (s · (1 + x · (1 − s))) with s = sigmoid(x), in the order of the brackets."""
-    _same("silu_backward", dy, x)
+    check_same("silu_backward", dy, x)
     return dy * _silu_slope(x, sigmoid(x))
 
 
@@ -61,7 +61,7 @@ def gelu_backward(dy: np.ndarray, x: np.ndarray, kind: str = "tanh") -> np.ndarr
     tanh: t = tanh(u); ``dx = dy · (0.5 · (1 + t) + (0.5 · x) · ((1 − t · t) · (a · (1 + (3 · b) · (x · x)))))``, 3·b rounded once.
     erf: ``dx = dy · (0.5 · (1 + t) + x · (c · exp((−0.5 · x) · x)))``, c = 1/√(2π).
     """
-    _same("gelu_backward", dy, x)
+    check_same("gelu_backward", dy, x)
     real = x.dtype.type
     half, one = real(0.5), real(1)
     t = _gelu_inner(x, kind)
@@ -73,13 +73,13 @@ def gelu_backward(dy: np.ndarray, x: np.ndarray, kind: str = "tanh") -> np.ndarr
 
 def swiglu(g: np.ndarray, u: np.ndarray) -> np.ndarray:
     """silu(g) · u = (g · sigmoid(g)) · u. Source: arXiv:2002.05202 eq. 6 (gate g = xW, value u = xV)."""
-    _same("swiglu", g, u)
+    check_same("swiglu", g, u)
     return (g * sigmoid(g)) * u
 
 
 def swiglu_backward(dy: np.ndarray, g: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(dg, du): s = sigmoid(g); ``dg = (dy · u) · (s · (1 + g · (1 − s)))``, ``du = dy · (g · s)``."""
-    _same("swiglu_backward", g, u, dy)
+    check_same("swiglu_backward", g, u, dy)
     s = sigmoid(g)
     return (dy * u) * _silu_slope(g, s), dy * (g * s)
 
@@ -109,12 +109,19 @@ def _gelu_inner(x: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _halves(op: str, gu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if gu.ndim != 2 or gu.shape[1] % 2:
-        raise ShapeError(f"gu is {gu.shape}; needed [N, 2F]", where=op)
-    half = gu.shape[1] // 2
+    half = check_halves(op, gu)
     return gu[:, :half], gu[:, half:]
 
 
-def _same(op: str, *arrays: np.ndarray) -> None:
+def check_halves(op: str, gu: np.ndarray, dy: np.ndarray | None = None) -> int:
+    """F of gu [N, 2F] and dy [N, F]."""
+    if gu.ndim != 2 or gu.shape[1] % 2 or (dy is not None and dy.shape != (gu.shape[0], gu.shape[1] // 2)):
+        given = f"gu is {gu.shape}" + ("" if dy is None else f", dy {dy.shape}")
+        raise ShapeError(f"{given}; needed gu [N, 2F], dy [N, F]", where=op)
+    return gu.shape[1] // 2
+
+
+def check_same(op: str, *arrays: np.ndarray) -> None:
+    """One shape for all."""
     if len({a.shape for a in arrays}) != 1:
         raise ShapeError(f"shapes differ: {', '.join(str(a.shape) for a in arrays)}", where=op)

@@ -25,7 +25,7 @@ def rmsnorm(x: np.ndarray, w: np.ndarray, eps: float) -> tuple[np.ndarray, np.nd
     >>> y.tolist()
     [[1.0, -2.0]]
     """
-    _check("rmsnorm", x, w)
+    check("rmsnorm", x, w)
     rstd = rsqrt(tree_mean(x * x, axis=-1) + x.dtype.type(eps))
     return (x * rstd[:, None]) * w, rstd
 
@@ -36,7 +36,7 @@ def rmsnorm_backward(dy: np.ndarray, x: np.ndarray, w: np.ndarray, rstd: np.ndar
     Order: ``h = x · rstd``, ``g = dy · w``, ``c = tree_sum(g · h) / D``, ``dx = (g − h · c) · rstd``,
     ``dw = tree_sum(dy · h, axis 0)``.
     """
-    _check("rmsnorm_backward", x, w, dy)
+    check("rmsnorm_backward", x, w, dy)
     h = x * rstd[:, None]
     g = dy * w
     c = tree_mean(g * h, axis=-1)
@@ -49,7 +49,7 @@ def layernorm(x: np.ndarray, w: np.ndarray, b: np.ndarray, eps: float) -> tuple[
     x [N, D], w [D], b [D] -> y [N, D], mean [N], rstd [N].
     Order: ``mean = tree_sum(x) / D``, ``c = x − mean``, ``rstd = rsqrt(tree_sum(c · c) / D + eps)``, ``y = ((c · rstd) · w) + b``.
     """
-    _check("layernorm", x, w)
+    check("layernorm", x, w)
     mean = tree_mean(x, axis=-1)
     c = x - mean[:, None]
     rstd = rsqrt(tree_mean(c * c, axis=-1) + x.dtype.type(eps))
@@ -64,7 +64,7 @@ def layernorm_backward(
     Order: ``h = (x − mean) · rstd``, ``g = dy · w``, ``c1 = tree_sum(g) / D``, ``c2 = tree_sum(g · h) / D``,
     ``dx = ((g − c1) − h · c2) · rstd``, ``dw = tree_sum(dy · h, axis 0)``, ``db = tree_sum(dy, axis 0)``.
     """
-    _check("layernorm_backward", x, w, dy)
+    check("layernorm_backward", x, w, dy)
     h = (x - mean[:, None]) * rstd[:, None]
     g = dy * w
     c1 = tree_mean(g, axis=-1)
@@ -72,7 +72,8 @@ def layernorm_backward(
     return ((g - c1[:, None]) - h * c2[:, None]) * rstd[:, None], tree_sum(dy * h, axis=0), tree_sum(dy, axis=0)
 
 
-def _check(op: str, x: np.ndarray, w: np.ndarray, dy: np.ndarray | None = None) -> None:
+def check(op: str, x: np.ndarray, w: np.ndarray, dy: np.ndarray | None = None) -> None:
+    """Shapes x and dy [N, D], w [D], D > 0."""
     if x.ndim != 2 or w.shape != x.shape[1:] or x.shape[1] == 0:
         raise ShapeError(f"x is {x.shape}, w is {w.shape}; needed x [N, D], w [D], D > 0", where=op, remedy="flatten the leading axes")
     if dy is not None and dy.shape != x.shape:

@@ -31,14 +31,14 @@ def rope_tables(T: int, D: int, base: float = 10000.0, dtype: type = np.float32)
 
 def rope(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
     """x [B, H, T, D], cos and sin [T, D/2]: y1 = x1·cos − x2·sin, y2 = x2·cos + x1·sin (products first, then one add)."""
-    _check("rope", x, cos, sin)
+    check("rope", x, cos, sin)
     x1, x2 = _halves(x)
     return np.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=-1)
 
 
 def rope_backward(dy: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
     """The inverse rotation: dx1 = dy1·cos + dy2·sin, dx2 = dy2·cos − dy1·sin."""
-    _check("rope_backward", dy, cos, sin)
+    check("rope_backward", dy, cos, sin)
     d1, d2 = _halves(dy)
     return np.concatenate([d1 * cos + d2 * sin, d2 * cos - d1 * sin], axis=-1)
 
@@ -48,6 +48,7 @@ def _halves(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x[..., :half], x[..., half:]
 
 
-def _check(op: str, x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> None:
+def check(op: str, x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> None:
+    """x [B, H, T, D] of even D; cos and sin [T, D/2]."""
     if x.ndim != 4 or x.shape[3] % 2 or cos.shape != (x.shape[2], x.shape[3] // 2) or sin.shape != cos.shape:
         raise ShapeError(f"x is {x.shape}, cos {cos.shape}, sin {sin.shape}; needed [B, H, T, D], [T, D/2] twice", where=op)

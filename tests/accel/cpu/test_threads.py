@@ -1,33 +1,51 @@
-"""Splitting work over threads: every element once, nesting does not deadlock, errors come back."""
+"""Parts cover the range once, in order; errors arrive; nesting and forking do not hang."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+import os
+import time
 
 import pytest
 
 from lpref.accel.cpu import threads
 
 
-@pytest.mark.parametrize("n", [0, 1, 1000, threads.GRAIN, 2 * threads.GRAIN + 17, 10**6])
-def test_parts_cover_the_range_once_and_are_aligned(n: int) -> None:
-    parts = threads.split(n, lambda a, b: (a, b))
-    assert parts[0][0] == 0
-    assert parts[-1][1] == n
-    assert all(b == c for (_, b), (c, _) in pairwise(parts))
-    assert all(a % 1024 == 0 for a, _ in parts)
+@pytest.fixture(autouse=True)
+def four(monkeypatch) -> None:
+    monkeypatch.setattr(threads, "count", lambda: 4)
 
 
-def test_nested_splits_run_alone() -> None:
-    n = 4 * threads.GRAIN
-    nested = threads.split(n, lambda a, b: len(threads.split(n, lambda c, d: d - c)))
-    assert all(count == 1 for count in nested[1:])
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 8, 1000])
+@pytest.mark.parametrize(("align", "grain"), [(1, 1), (3, 2), (1024, 10)])
+def test_parts_cover_the_range(n, align, grain) -> None:
+    parts = threads.split(n, lambda start, stop: (start, stop), align, grain)
+    assert [i for start, stop in parts for i in range(start, stop)] == list(range(n))
+    assert all(start % align == 0 for start, _ in parts)
+    assert len(parts) <= 4
 
 
-def test_an_error_in_a_part_is_raised() -> None:
-    def work(a: int, b: int) -> None:
-        if a > 0 or b == 4 * threads.GRAIN:
-            raise ValueError("part")
+def test_an_error_of_any_part_is_raised_after_all_are_done() -> None:
+    ended = []
 
-    with pytest.raises(ValueError, match="part"):
-        threads.split(4 * threads.GRAIN, work)
+    def work(start: int, stop: int) -> None:
+        if start == 1:
+            raise KeyError("one")
+        time.sleep(0.02)
+        ended.append(start)
+
+    with pytest.raises(KeyError, match="one"):
+        threads.split(4, work, 1, 1)
+    assert sorted(ended) == [0, 2, 3]
+
+
+def test_nested_calls_run_alone() -> None:
+    assert threads.split(4, lambda start, stop: threads.split(4, lambda a, b: (a, b), 1, 1), 1, 1)[1] == [(0, 4)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_starts_threads_of_its_own() -> None:
+    threads.split(4, lambda start, stop: None, 1, 1)
+    child = os.fork()
+    if child == 0:
+        os._exit(len(threads.split(4, lambda start, stop: start, 1, 1)))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4

@@ -1,0 +1,137 @@
+"""RMSNorm and LayerNorm: the pages of `lpref.ref.nn.norm`, row by row, with their bits."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from lpref.accel.cpu.elementary import rsqrt64
+from lpref.accel.cpu.rows import KERNEL, ROWS, column_sums, host, row_sum, tasks
+from lpref.accel.cpu.threads import divide
+from lpref.ref.nn.norm import check
+from lpref.ref.reduce import LANES
+
+COLUMNS = 16
+"""Columns that one task of a column sum takes: a cache line."""
+
+
+def rmsnorm(x: np.ndarray, w: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """(y, rstd): `lpref.ref.nn.rmsnorm`."""
+    check("rmsnorm", x, w)
+    x, w = host("rmsnorm", x, w)
+    y, rstd = np.empty_like(x), np.empty(len(x), np.float32)
+    divide(_rmsnorm, tasks(len(x)), x, w, np.float32(eps), y, rstd)
+    return y, rstd
+
+
+def rmsnorm_backward(dy: np.ndarray, x: np.ndarray, w: np.ndarray, rstd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(dx, dw): `lpref.ref.nn.rmsnorm_backward`."""
+    check("rmsnorm_backward", x, w, dy)
+    dy, x, w, rstd = host("rmsnorm_backward", dy, x, w, rstd)
+    dx, dw = np.empty_like(x), np.empty_like(w)
+    divide(_rmsnorm_backward, tasks(len(x)) + _strips(x), dy, x, w, rstd, dx, dw)
+    return dx, dw
+
+
+def layernorm(x: np.ndarray, w: np.ndarray, b: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(y, mean, rstd): `lpref.ref.nn.layernorm`."""
+    check("layernorm", x, w)
+    x, w, b = host("layernorm", x, w, b)
+    y, mean, rstd = np.empty_like(x), np.empty(len(x), np.float32), np.empty(len(x), np.float32)
+    divide(_layernorm, tasks(len(x)), x, w, b, np.float32(eps), y, mean, rstd)
+    return y, mean, rstd
+
+
+def layernorm_backward(
+    dy: np.ndarray, x: np.ndarray, w: np.ndarray, mean: np.ndarray, rstd: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(dx, dw, db): `lpref.ref.nn.layernorm_backward`."""
+    check("layernorm_backward", x, w, dy)
+    dy, x, w, mean, rstd = host("layernorm_backward", dy, x, w, mean, rstd)
+    dx, dw, db = np.empty_like(x), np.empty_like(w), np.empty_like(w)
+    divide(_layernorm_backward, tasks(len(x)) + _strips(x), dy, x, w, mean, rstd, dx, dw, db)
+    return dx, dw, db
+
+
+def _strips(x: np.ndarray) -> int:
+    """Tasks of `COLUMNS` columns: they come after the tasks of rows."""
+    return (x.shape[1] + COLUMNS - 1) // COLUMNS
+
+
+@njit(**KERNEL)
+def _rmsnorm(start, stop, x, w, eps, y, rstd):  # type: ignore[no-untyped-def]
+    N, D = x.shape
+    t = np.empty(D, np.float32)
+    for i in range(start * ROWS, min(N, stop * ROWS)):
+        for j in range(D):
+            t[j] = x[i, j] * x[i, j]
+        r = np.float32(rsqrt64(np.float64(row_sum(t, D) / np.float32(D) + eps)))
+        rstd[i] = r
+        for j in range(D):
+            y[i, j] = (x[i, j] * r) * w[j]
+
+
+@njit(**KERNEL)
+def _rmsnorm_backward(start, stop, dy, x, w, rstd, dx, dw):  # type: ignore[no-untyped-def]
+    N, D = x.shape
+    blocks = (N + ROWS - 1) // ROWS
+    t = np.empty(D, np.float32)
+    for i in range(start * ROWS, min(N, stop * ROWS)):
+        r = rstd[i]
+        for j in range(D):
+            t[j] = (dy[i, j] * w[j]) * (x[i, j] * r)
+        c = row_sum(t, D) / np.float32(D)
+        for j in range(D):
+            dx[i, j] = (dy[i, j] * w[j] - (x[i, j] * r) * c) * r
+    for task in range(max(start, blocks), stop):
+        first = (task - blocks) * COLUMNS
+        width = min(COLUMNS, D - first)
+        lanes = np.zeros((min(N, LANES), COLUMNS), np.float32)
+        for i in range(N):
+            for c in range(width):
+                lanes[i % LANES, c] += dy[i, first + c] * (x[i, first + c] * rstd[i])
+        column_sums(lanes, min(N, LANES), width, dw, first)
+
+
+@njit(**KERNEL)
+def _layernorm(start, stop, x, w, b, eps, y, mean, rstd):  # type: ignore[no-untyped-def]
+    N, D = x.shape
+    t = np.empty(D, np.float32)
+    for i in range(start * ROWS, min(N, stop * ROWS)):
+        for j in range(D):
+            t[j] = x[i, j]
+        m = row_sum(t, D) / np.float32(D)
+        for j in range(D):
+            t[j] = (x[i, j] - m) * (x[i, j] - m)
+        r = np.float32(rsqrt64(np.float64(row_sum(t, D) / np.float32(D) + eps)))
+        mean[i], rstd[i] = m, r
+        for j in range(D):
+            y[i, j] = (((x[i, j] - m) * r) * w[j]) + b[j]
+
+
+@njit(**KERNEL)
+def _layernorm_backward(start, stop, dy, x, w, mean, rstd, dx, dw, db):  # type: ignore[no-untyped-def]
+    N, D = x.shape
+    blocks = (N + ROWS - 1) // ROWS
+    t = np.empty(D, np.float32)
+    for i in range(start * ROWS, min(N, stop * ROWS)):
+        m, r = mean[i], rstd[i]
+        for j in range(D):
+            t[j] = dy[i, j] * w[j]
+        c1 = row_sum(t, D) / np.float32(D)
+        for j in range(D):
+            t[j] = (dy[i, j] * w[j]) * ((x[i, j] - m) * r)
+        c2 = row_sum(t, D) / np.float32(D)
+        for j in range(D):
+            dx[i, j] = ((dy[i, j] * w[j] - c1) - ((x[i, j] - m) * r) * c2) * r
+    for task in range(max(start, blocks), stop):
+        first = (task - blocks) * COLUMNS
+        width = min(COLUMNS, D - first)
+        lanes = np.zeros((min(N, LANES), COLUMNS), np.float32)
+        shift = np.zeros((min(N, LANES), COLUMNS), np.float32)
+        for i in range(N):
+            for c in range(width):
+                lanes[i % LANES, c] += dy[i, first + c] * ((x[i, first + c] - mean[i]) * rstd[i])
+                shift[i % LANES, c] += dy[i, first + c]
+        column_sums(lanes, min(N, LANES), width, dw, first)
+        column_sums(shift, min(N, LANES), width, db, first)

@@ -1,0 +1,207 @@
+"""Every registered kernel of the cpu backend against its reference, under its contract, in both grades.
+
+A kernel belongs here the moment it is in the table: `test_every_kernel_has_cases` fails for one that has none. Cases put edges
+where kernels have them: no rows, one, a task's rows ± 1, a vector's length ± 1, the 1024 lanes of the sum ± 1; values include
+zeros of both signs, subnormals, the largest numbers, infinities and NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lpref
+from lpref.accel.cpu import KERNELS
+from lpref.ref import optim
+from lpref.ref.linalg import Accumulate, HighPrecision
+from lpref.ref.quantize import QUANTIZERS
+
+f32 = np.float32
+EXTREMES = f32([0.0, -0.0, 1e-45, -1e-45, 1e-38, -3e-39, 1, -1, 0.5, 30, -30, 89, -104, 3e38, -3e38, np.inf, -np.inf, np.nan])
+SHAPES = [(0, 5), (1, 1), (1, 16), (31, 7), (33, 16), (65, 33), (3, 128), (2, 1023), (2, 1025), (1030, 3)]
+HEADS = [(1, 2, 1, 5, 5, 3), (1, 2, 2, 33, 40, 24), (1, 1, 1, 1, 1, 1), (2, 2, 2, 8, 8, 16), (0, 2, 2, 4, 4, 4), (1, 4, 4, 128, 128, 32)]
+
+
+class Draw:
+    """Deterministic inputs: normal numbers, or with extremes sprinkled in."""
+
+    def __init__(self, seed: int) -> None:
+        self.source = np.random.default_rng(seed)
+
+    def __call__(self, *shape: int) -> np.ndarray:
+        return self.source.standard_normal(shape).astype(np.float32)
+
+    def wild(self, *shape: int) -> np.ndarray:
+        x = self(*shape) * f32(4)
+        at = self.source.random(shape) < 0.1
+        x[at] = self.source.choice(EXTREMES, int(at.sum()))
+        return x
+
+
+def elementwise(draw: Draw) -> Iterator[tuple]:
+    yield (EXTREMES,)
+    for n in (0, 1, 15, 17, 40000):
+        yield (draw.wild(n),)
+    yield (draw(3, 4, 5).transpose(2, 0, 1),)
+
+
+def pairs(draw: Draw) -> Iterator[tuple]:
+    for n in (0, 1, 17, 40000):
+        yield draw.wild(n), draw.wild(n)
+    yield draw(5, 4).T, draw(4, 5)
+
+
+def norms(draw: Draw, *extra: Any, backward: bool, layer: bool) -> Iterator[tuple]:
+    for n, d in SHAPES:
+        for make in (draw, draw.wild):
+            x, w, b = make(n, d), draw(d), draw(d)
+            saved = (draw(n), draw(n)) if layer else (draw(n),)
+            yield (make(n, d), x, w, *saved) if backward else ((x, w, b, 1e-5) if layer else (x, w, 1e-5))
+
+
+def heads(draw: Draw, backward: bool) -> Iterator[tuple]:
+    ref = lpref.backend("reference", "exact")
+    for B, Hq, Hkv, T, S, D in HEADS:
+        for causal in (True, False):
+            q, k, v, do = draw(B, Hq, T, D), draw(B, Hkv, S, D), draw(B, Hkv, S, D), draw(B, Hq, T, D)
+            yield (do, q, k, v, *ref.attention(q, k, v, causal), causal) if backward else (q, k, v, causal)
+    for spoil in range(5):
+        q, k, v, do = draw(1, 2, 17, 8), draw(1, 1, 20, 8), draw(1, 1, 20, 8), draw(1, 2, 17, 8)
+        spoiled = [(v, np.inf), (k, np.nan), (do, -np.inf), (v, 3e38), (q, 3e38)][spoil]
+        spoiled[0][0, 0, -1, 1:3] = spoiled[1]
+        if spoil == 3:
+            do *= f32(1e30)
+        yield (do, q, k, v, *ref.attention(q, k, v, True), True, 0.3) if backward else (q, k, v, True, 0.3)
+
+
+def entropies(draw: Draw, backward: bool) -> Iterator[tuple]:
+    for n, v in SHAPES[1:]:
+        for make in (draw, draw.wild):
+            targets = draw.source.integers(0, v, n)
+            yield (f32(0.7), make(n, v), targets) if backward else (make(n, v), targets.astype(np.int32))
+
+
+def embeddings(draw: Draw) -> Iterator[tuple]:
+    for n, v in ((0, 3), (1, 1), (50, 7), (2500, 2), (5, 100)):
+        yield draw.wild(n, 19), draw.source.integers(0, v, n), v
+    yield draw(2, 5, 3), draw.source.integers(0, 4, (2, 5)), 4
+
+
+def rotations(draw: Draw) -> Iterator[tuple]:
+    for b, h, t, d in ((1, 1, 1, 2), (2, 3, 5, 6), (0, 1, 2, 4), (1, 2, 33, 32)):
+        yield draw.wild(b, h, t, d), draw(t, d // 2), draw(t, d // 2)
+        yield draw(b, t, h, d).transpose(0, 2, 1, 3), draw(t, d // 2), draw(t, d // 2)
+
+
+def packed(draw: Draw, backward: bool) -> Iterator[tuple]:
+    for n, f in ((0, 3), (1, 1), (33, 17), (5, 1030)):
+        gu = draw.wild(n, 2 * f)
+        yield (draw.wild(n, f), gu) if backward else (gu,)
+
+
+def sums(draw: Draw) -> Iterator[tuple]:
+    for shape in ((1,), (1023,), (1025,), (3, 2050), (70, 65)):
+        yield (draw.wild(*shape), -1)
+    yield draw(2050, 3), 0
+    yield draw(4, 5, 6), (0, 2)
+    yield draw(4, 5, 6), None, True
+
+
+def updates(draw: Draw) -> Iterator[tuple]:
+    for shape in ((0,), (1,), (17,), (40000,), (30, 40)):
+        for order in ("before", "inside", "after"):
+            k = optim.adamw_coefficients(3, 1e-2, 0.9, 0.95, 1e-8, 0.1, order)
+            yield draw(*shape), draw.wild(*shape), draw(*shape), np.abs(draw(*shape)), k, order
+
+
+def lists(draw: Draw) -> Iterator[tuple]:
+    yield ([],)
+    yield ([draw(5), draw(2, 3000), np.zeros((0,), np.float32), draw(1024)],)
+    yield ([draw.wild(300)],)
+
+
+def products(draw: Draw) -> Iterator[tuple]:
+    shapes = [((3, 5), (5, 4)), ((2, 13, 37), (2, 37, 51)), ((0, 3), (3, 2)), ((2, 0), (0, 3)), ((2, 3, 8, 16), (3, 16, 48)), ((70, 33), (33, 70))]
+    for a, b in shapes:
+        yield draw(*a), draw(*b)
+    yield draw(9, 40).T, draw(50, 9).T
+
+
+def operands(draw: Draw) -> Iterator[tuple]:
+    x, w = draw(40, 64), draw(24, 64)
+    ref = lpref.backend("reference", "exact")
+    for a in (None, "mxfp8_e4m3", "mxfp8_e5m2", "nvfp4", "fp8_tensor", "int8_row"):
+        for b in {a, None}:
+            yield (*(ref.operand(t, q and QUANTIZERS[q], k_axis=1) for t, q in ((x, a), (w, b))), Accumulate())
+    yield HighPrecision(x[:24], 0), HighPrecision(w, 0), Accumulate()
+    yield HighPrecision(x[:0], 1), HighPrecision(w, 1), Accumulate()
+
+
+def transforms(draw: Draw) -> Iterator[tuple]:
+    for shape, size, axis in (((3, 32), 16, 1), ((32, 5), 32, 0), ((65, 64), 1, 1), ((0, 16), 16, 1)):
+        yield draw(*shape), size, axis, None
+        yield draw(*shape), size, axis, np.sign(draw(size)) + f32(0)
+
+
+def kinds(cases: Iterator[tuple]) -> Iterator[tuple]:
+    for case in cases:
+        yield (*case, "tanh")
+        yield (*case, "erf")
+
+
+CASES: dict[str, Any] = {
+    "hadamard": transforms,
+    "tree_sum": sums,
+    "tree_mean": sums,
+    **{op: elementwise for op in ("exp", "exp2", "log", "log2", "sin", "cos", "tanh", "sigmoid", "erf", "rsqrt", "relu", "silu")},
+    "pow": pairs,
+    "relu_backward": pairs,
+    "silu_backward": pairs,
+    "gelu": lambda draw: kinds(elementwise(draw)),
+    "gelu_backward": lambda draw: kinds(pairs(draw)),
+    "swiglu": pairs,
+    "swiglu_backward": lambda draw: ((draw.wild(*g.shape), g, u) for g, u in pairs(draw)),
+    "swiglu_packed": lambda draw: packed(draw, False),
+    "swiglu_packed_backward": lambda draw: packed(draw, True),
+    "rmsnorm": lambda draw: norms(draw, backward=False, layer=False),
+    "rmsnorm_backward": lambda draw: norms(draw, backward=True, layer=False),
+    "layernorm": lambda draw: norms(draw, backward=False, layer=True),
+    "layernorm_backward": lambda draw: norms(draw, backward=True, layer=True),
+    "softmax_cross_entropy": lambda draw: entropies(draw, False),
+    "softmax_cross_entropy_backward": lambda draw: entropies(draw, True),
+    "embedding_backward": embeddings,
+    "rope": rotations,
+    "rope_backward": rotations,
+    "attention": lambda draw: heads(draw, False),
+    "attention_backward": lambda draw: heads(draw, True),
+    "adamw_update": updates,
+    "global_norm": lists,
+    "matmul": products,
+    "gemm": operands,
+}
+
+
+def test_every_kernel_has_cases() -> None:
+    assert set(CASES) == set(KERNELS) | {"gemm", "matmul"}
+
+
+@pytest.mark.parametrize("numerics", ["exact", "fast"])
+@pytest.mark.parametrize("op", CASES)
+def test_kernel_keeps_its_contract(op, numerics) -> None:
+    if numerics == "fast" and op not in ("gemm", "matmul"):
+        fast, exact = (lpref.backend("cpu", grade).kernels[op] for grade in ("fast", "exact"))
+        assert (fast.function, fast.contract) == (exact.function, exact.contract)
+        return
+    kernel = lpref.backend("cpu", numerics).kernels[op]
+    with np.errstate(all="ignore"):
+        for number, case in enumerate(CASES[op](Draw(11))):
+            kept = [a.copy() if isinstance(a, np.ndarray) else a for a in case]
+            found = kernel.contract.mismatch(kernel.reference(*case), kernel.function(*case), case, {})
+            shapes = [getattr(a, "shape", a) for a in case]
+            assert found is None, f"case {number} {shapes}: {found}"
+            for before, after in zip(kept, case, strict=True):
+                if isinstance(before, np.ndarray):
+                    np.testing.assert_array_equal(before, after, f"{op} changed its input")
