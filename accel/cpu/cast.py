@@ -1,7 +1,7 @@
 """Casts on the CPU: codes, values, and values rounded in place of codes, with the bits of `lpref.ref.formats`.
 
 `encode(x, ...)` is `Format.encode`, `decode(codes, ...)` is `Format.decode` to float32, `qdq(x, ...)` is `Format.round`;
-contract: Bits. float32, float16 and bfloat16 sources run in the kernels of `cast_kernels`. These casts are the
+contract: Bits. float32, float16 and bfloat16 sources run in the kernels of `cast_kernels` and `cast_stochastic`. These casts are the
 definition itself, called from here: float64 and integer sources, formats beyond float32's grid (float64, generic ones
 with more than 8 exponent bits), and the stochastic roundings of code books and E8M0.
 """
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cpu import cast_kernels as kernels
+from lpref.accel.cpu import cast_stochastic as stochastic
 from lpref.accel.cpu import threads
 from lpref.accel.cpu.cast_plan import Plan, plan
 from lpref.ref.errors import FormatError, ShapeError
@@ -29,13 +30,13 @@ KERNELS = {  # kind -> the kernel for arrays within the caches, the one for arra
     "clamp": (kernels.encode_clamp, kernels.encode_clamp_far),
     "any": (kernels.encode_any, kernels.encode_any),
 }
-STOCHASTIC_KERNELS = {
-    "shift": kernels.encode_words_shift,
-    "clamp": kernels.encode_words_clamp,
-    "any": kernels.encode_words_any,
+STOCHASTIC_KERNELS = {  # kind -> the kernel that is given words, the one that makes them
+    "shift": (stochastic.encode_words_shift, stochastic.draw_shift),
+    "clamp": (stochastic.encode_words_clamp, stochastic.draw_clamp),
+    "any": (stochastic.encode_words_any, stochastic.draw_any),
 }
 CHUNK = 1 << 16
-"""Elements whose words or codes pass through a buffer at a time: at most 256 KiB, which stays in the second cache."""
+"""Elements whose codes pass through a buffer at a time: at most 256 KiB, which stays in the second cache."""
 
 
 def encode(
@@ -145,31 +146,31 @@ def _stochastic(
     p: Plan, rule: Rounding, bits: np.ndarray, codes: np.ndarray, drawn: np.ndarray | WordAddress, r: int, start: int,
     at: int,
 ) -> int:  # fmt: skip
-    """The part that begins at element `at`, in chunks whose words stay in the cache."""
+    """The part that begins at element `at` of x, which takes the words of element start + at."""
+    if rule.name != "stochastic":
+        return _variant(rule, bits, codes, p.scalars, drawn, r, start + at if isinstance(drawn, WordAddress) else at)
+    given, drawing = STOCHASTIC_KERNELS[p.kind]
+    if isinstance(drawn, np.ndarray):
+        return int(given(bits, codes, p.scalars, drawn[at : at + bits.size], np.uint32(r)))
+    lanes = np.empty(4 * (stochastic.WORDS * r // 128 + 1), np.uint32)
+    address = (np.uint64(v) for v in (start + at, drawn.step, drawn.stream, drawn.seed))
+    return int(drawing(bits, codes, p.scalars, lanes, lanes.view(f"u{r // 8}"), np.uint32(r), *address))
+
+
+def _variant(
+    rule: Rounding, bits: np.ndarray, codes: np.ndarray, scalars: np.ndarray, drawn: np.ndarray | WordAddress, r: int,
+    first: int,
+) -> int:  # fmt: skip
+    """Variants B and C, in chunks of words."""
     top = 0
-    lanes = None if isinstance(drawn, np.ndarray) else np.empty(4 * (CHUNK * r // 128 + 2), np.uint32)
     for i in range(0, bits.size, CHUNK):
-        j = min(bits.size, i + CHUNK)
-        if lanes is None:
-            words = drawn[at + i : at + j]  # type: ignore[index]
-        else:
-            words = _fill(lanes, drawn, start + at + i, j - i, r)  # type: ignore[arg-type]
-        given = (bits[i:j], codes[i:j], p.scalars, words, np.uint32(r))
-        if rule.name != "stochastic":
-            seen = kernels.encode_words_bc(*given, 1 if rule.name == "stochastic_b" else 2)
-        else:
-            seen = STOCHASTIC_KERNELS[p.kind](*given)
-        top = max(top, int(seen))
+        n = min(CHUNK, bits.size - i)
+        words = drawn.bits(n, r, first + i) if isinstance(drawn, WordAddress) else drawn[first + i : first + i + n]
+        kind = 1 if rule.name == "stochastic_b" else 2
+        top = max(
+            top, int(stochastic.encode_words_bc(bits[i : i + n], codes[i : i + n], scalars, words, np.uint32(r), kind))
+        )
     return top
-
-
-def _fill(lanes: np.ndarray, address: WordAddress, first: int, n: int, r: int) -> np.ndarray:
-    """The r-bit words of elements first .. first + n, in the unsigned dtype of r bits; a view of `lanes`."""
-    block, skip = divmod(first, 128 // r)
-    used = lanes[: 4 * -(-(skip + n) * r // 128)]
-    scalars = (np.uint64(v) for v in (block, address.step, address.stream, address.seed))
-    kernels.fill_words(used, *scalars)
-    return used.view(f"u{r // 8}")[skip : skip + n]
 
 
 def _drawn(words: Any, r: int, shape: tuple[int, ...], f: Format) -> np.ndarray | WordAddress:

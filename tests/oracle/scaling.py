@@ -36,7 +36,9 @@ def cap(v: F | None) -> F:
     return FLT_MAX if v is None else min(v, FLT_MAX)
 
 
-def amax_block(block: list[F], t: F, *, eps: F = F(0), pow2: str = "none", apply: str = "divide") -> tuple[F, list[F | None]]:
+def amax_block(
+    block: list[F], t: F, *, eps: F = F(0), pow2: str = "none", apply: str = "divide"
+) -> tuple[F, list[F | None]]:
     """(s, scaled elements) of s = amax / t."""
     a = max([abs(v) for v in block] + [eps])
     s = fl32(a / t)

@@ -67,8 +67,9 @@ def magnitude(e_bits: int, m_bits: int, bias: int, specials: str, code: int) -> 
     return (1 + F(m, 2**m_bits)) * F(2) ** (e - bias)
 
 
-def float_table(name: str) -> Table:
-    e_bits, m_bits, bias, signed, specials = FLOATS[name]
+def float_table(name: str, row: tuple[int, int, int, bool, str]) -> Table:
+    """An ExMy format; row as in `FLOATS`."""
+    e_bits, m_bits, bias, signed, specials = row
     size = 2 ** (e_bits + m_bits)
     codes: dict[int, Fraction | str] = {}
     for c in range(size):
@@ -81,7 +82,7 @@ def float_table(name: str) -> Table:
     top = positive[-1][0] + (positive[-1][0] - positive[-2][0])  # one more step: where overflow begins to round to
     positive.append((top, None))
     negative = [(-v, (c + size) if signed and c is not None else None) for v, c in positive[1:]]
-    nan = {"ieee": size - 2 ** (m_bits - 1), "fn": size - 1, "fnuz": size, "none": None}[specials]
+    nan = {"ieee": size - 2**m_bits // 2, "fn": size - 1, "fnuz": size, "none": None}[specials]
     inf = size - 2**m_bits if specials == "ieee" else None
     return Table(
         name,
@@ -130,7 +131,7 @@ def nearest_float32(x: Fraction) -> Fraction:
 def make(name: str) -> Table:
     """The table of a spine format of at most 16 bits."""
     if name in FLOATS:
-        return float_table(name)
+        return float_table(name, FLOATS[name])
     if name == "e8m0":
         return e8m0_table()
     if name == "int1":

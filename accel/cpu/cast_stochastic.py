@@ -1,0 +1,184 @@
+r"""Stochastic casts as Numba kernels, with given words or with the words of a stream made on the way.
+
+`stochastic` (A): up iff floor(nu 2^r) + R >= 2^r, i.e. iff floor(nu 2^32) + (R << (32 - r)) carries: the same 32-bit
+addition as the deterministic roundings of `cast_kernels`. Variants B and C need r + 1 bits and have a plain kernel.
+Words: Philox4x32-10 blocks, element i takes bits [r j, r (j + 1)) of block i div (128 / r), as `lpref.ref.random.bits`.
+Implements `lpref.ref.formats.Format.encode` on float32; contract: Bits. Each returns the largest magnitude bits seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lpref.accel.cpu.cast_kernels import _ABS, _INF, _INLINE, _KERNEL, _0, _1, _31, _finish, _left, _right, _scalars
+from lpref.accel.cpu.random import philox_block
+
+WORDS = 1 << 12
+"""Elements whose random words are made at a time: at most 16 KiB, which stays in the first cache."""
+
+
+@_INLINE
+def _stochastic(a: Any, shift: Any, emin: Any, add: Any) -> Any:
+    """The position that `stochastic` gives: up iff floor(nu 2^32) + add carries, for any D.
+
+    Beyond D = 31 the sum is taken at 31 bits; the bit below (`b`) meets add's lowest bit in a carry of its own.
+    """
+    e = np.int32(a >> np.uint32(23))
+    s = np.uint32(np.uint32(a & np.uint32(0x7FFFFF)) | (np.uint32(0x800000) if e > 0 else _0))
+    gap = np.int32(emin - max(e, np.int32(1)))
+    d = np.uint32(shift + np.uint32(max(gap, np.int32(0))))
+    near = min(d, _31)
+    far = min(np.uint32(d - near), _31)
+    b = np.uint32(_right(np.uint32(s << _1), far) & _1) if far > 0 else _0
+    half = np.uint32(np.uint32(add >> _1) + np.uint32(add & b))
+    whole = _left(np.uint32(max(np.int32(-gap), np.int32(0))), np.uint32(np.uint32(23) - shift))
+    return np.uint32(_right(np.uint32(_right(s, far) + _right(half, np.uint32(_31 - near))), near) + whole)
+
+
+@_INLINE
+def _up(rest: Any, d: Any, word: Any, r: Any, variant: Any) -> Any:
+    """Does nu = rest / 2^d go up with the r-bit word? At r + 1 bits, so that the halves of B and C are whole."""
+    drop = d - (r + 1)
+    if drop <= 0:
+        t, lost = rest << -drop, False
+    elif drop < 63:
+        t, lost = rest >> drop, rest & ((np.int64(1) << drop) - 1) != 0
+    else:
+        t, lost = np.int64(0), rest != 0
+    full = np.int64(1) << (r + 1)
+    if variant == 1:
+        up = t + 2 * word + 1 >= full
+    else:
+        threshold = full - 2 * word - 1
+        up = t > threshold or (t == threshold and (lost or word & 1 == 0))
+    return _1 if up else _0
+
+
+@_INLINE
+def _draw(lanes: Any, n: Any, r: Any, first: Any, step: Any, stream: Any, seed: Any) -> Any:
+    """The blocks that hold the words of elements first .. first + n; returns the first one's place in them."""
+    in_block = np.uint64(128) // np.uint64(r)
+    skip = np.int64(first % in_block)
+    blocks = (skip + n + np.int64(in_block) - 1) // np.int64(in_block)
+    fill_words(lanes[: 4 * blocks], first // in_block, step, stream, seed)
+    return skip
+
+
+@_KERNEL
+def fill_words(lanes: Any, first: Any, step: Any, stream: Any, seed: Any) -> None:
+    """lanes [4 blocks] uint32 <- the Philox4x32-10 blocks first, first + 1, ..."""
+    for b in range(lanes.size // 4):
+        w0, w1, w2, w3 = philox_block(first + np.uint64(b), step, stream, seed)
+        lanes[4 * b] = np.uint32(w0)
+        lanes[4 * b + 1] = np.uint32(w1)
+        lanes[4 * b + 2] = np.uint32(w2)
+        lanes[4 * b + 3] = np.uint32(w3)
+
+
+@_KERNEL
+def encode_words_clamp(u: Any, out: Any, q: Any, words: Any, r: Any) -> Any:
+    """`stochastic` with r-bit words (unsigned array of u's size; the low r bits are used), policies that clamp."""
+    shift, emin, limit, nan, sign = q[0], np.int32(q[1]), q[2], q[8], q[9]
+    left = np.uint32(np.uint32(32) - r)
+    top = _0
+    for i in range(u.size):
+        a = np.uint32(u[i] & _ABS)
+        top = max(top, a)
+        position = _stochastic(a, shift, emin, _left(np.uint32(words[i]), left))
+        body = np.uint32(min(position, limit) | (sign if np.uint32(u[i] >> _31) else _0))
+        out[i] = nan if a > _INF else body
+    return top
+
+
+@_KERNEL
+def encode_words_shift(u: Any, out: Any, q: Any, words: Any, r: Any) -> Any:
+    """`encode_words_clamp` for formats with float32's exponent."""
+    d, limit, nan, sign = q[0], q[2], q[8], q[9]
+    left, up = np.uint32(np.uint32(32) - r), np.uint32(np.uint32(32) - d)
+    top = _0
+    for i in range(u.size):
+        a = np.uint32(u[i] & _ABS)
+        top = max(top, a)
+        add = _right(_left(np.uint32(words[i]), left), up)
+        body = np.uint32(min(_right(np.uint32(a + add), d), limit) | (sign if np.uint32(u[i] >> _31) else _0))
+        out[i] = nan if a > _INF else body
+    return top
+
+
+@_KERNEL
+def encode_words_any(u: Any, out: Any, q: Any, words: Any, r: Any) -> Any:
+    """`stochastic` under every policy, for every float and integer format."""
+    p = _scalars(q)
+    left = np.uint32(np.uint32(32) - r)
+    top = _0
+    for i in range(u.size):
+        a = np.uint32(u[i] & _ABS)
+        top = max(top, a)
+        negative = np.uint32(np.uint32(u[i] >> _31) & p[14])
+        out[i] = _finish(_stochastic(a, p[0], np.int32(p[1]), _left(np.uint32(words[i]), left)), a, negative, p)
+    return top
+
+
+@_KERNEL
+def encode_words_bc(u: Any, out: Any, q: Any, words: Any, r: Any, variant: Any) -> Any:
+    """`stochastic_b` (variant 1) and `stochastic_c` (2), which need r + 1 bits of nu; 64-bit integers."""
+    p = _scalars(q)
+    top = _0
+    for i in range(u.size):
+        a = np.uint32(u[i] & _ABS)
+        top = max(top, a)
+        negative = np.uint32(np.uint32(u[i] >> _31) & p[14])
+        e = np.int64(a >> np.uint32(23))
+        s = np.int64(a & np.uint32(0x7FFFFF)) + (np.int64(0x800000) if e > 0 else np.int64(0))
+        gap = np.int64(p[1]) - max(e, np.int64(1))
+        d = np.int64(p[0]) + max(gap, np.int64(0))
+        position = np.uint32((s >> min(d, np.int64(63))) + (max(-gap, np.int64(0)) << (np.int64(23) - np.int64(p[0]))))
+        rest = s & ((np.int64(1) << min(d, np.int64(62))) - np.int64(1))
+        word = np.int64(words[i]) & ((np.int64(1) << np.int64(r)) - np.int64(1))
+        out[i] = _finish(np.uint32(position + _up(rest, d, word, np.int64(r), variant)), a, negative, p)
+    return top
+
+
+@_KERNEL
+def draw_clamp(
+    u: Any, out: Any, q: Any, lanes: Any, words: Any, r: Any, first: Any, step: Any, stream: Any, seed: Any
+) -> Any:
+    """`encode_words_clamp`, element i with the r-bit word of element first + i of the stream.
+
+    lanes: a uint32 buffer for the words of `WORDS` elements and one block; words: the same memory in the unsigned dtype
+    of r bits.
+    """
+    top = _0
+    for i in range(0, u.size, WORDS):
+        n = min(WORDS, u.size - i)
+        skip = _draw(lanes, n, r, first + np.uint64(i), step, stream, seed)
+        top = max(top, encode_words_clamp(u[i : i + n], out[i : i + n], q, words[skip : skip + n], r))
+    return top
+
+
+@_KERNEL
+def draw_shift(
+    u: Any, out: Any, q: Any, lanes: Any, words: Any, r: Any, first: Any, step: Any, stream: Any, seed: Any
+) -> Any:
+    """`encode_words_shift` with the words of the stream, as in `draw_clamp`."""
+    top = _0
+    for i in range(0, u.size, WORDS):
+        n = min(WORDS, u.size - i)
+        skip = _draw(lanes, n, r, first + np.uint64(i), step, stream, seed)
+        top = max(top, encode_words_shift(u[i : i + n], out[i : i + n], q, words[skip : skip + n], r))
+    return top
+
+
+@_KERNEL
+def draw_any(
+    u: Any, out: Any, q: Any, lanes: Any, words: Any, r: Any, first: Any, step: Any, stream: Any, seed: Any
+) -> Any:
+    """`encode_words_any` with the words of the stream, as in `draw_clamp`."""
+    top = _0
+    for i in range(0, u.size, WORDS):
+        n = min(WORDS, u.size - i)
+        skip = _draw(lanes, n, r, first + np.uint64(i), step, stream, seed)
+        top = max(top, encode_words_any(u[i : i + n], out[i : i + n], q, words[skip : skip + n], r))
+    return top
