@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from lpref.accel.cpu.quantize import quantize
 from lpref.ref import reduce
 from lpref.ref.errors import DataError, NonFiniteError, OutputError
-from lpref.ref.quantize import Quantizer, quantize
+from lpref.ref.quantize import Quantizer
 from lpref.ref.quantize.stats import stats
 from lpref.ref.random import WordAddress
 from lpref.trainer.tensorfile import FileTensor, tensors, write

@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zipfile
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from lpref.ref.errors import DataError, LprefError, OutputError
 from lpref.ref.quantize import QTensor, quantize
 from lpref.trainer.inspection import csv_text, inspect_file, quantize_to_file, quantizer_named
-from lpref.trainer.tensorfile import tensors
+from lpref.trainer.tensorfile import tensors, write
 
 RNG = np.random.default_rng(3)
 
@@ -86,7 +89,7 @@ def test_inspect_rows_and_csv(tmp_path: Path) -> None:
     fine = next(r for r in rows if (r["tensor"], r["quantizer"]) == ("w", "mxfp4"))
     assert 10 < fine["sqnr_db"] < 25
     assert fine["bits"] >= 4.25
-    assert list(csv.DictReader(io.StringIO(csv_text(rows))))[0]["shape"] == "32x50"
+    assert next(csv.DictReader(io.StringIO(csv_text(rows))))["shape"] == "32x50"
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "npz"])
@@ -105,3 +108,90 @@ def test_written_codes_read_back_to_the_same_tensor(tmp_path: Path, suffix: str)
         quantize_to_file(tmp_path / "in.safetensors", out, "nvfp4")
     with pytest.raises(LprefError):
         quantize_to_file(tmp_path / "in.safetensors", tmp_path / "x.bin", "nvfp4")
+
+
+def raw_file(path: Path, header: object, data: bytes = b"") -> Path:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}, {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}, 3, None, [],
+        {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}, {"dtype": "F32", "shape": [1], "data_offsets": [0]},
+        {"dtype": "F32", "shape": "1", "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}, {"dtype": "F32", "shape": [1]},
+        {"dtype": ["F32"], "shape": [1], "data_offsets": [0, 4]}, {"dtype": "F32", "shape": [2**32, 2**32], "data_offsets": [0, 0]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}, {"dtype": "F32", "shape": [0.5], "data_offsets": [0, 4]},
+    ],
+)  # fmt: skip
+def test_hostile_entries(tmp_path: Path, entry: object) -> None:
+    with pytest.raises(DataError, match="evil"):
+        list(tensors(raw_file(tmp_path / "x.safetensors", {"evil": entry}, b"\0" * 8)))
+
+
+@pytest.mark.parametrize("header", [b"[]", b"{", b"\xff\xfe", b'{"a":1,"a":2}', b"[" * 100_000, b"3 "])
+def test_hostile_headers(tmp_path: Path, header: bytes) -> None:
+    with pytest.raises(DataError):
+        list(tensors(raw_file(tmp_path / "x.safetensors", header)))
+
+
+def test_overlapping_tensors_and_impossible_header_sizes(tmp_path: Path) -> None:
+    entry = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    with pytest.raises(DataError, match="starts at byte 0"):
+        list(tensors(raw_file(tmp_path / "x.safetensors", {"a": entry, "b": entry}, b"\0" * 8)))
+    for length in (2**63, 10**9, 0, 1):
+        (tmp_path / "y.safetensors").write_bytes(length.to_bytes(8, "little") + b"{}")
+        with pytest.raises(DataError, match="bytes"):
+            list(tensors(tmp_path / "y.safetensors"))
+
+
+@settings(max_examples=60)
+@given(cut=st.integers(1, 10_000), suffix=st.sampled_from([".safetensors", ".npz", ".npy"]))
+def test_truncated_files_never_pass(cut: int, suffix: str) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"x{suffix}"
+        w = np.arange(900, dtype=np.float32).reshape(30, 30)
+        np.save(path, w) if suffix == ".npy" else write(path, {"w": w}, {})
+        whole = path.read_bytes()
+        path.write_bytes(whole[: cut % len(whole)])
+        with pytest.raises(DataError):
+            list(tensors(path))
+
+
+def test_names_that_numpy_keeps_for_itself_and_equal_bytes(tmp_path: Path) -> None:
+    arrays = {"file": np.ones((2, 2), np.float32), "allow_pickle": np.arange(3), "t": np.ones((4, 3), np.float32).T}
+    write(tmp_path / "x.npz", arrays, {"k": "v"})
+    back = {t.name: t.values for t in tensors(tmp_path / "x.npz")}
+    assert list(back) == list(arrays)
+    assert all(np.array_equal(back[n], a) for n, a in arrays.items())
+    first = (tmp_path / "x.npz").read_bytes()
+    write(tmp_path / "x.npz", arrays, {"k": "v"})
+    assert (tmp_path / "x.npz").read_bytes() == first
+
+
+def test_other_arrays_are_refused_and_bfloat16_is_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "o.npz", a=np.array([print], dtype=object))
+    np.save(tmp_path / "s.npy", np.array(["text"]))
+    with zipfile.ZipFile(tmp_path / "z.npz", "w") as archive:
+        archive.writestr("a.npy", b"no array")
+    for name in ("o.npz", "s.npy", "z.npz", "missing.npz"):
+        with pytest.raises(DataError):
+            list(tensors(tmp_path / name))
+    np.save(tmp_path / "b.npy", np.float32([1, -2.5]).astype(ml_dtypes.bfloat16))
+    assert next(tensors(tmp_path / "b.npy")).values.tolist() == [1, -2.5]
+
+
+@pytest.mark.parametrize("name", ["nvfp4_2d", "mxfp8_e4m3", "mxfp6_e2m3", "int8_row", "nf4", "fp8_tensor", "bf16"])
+@pytest.mark.parametrize("layout", ["linear", "column"])
+def test_every_layout_reads_back(tmp_path: Path, name: str, layout: str) -> None:
+    w = RNG.standard_normal((33, 70)).astype(np.float32)
+    np.save(tmp_path / "w.npy", w)
+    quantize_to_file(tmp_path / "w.npy", tmp_path / "o.npz", name, layout=layout)
+    parts = {t.name.removeprefix("w."): t.values for t in tensors(tmp_path / "o.npz")}
+    q = quantizer_named(name)
+    assert np.array_equal(QTensor.from_layout(layout, parts, q, w.shape).dequantize(), quantize(w, q).dequantize())
