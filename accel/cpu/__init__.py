@@ -9,6 +9,7 @@ from typing import Any
 from lpref.accel.cpu import (
     activation,
     attention,
+    cast,
     elementwise,
     embedding,
     hadamard,
@@ -33,6 +34,7 @@ MATMUL_BOUND = Bound(
 
 # What has a kernel; every other op of the reference backend is NumPy already and is taken from there as it is.
 KERNELS: dict[str, Callable[..., Any]] = {
+    "cast": cast.rounded,
     "hadamard": hadamard.hadamard,
     "tree_sum": reduce.tree_sum,
     "tree_mean": reduce.tree_mean,

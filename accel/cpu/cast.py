@@ -135,6 +135,12 @@ def qdq(
     return out
 
 
+def rounded(x: np.ndarray, format_name: str) -> np.ndarray:
+    """The op `cast`: x rounded to nearest even in the named format, overflow to infinity where there is one."""
+    f = format(format_name)
+    return qdq(x, f, overflow="to_infinity" if f.has_inf else "saturate")
+
+
 def _deterministic(p: Plan, bits: np.ndarray, codes: np.ndarray) -> Any:
     if p.kind == "steps":
         return kernels.encode_steps(bits, codes, p.thresholds, p.codes, p.specials)

@@ -18,7 +18,8 @@ and every rounding is one 32-bit `add`: up iff T + add carries.
 so that the modes are three scalars: add = base + (odd & c_odd) + (-negative & c_neg) (mod 2^32). `*_clamp` kernels
 serve the policies whose overflow and infinity are both one clamp of the position (saturation, and infinity or NaN next
 to the largest finite code); the `*_any` kernels serve every policy, two's complement and FNUZ.
-Stochastic roundings are in `cast_stochastic`. Implements `lpref.ref.formats.Format.encode` on float32; contract: Bits. Each returns the largest magnitude bits seen.
+Stochastic roundings are in `cast_stochastic`.
+Implements `lpref.ref.formats.Format.encode` on float32; contract: Bits. Each returns the largest magnitude bits seen.
 """
 
 from __future__ import annotations

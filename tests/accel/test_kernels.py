@@ -48,6 +48,13 @@ def elementwise(draw: Draw) -> Iterator[tuple]:
     yield (draw(3, 4, 5).transpose(2, 0, 1),)
 
 
+def casts(draw: Draw) -> Iterator[tuple]:
+    for name in ("bfloat16", "binary16", "tf32", "float32", "e4m3", "e5m2"):
+        yield EXTREMES, name
+        for n in (0, 1, 17, 40000):
+            yield draw.wild(n), name
+
+
 def pairs(draw: Draw) -> Iterator[tuple]:
     for n in (0, 1, 17, 40000):
         yield draw.wild(n), draw.wild(n)
@@ -179,6 +186,7 @@ CASES: dict[str, Any] = {
     "attention_backward": lambda draw: heads(draw, True),
     "adamw_update": updates,
     "global_norm": lists,
+    "cast": casts,
     "matmul": products,
     "gemm": operands,
 }

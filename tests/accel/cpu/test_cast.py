@@ -146,6 +146,18 @@ def test_arrays_beyond_the_caches(name: str) -> None:
     assert np.array_equal(cast.encode(x, name), want)
 
 
+@pytest.mark.parametrize("name", ["bfloat16", "binary16", "tf32", "float32", "e4m3", "e5m2"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_op_cast_is_the_reference_backends(name: str, dtype: type) -> None:
+    from lpref.accel import backend
+
+    x = np.concatenate([inputs(name), special()]).astype(dtype)
+    got, want = backend("cpu").cast(x, name), backend("reference").cast(x, name)
+    assert got.dtype == want.dtype == dtype
+    assert np.array_equal(got, want, equal_nan=True)
+    assert np.array_equal(np.signbit(got), np.signbit(want))
+
+
 def test_shapes_and_layouts() -> None:
     x = np.random.default_rng(4).normal(size=(6, 10)).astype(np.float32)
     for view in (x, x.T, x[::2, 1:], x[None], x[0, 0], np.asfortranarray(x)):
