@@ -6,6 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from lpref.accel.cpu import cache
+
+cache.use()  # before any kernel is defined
+
 from lpref.accel.cpu import (
     activation,
     attention,
@@ -15,25 +19,29 @@ from lpref.accel.cpu import (
     hadamard,
     loss,
     norm,
+    operand,
     optim,
     product,
+    quantize,
     reduce,
     rope,
 )
 from lpref.accel.cpu.gemm import gemm
 from lpref.accel.reference import reference_ops
 from lpref.ref import linalg
-from lpref.ref.backend import Backend, Bits, Bound, Contract, Kernel
+from lpref.ref.backend import Backend, Bits, Bound, Contract, Kernel, Law
 from lpref.ref.linalg.bounds import fast_bound, matmul_bound
 
 GEMM_BOUND = Bound("Higham 2002, section 3.1: |fast − exact| ≤ (γ_(K+6) + γ_(2K+6)) |a| |b|", lambda _, a, b, *rest: fast_bound(a, b))
-MATMUL_BOUND = Bound(
-    "Higham 2002, section 3.5: each order of K additions is within γ_K |a| |b|, so two are within twice that",
-    lambda _, a, b: matmul_bound(a, b),
+MATMUL_BOUND = Bound("Higham 2002, section 3.5: |fast − exact| ≤ 2 γ_K |a| |b|", lambda _, a, b: matmul_bound(a, b))
+VALUES = Law(
+    "the values of the definition's codes, the scale rounded into them at most once where that is not exact",
+    lambda expected, actual, args, kwargs: operand.same_values(expected, actual),
 )
 
 # What has a kernel; every other op of the reference backend is NumPy already and is taken from there as it is.
 KERNELS: dict[str, Callable[..., Any]] = {
+    "quantize": quantize.quantize,
     "cast": cast.rounded,
     "hadamard": hadamard.hadamard,
     "tree_sum": reduce.tree_sum,
@@ -81,12 +89,14 @@ class CpuBackend(Backend):
     def __init__(self, numerics: str = "fast") -> None:
         definitions = reference_ops("exact")
         products: dict[str, tuple[Callable[..., Any], Contract]] = {
+            "operand": (operand.operand, Bits()),
             "gemm": (gemm, Bits()),
             "matmul": (product.matmul, Bits()),
         }
         if numerics == "fast":
             products = {
-                "gemm": (partial(linalg.gemm, numerics="fast"), GEMM_BOUND),
+                "operand": (operand.operand_fast, VALUES),
+                "gemm": (operand.gemm_fast, GEMM_BOUND),
                 "matmul": (partial(linalg.matmul, numerics="fast"), MATMUL_BOUND),
             }
         table = {op: (KERNELS.get(op, definition), Bits()) for op, definition in definitions.items()} | products

@@ -4,8 +4,8 @@
     embed      element x block scale in float32 (one value per element, one read of x), the tensor scale beside it; a Hadamard transform
                may come first, fused into the pass that measures amax
 
-A quantizer that the kernels do not cover (other roundings than nearest-even and stochastic, other overflow presets than saturation,
-unsigned elements, plain casts), and a tensor that holds NaN or infinity, take the definition itself.
+Plain casts are in `plain`. A quantizer that the kernels do not cover (other roundings than nearest-even and stochastic, other overflow
+presets than saturation, unsigned elements), and a tensor that holds NaN or infinity, take the definition itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lpref.accel.cpu import codebook_kernels, quantize_kernels, threads
+from lpref.accel.cpu import codebook_kernels, plain, quantize_kernels, threads
 from lpref.accel.cpu.hadamard import hadamard
 from lpref.accel.cpu.rht_kernels import LANES, along_rows, down_columns
 from lpref.ref import quantize as ref
@@ -148,6 +148,9 @@ def quantize(
 ) -> QTensor:
     """`lpref.ref.quantize.quantize`, with its bits."""
     q = ref.lookup(q) if isinstance(q, str) else q
+    if plain.covered(x, q):
+        view, axis = logical_view(x, k_axis)
+        return plain.quantize(view, q, words, axis)
     plan = plan_of(q)
     ready = None if plan is None else prepare(x, q, plan, state=state, amax=amax, k_axis=k_axis)
     if plan is None or ready is None:
@@ -176,7 +179,10 @@ def embed(
     if plan is None or ready is None:
         x, axis = logical_view(x, k_axis)
         for size, kind, signs in transforms:
-            x = ref_hadamard(np.asarray(x, np.float32), size, axis=axis if kind == "k" else 1 - axis, signs=signs)
+            x = hadamard(np.asarray(x, np.float32), size, axis=axis if kind == "k" else 1 - axis, signs=signs)
+        if plain.covered(x, q):
+            cast, seen = plain.values(x, q, words)
+            return Embedded(cast, np.float32(1), axis, q, _ONE, seen)
         return embedded(ref.quantize(x, q, state=state, amax=amax, words=words, k_axis=k_axis))
     single = ready.scales.values.size == 1
     values = ready.x if ready.x is not x and transforms else np.empty(ready.x.shape, np.float32)

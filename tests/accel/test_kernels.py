@@ -18,11 +18,16 @@ from lpref.accel.cpu import KERNELS
 from lpref.ref import optim
 from lpref.ref.linalg import Accumulate, HighPrecision
 from lpref.ref.quantize import QUANTIZERS
+from lpref.ref.random import WordAddress
+from lpref.ref.recipes import Transform
 
 f32 = np.float32
 EXTREMES = f32([0.0, -0.0, 1e-45, -1e-45, 1e-38, -3e-39, 1, -1, 0.5, 30, -30, 89, -104, 3e38, -3e38, np.inf, -np.inf, np.nan])
 SHAPES = [(0, 5), (1, 1), (1, 16), (31, 7), (33, 16), (65, 33), (3, 128), (2, 1023), (2, 1025), (1030, 3)]
 HEADS = [(1, 2, 1, 5, 5, 3), (1, 2, 2, 33, 40, 24), (1, 1, 1, 1, 1, 1), (2, 2, 2, 8, 8, 16), (0, 2, 2, 4, 4, 4), (1, 4, 4, 128, 128, 32)]
+
+
+PRODUCTS = ("operand", "gemm", "matmul")  # the ops that differ between the grades
 
 
 class Draw:
@@ -153,6 +158,34 @@ def transforms(draw: Draw) -> Iterator[tuple]:
         yield draw(*shape), size, axis, np.sign(draw(size)) + f32(0)
 
 
+OPERANDS = ("nvfp4", "nvfp4_2d", "mxfp8_e4m3", "mxint8", "fp8_tensor", "fp8_block128", "int8_row", "bf16")
+
+
+def quantized(draw: Draw) -> Iterator[tuple]:
+    for q in QUANTIZERS.values():  # more in cpu/test_quantize.py
+        if q.scale.history == "current" and q.scale.rule != "learned":
+            yield draw(128, 256), q
+            yield draw.wild(128, 256), q
+    yield draw(3, 5), QUANTIZERS["bf16"]
+
+
+def made(draw: Draw) -> Iterator[tuple[tuple, dict[str, Any]]]:
+    turn = Transform("hadamard", "k", 16)
+    for number, name in enumerate(OPERANDS):
+        for make in (draw, draw.wild):
+            x, address = make(128, 128), WordAddress(1, number, "site")
+            yield (x, QUANTIZERS[name]), {"k_axis": 1, "words": address}
+            yield (x, QUANTIZERS[name]), {"k_axis": 0, "words": address, "transforms": ((turn, np.sign(draw(16))),)}
+    yield (x, None), {"k_axis": 1, "transforms": ((turn, None),)}
+    yield (x, QUANTIZERS["nvfp4"]), {"k_axis": 1, "collect": True}
+
+
+def casts(draw: Draw) -> Iterator[tuple]:
+    for name in ("bfloat16", "binary16", "e4m3", "float32"):
+        yield EXTREMES, name
+        yield draw.wild(300, 3), name
+
+
 def kinds(cases: Iterator[tuple]) -> Iterator[tuple]:
     for case in cases:
         yield (*case, "tanh")
@@ -160,6 +193,9 @@ def kinds(cases: Iterator[tuple]) -> Iterator[tuple]:
 
 
 CASES: dict[str, Any] = {
+    "quantize": quantized,
+    "operand": made,
+    "cast": casts,
     "hadamard": transforms,
     "tree_sum": sums,
     "tree_mean": sums,
@@ -193,21 +229,22 @@ CASES: dict[str, Any] = {
 
 
 def test_every_kernel_has_cases() -> None:
-    assert set(CASES) == set(KERNELS) | {"gemm", "matmul"}
+    assert set(CASES) == set(KERNELS) | set(PRODUCTS)
 
 
 @pytest.mark.parametrize("numerics", ["exact", "fast"])
 @pytest.mark.parametrize("op", CASES)
 def test_kernel_keeps_its_contract(op, numerics) -> None:
-    if numerics == "fast" and op not in ("gemm", "matmul"):
+    if numerics == "fast" and op not in PRODUCTS:
         fast, exact = (lpref.backend("cpu", grade).kernels[op] for grade in ("fast", "exact"))
         assert (fast.function, fast.contract) == (exact.function, exact.contract)
         return
     kernel = lpref.backend("cpu", numerics).kernels[op]
     with np.errstate(all="ignore"):
         for number, case in enumerate(CASES[op](Draw(11))):
+            case, options = case if len(case) == 2 and isinstance(case[1], dict) else (case, {})
             kept = [a.copy() if isinstance(a, np.ndarray) else a for a in case]
-            found = kernel.contract.mismatch(kernel.reference(*case), kernel.function(*case), case, {})
+            found = kernel.contract.mismatch(kernel.reference(*case, **options), kernel.function(*case, **options), case, options)
             shapes = [getattr(a, "shape", a) for a in case]
             assert found is None, f"case {number} {shapes}: {found}"
             for before, after in zip(kept, case, strict=True):
