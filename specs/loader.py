@@ -126,10 +126,14 @@ def _named(source: str | Path, kind: Kind, where: str, chain: tuple[str, ...]) -
     else:
         if kind.cls is Quantizer:  # registered in ref, not a file
             return to_mapping(lookup(text)), where, chain
-        if text not in kind.names():
-            raise UnknownNameError(kind.name, text, kind.names(), where=where if where != text else "")
-        file = resources.files("lpref.specs") / kind.folder / f"{text}.yaml"
+        name, _, revision = text.partition("@")
+        if name not in kind.names():
+            raise UnknownNameError(kind.name, name, kind.names(), where=where if where != text else "")
+        file = resources.files("lpref.specs") / kind.folder / f"{name}.yaml"
         place, content = str(file), file.read_text(encoding="utf-8")
+        newest = str(parse(content, place).get("revision", 1))
+        if revision not in ("", newest):
+            raise UnknownNameError(f"revision of {kind.name}", text, [f"{name}@{newest}"], where=where if where != text else "")
     if place in chain or len(chain) >= MAX_EXTENDS:
         steps = " → ".join(Path(p).name for p in (*chain, place))
         raise SpecError([f"extends: {steps} {'goes in a circle' if place in chain else f'is longer than {MAX_EXTENDS} files'}"], where=where)

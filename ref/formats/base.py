@@ -5,7 +5,8 @@ neighbours in the table, a `Rounding` chooses one, an `Overflow` policy answers 
 
     encode(x) = code of [ overflow( round(x) ) ],      decode(encode(v)) = v for every value v of the table.
 
-x is read exactly (float64, float32, float16, bfloat16 and the other ml_dtypes, integers) and rounded **once**.
+x is read exactly (float64, float32, float16, bfloat16 and the other ml_dtypes, integers) and rounded **once**. Results are arrays of
+x's library.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from lpref.ref.arrays import give, host, library
 from lpref.ref.errors import FormatError, NonFiniteError
 from lpref.ref.rounding import Overflow, Remainder, Rounding, check_words, default_word_bits
 from lpref.ref.rounding import overflow as overflow_of
@@ -135,7 +137,7 @@ class Format(ABC):
 
         Raises: FormatError for other dtypes than integers and for codes outside 0 .. 2^bits - 1.
         """
-        codes = np.asarray(codes)
+        to, codes = library(codes), host(codes, f"{self.name}.decode")
         if codes.dtype.kind not in "ui":
             raise FormatError(f"codes are {codes.dtype}, not integers", where=f"{self.name}.decode")
         bad = (codes < 0) | (codes.astype(np.uint64) > np.uint64(2**self.bits - 1))
@@ -143,7 +145,7 @@ class Format(ABC):
             raise FormatError(
                 f"code {int(codes[bad].flat[0])} is not in 0 .. {2**self.bits - 1}", where=f"{self.name}.decode"
             )
-        return self._decode(codes.astype(np.uint64))
+        return give(self._decode(codes.astype(np.uint64)), to)
 
     def encode(
         self,
@@ -160,7 +162,7 @@ class Format(ABC):
 
         Raises: UnknownNameError, WordsError; FormatError and NonFiniteError as the overflow policy says.
         """
-        rule, policy = rounding_of(rounding), overflow_of(overflow)
+        rule, policy, to = rounding_of(rounding), overflow_of(overflow), library(x)
         x = as_float64(x, f"{self.name}.encode")
         if policy.unsigned == "absolute" and not self.signed:
             x = np.abs(x)
@@ -168,7 +170,7 @@ class Format(ABC):
         finite = np.where(special, 1.0, x)
         position, step, remainder = self._locate(finite)
         r = (word_bits or default_word_bits(self.bits)) if rule.stochastic else None
-        chosen = None if r is None else check_words(words, r, x.shape, f"{self.name}.encode")
+        chosen = None if r is None else check_words(None if words is None else host(words), r, x.shape, f"{self.name}.encode")
         codes, over = self._finish(position + step * rule.up(remainder, chosen, r), finite)
         over &= ~special
         if policy.unsigned == "absolute":
@@ -177,7 +179,7 @@ class Format(ABC):
             codes = self._overflowed(codes, over, finite, rule, policy)
         if special.any():
             codes = self._special(codes, x, policy)
-        return codes.astype(self.code_dtype)
+        return give(codes.astype(self.code_dtype), to)
 
     def round(
         self,
@@ -191,16 +193,16 @@ class Format(ABC):
 
         Raises: what `encode` raises; FormatError where a result is not a value of x's dtype (bfloat16 in float16).
         """
-        x = np.asarray(x)
+        to, given, x = library(x), x, host(x, f"{self.name}.round")
         values = self.decode(self.encode(x, rounding, overflow, words, word_bits))
         if x.dtype.kind in "iub":
-            return values
+            return give(values, to)
         with np.errstate(over="ignore", invalid="ignore"):  # NaN stays NaN, and what is lost is reported
-            out = values.astype(x.dtype)
-        lost = (out.astype(np.float64) != values) & ~np.isnan(values)
+            out = values.astype(x.dtype) if to is None else give(values, to, given.dtype)
+        lost = (host(out).astype(np.float64) != values) & ~np.isnan(values)
         if lost.any():
             raise FormatError(
-                f"{float(values[lost].flat[0])!r} is not a value of {x.dtype}",
+                f"{float(values[lost].flat[0])!r} is not a value of {getattr(given, 'dtype', x.dtype)}",
                 where=f"{self.name}.round",
                 remedy="pass a wider dtype, or use encode and decode",
             )
@@ -283,7 +285,7 @@ def as_float64(x: Any, where: str) -> np.ndarray:
 
     Raises: FormatError for dtypes that are no reals of at most 64 bits, and for integers that float64 cannot hold.
     """
-    x = np.asarray(x)
+    x = host(x, where)
     kind = x.dtype.kind
     if (kind == "f" and x.dtype.itemsize > 8) or kind not in "fiubV" or x.dtype.names is not None:
         raise FormatError(f"cannot read {x.dtype} exactly", where=where, remedy="pass floats of at most 64 bits")

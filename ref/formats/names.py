@@ -73,15 +73,18 @@ def _spelling(name: Any) -> str:
 
 
 def format(name: Any) -> Format:
-    """The format called `name`: registered, generic (`e5m10_ieee`), an alias, a dtype object, or a Format itself.
+    """The format called `name`: registered, generic (`e5m10_ieee`), an alias, a dtype object, or a Format itself; `e4m3@1` is a revision.
 
     Raises: UnknownNameError with the nearest names; FormatError for a generic name that makes no format.
     """
     if isinstance(name, Format):
         return name
     text = _spelling(name).removeprefix("lpref.").removeprefix("torch.")
+    text, _, revision = text.partition("@")
     text = ALIASES.get(text, text)
     found = FORMATS.get(text) or parse(text)
     if found is None:
         raise UnknownNameError("format", name, [*FORMATS, *ALIASES])
+    if revision not in ("", str(found.revision)):
+        raise UnknownNameError("revision of format", name, [f"{text}@{found.revision}"])
     return found

@@ -42,8 +42,8 @@ def merge(observed: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-def update_state(q: Quantizer | str, state: Mapping[str, Any], observed: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The state after a step in which `observed` was seen; without observations nothing changes.
+def update_state(q: Quantizer | str, state: Mapping[str, Any] | None, observed: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The state after a step in which `observed` was seen; without observations nothing changes. None is the state before the first step.
 
     >>> from lpref.ref.quantize import quantize
     >>> q = lookup("fp8_tensor:history=delayed:window=16")
@@ -53,6 +53,7 @@ def update_state(q: Quantizer | str, state: Mapping[str, Any], observed: Iterabl
     64.0
     """
     q = lookup(q) if isinstance(q, str) else q
+    state = init_state(q) if state is None else state
     seen = merge(observed)
     if q.scale.history != "delayed" or "amax" not in seen:
         return dict(state)

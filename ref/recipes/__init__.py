@@ -3,6 +3,7 @@
 from lpref.ref.recipes.context import Context
 from lpref.ref.recipes.gemm import GEMMS, Epilogue, Expression, GemmSpec, PlannedQuantizer, Sampling, Slot, Split, Term
 from lpref.ref.recipes.linear import LinearGrads, linear_backward, linear_forward, linear_parameters
+from lpref.ref.recipes.observe import first_states
 from lpref.ref.recipes.recipe import (
     EXEMPT,
     Controller,
@@ -22,5 +23,5 @@ from lpref.ref.recipes.transform import Transform
 __all__ = [
     "EXEMPT", "GEMMS", "Context", "Controller", "Epilogue", "Expression", "GemmSpec", "LinearGrads", "LinearRecipe", "LossHook", "OpRecipe",
     "Pass", "Phase", "PlannedQuantizer", "Recipe", "Rule", "Sampling", "Saved", "Slot", "Split", "Term", "Transform", "Weights",
-    "gemm_flop_share", "linear_backward", "linear_forward", "linear_parameters",
+    "first_states", "gemm_flop_share", "linear_backward", "linear_forward", "linear_parameters",
 ]  # fmt: skip

@@ -1,14 +1,23 @@
-"""Observations of quantized operands, merged over the micro-batches of a step."""
+"""Quantizer states of a layer before its first step, and observations merged over the micro-batches of a step."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from lpref.ref.quantize import merge
+from lpref.ref.quantize import Quantizer, init_state, merge
+from lpref.ref.recipes.gemm import TENSORS
+from lpref.ref.recipes.recipe import LinearRecipe
 
 MEANS = ("mse", "sqnr_db", "bits_per_element")
 LARGEST = ("max_abs_err",)
+
+
+def first_states(linear: LinearRecipe, site: str) -> dict[str, dict[str, Any]]:
+    """``site/gemm/slot`` -> `init_state` of the quantizer there, for delayed scaling."""
+    quantizers = {path: linear.slot(path).quantizer for path in TENSORS}
+    delayed = {p: q for p, q in quantizers.items() if isinstance(q, Quantizer) and q.scale.history == "delayed"}
+    return {f"{site}/{path.replace('.', '/')}": init_state(q) for path, q in delayed.items()}
 
 
 def observe(collector: dict[str, dict[str, Any]], key: str, seen: Mapping[str, Any]) -> None:

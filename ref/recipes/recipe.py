@@ -233,6 +233,12 @@ class Recipe:
 
         return HEADER + dump(self)
 
+    def _repr_html_(self) -> str:
+        """The three GEMMs of `linear` as a table, for notebooks."""
+        from lpref.ref.recipes.text import html
+
+        return html(self)
+
 
 EXEMPT = LinearRecipe()
 

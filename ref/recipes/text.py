@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 from lpref.ref.scaling import Blocks
@@ -100,3 +101,23 @@ def _empty(value: Any) -> str:
 def dump(value: Any) -> str:
     """YAML text of a mapping (or of a dataclass, with all its fields)."""
     return "\n".join(_lines(to_mapping(value), "")) + "\n"
+
+
+def html(recipe: Any) -> str:
+    """A recipe's three GEMMs as an HTML table: operand by operand its source, format, blocks and rounding."""
+    rows = []
+    for gemm in ("fprop", "dgrad", "wgrad"):
+        spec = recipe.linear.gemm(gemm)
+        operands = "".join(f"<td>{escape(_operand(getattr(spec, side)))}</td>" for side in "ab")
+        transform = "" if spec.transform is None else f"{spec.transform.kind} {spec.transform.size}, {spec.transform.signs} signs"
+        rows.append(f"<tr><th>{gemm}</th>{operands}<td>{transform}</td><td>{spec.output}</td></tr>")
+    head = "<tr><th></th><th>a</th><th>b</th><th>transform</th><th>output</th></tr>"
+    return f"<table><caption><b>{escape(recipe.name)}</b>: {escape(recipe.title)}</caption>{head}{''.join(rows)}</table>"
+
+
+def _operand(slot: Any) -> str:
+    if slot.quantizer is None:
+        return "high precision" if slot.source == "hp" else f"{slot.source} {slot.of}".strip()
+    q = slot.quantizer
+    size = " x ".join("all" if n is None else str(n) for n in (q.blocks.other, q.blocks.k))
+    return f"{q.format}, blocks {size} (other x k), {q.rounding}" + ("" if slot.source == "hp" else f", {slot.source}")

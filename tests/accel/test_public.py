@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import lpref
-from lpref.ref.errors import BackendError, UnknownNameError
-from lpref.ref.linalg import HighPrecision
+from lpref.ref.errors import BackendError, DTypeError, FormatError, SpecError, UnknownNameError
+from lpref.ref.linalg import Accumulate, HighPrecision
 from lpref.ref.linalg import gemm as ref_gemm
 from lpref.ref.quantize import quantize as ref_quantize
+from lpref.ref.recipes import Context
 
 
 @pytest.fixture
@@ -59,6 +60,88 @@ def test_torch_tensors(x) -> None:
     assert lpref.quantize(t, "int8_row").codes.tolist() == lpref.quantize(x, "int8_row").codes.tolist()
     half = lpref.quantize(t.to(torch.bfloat16), "int8_row").codes.tolist()
     assert half == lpref.quantize(t.to(torch.bfloat16).float().numpy(), "int8_row").codes.tolist()
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_results_live_in_the_library_of_x(x, dtype) -> None:
+    torch = pytest.importorskip("torch")
+    given = torch.tensor(x, dtype=getattr(torch, dtype), requires_grad=True)
+    plain = given.detach().float().numpy()
+    t, want = lpref.quantize(given, "nvfp4"), lpref.quantize(plain, "nvfp4")
+    assert isinstance(t, lpref.QTensor)
+    pairs = [(t.codes, want.codes), (t.scales[0], want.scales[0]), (t.unpacked(), want.unpacked()), (t.scale_values(), want.scale_values()),
+             (t.element_values(), want.element_values()), (t.dequantize(), want.dequantize()),
+             (t.dequantize(torch.float32), want.dequantize(np.float32)), (t.dequantize(torch.bfloat16), want.dequantize("bfloat16")),
+             (t.to_layout("column")["codes"], want.to_layout("column")["codes"])]  # fmt: skip
+    for got, values in pairs:
+        assert isinstance(got, torch.Tensor)
+        assert got.tolist() == values.tolist()
+    assert t.dequantize(torch.bfloat16).dtype == torch.bfloat16
+    assert (t.tensor_scale, t.logical_shape, t.nbytes) == (want.tensor_scale, want.logical_shape, want.nbytes)
+    for product, numbers in ((lpref.gemm(t, t), lpref.gemm(want, want)), (lpref.linear(given, given, "mxfp4"), lpref.linear(plain, plain, "mxfp4"))):
+        assert isinstance(product, torch.Tensor)
+        assert product.tolist() == numbers.tolist()
+    square = lpref.quantize(given, "int8_tensor").transpose()
+    assert square.codes.tolist() == lpref.quantize(plain, "int8_tensor").transpose().codes.tolist()
+
+
+class OnlyDlpack:
+    """An array that speaks DLPack and nothing else."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def test_dlpack_is_enough(x) -> None:
+    assert lpref.quantize(OnlyDlpack(x), "int8_row").codes.tolist() == lpref.quantize(x, "int8_row").codes.tolist()
+    assert lpref.format("e4m3").encode(OnlyDlpack(x)).tolist() == lpref.format("e4m3").encode(x).tolist()
+
+
+@pytest.mark.parametrize("bad", [np.ones((2, 32)) * 1j, np.array([["a"] * 32]), np.array([[None] * 32]), [[1.0], [2.0, 3.0]]])
+def test_what_is_no_array_of_reals_is_refused(bad) -> None:
+    for call in (lambda: lpref.quantize(bad, "mxfp4"), lambda: lpref.gemm(bad, bad), lambda: lpref.linear(bad, bad, "fp32")):
+        with pytest.raises((FormatError, DTypeError)):
+            call()
+
+
+def test_specs_and_contexts_as_mappings(x) -> None:
+    assert lpref.gemm(x, x, {"inner": "pairwise"}).tolist() == lpref.gemm(x, x, Accumulate(inner="pairwise")).tolist()
+    with pytest.raises(SpecError, match="inner"):
+        lpref.gemm(x, x, {"innner": "pairwise"})
+    at = {"seed": 3, "step": 2, "site": "h.0.mlp.up"}
+    assert lpref.linear(x, x, "mxfp8", at).tolist() == lpref.linear(x, x, "mxfp8", Context(**at)).tolist()
+    with pytest.raises(SpecError, match=r"ctx\.sed"):
+        lpref.linear(x, x, "mxfp8", {"sed": 3})
+
+
+def test_delayed_scales_start_at_one(x) -> None:
+    unscaled = lpref.quantize(x, "fp8_tensor", amax=448)
+    np.testing.assert_array_equal(lpref.linear(x, x, "fp8_delayed"), lpref.format("bfloat16").round(lpref.gemm(unscaled, unscaled)))
+    q = lpref.quantizer("fp8_tensor:history=delayed:window=4")
+    assert lpref.update_state(q, None, [{"amax": 7.0}])["scale"] == 64
+
+
+def test_names_with_revisions_and_parameters() -> None:
+    assert lpref.format("e4m3@1") is lpref.format("float8_e4m3fn@1") is lpref.format("e4m3")
+    assert lpref.recipe("nvfp4@1") == lpref.recipe("nvfp4")
+    assert lpref.quantizer("mxfp4", scale="rceil", tail="pad_zero") == lpref.quantizer("mxfp4:scale=rceil:tail=pad_zero")
+    for call in (lambda: lpref.format("e4m3@2"), lambda: lpref.recipe("nvfp4@2"), lambda: lpref.quantizer("mxfp4@2")):
+        with pytest.raises(UnknownNameError, match=r"did you mean '[a-z0-9]+@1'"):
+            call()
+    with pytest.raises(SpecError, match="scale"):
+        lpref.quantizer({"base": "mxfp4"}, scale="rceil")
+
+
+def test_notebooks_get_tables() -> None:
+    for thing in (lpref.format("e4m3"), lpref.recipe("nvfp4"), lpref.recipe("quartet"), lpref.quantize(np.ones((1, 32)), "mxfp4")):
+        assert thing._repr_html_().startswith("<table>")
 
 
 def test_device_arrays_are_refused() -> None:

@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from lpref.ref.errors import FormatError
 from lpref.ref.formats import format
 
 pytestmark = pytest.mark.peer
@@ -123,3 +124,25 @@ def test_torch_casts(name: str) -> None:
         got = f.decode(f.encode(x, overflow="ocp_nonsat"))  # known: NaN on overflow before 2.13
     wrong = ~same_values(got, want)
     assert not wrong.any(), [(float(x[i]).hex(), got[i], want[i]) for i in np.flatnonzero(wrong)[:5]]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_tensors_of_torch_come_back_as_tensors(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.linspace(-9, 9, 101, dtype=getattr(torch, dtype), requires_grad=True)
+    plain = x.detach().double().numpy()
+    f = format("e2m1")
+    codes, rounded = f.encode(x), f.round(x)
+    assert isinstance(codes, torch.Tensor)
+    assert codes.tolist() == f.encode(plain).tolist()
+    assert rounded.dtype == x.dtype
+    assert rounded.tolist() == f.round(plain).tolist()
+    values = f.decode(codes)
+    assert isinstance(values, torch.Tensor)
+    assert values.tolist() == rounded.tolist()
+
+
+def test_what_bfloat16_cannot_hold_is_an_error_for_tensors_too() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(FormatError, match=r"is not a value of torch.bfloat16"):
+        format("int16").round(torch.tensor([4e4], dtype=torch.bfloat16))
