@@ -18,6 +18,7 @@ from lpref.accel.cpu import (
     embedding,
     hadamard,
     loss,
+    memory,
     norm,
     operand,
     optim,
@@ -87,6 +88,7 @@ class CpuBackend(Backend):
     """Fast functions on the host. Grade "fast" multiplies matrices by BLAS; everything else has the same bits in both grades."""
 
     def __init__(self, numerics: str = "fast") -> None:
+        memory.keep_freed()
         definitions = reference_ops("exact")
         products: dict[str, tuple[Callable[..., Any], Contract]] = {
             "operand": (operand.operand, Bits()),
