@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from lpref.accel.cpu import cache
@@ -13,6 +12,7 @@ cache.use()  # before any kernel is defined
 from lpref.accel.cpu import (
     activation,
     attention,
+    blas,
     cast,
     elementwise,
     embedding,
@@ -29,7 +29,6 @@ from lpref.accel.cpu import (
 )
 from lpref.accel.cpu.gemm import gemm
 from lpref.accel.reference import reference_ops
-from lpref.ref import linalg
 from lpref.ref.backend import Backend, Bits, Bound, Contract, Kernel, Law
 from lpref.ref.linalg.bounds import fast_bound, matmul_bound
 
@@ -99,7 +98,7 @@ class CpuBackend(Backend):
             products = {
                 "operand": (operand.operand_fast, VALUES),
                 "gemm": (operand.gemm_fast, GEMM_BOUND),
-                "matmul": (partial(linalg.matmul, numerics="fast"), MATMUL_BOUND),
+                "matmul": (blas.matmul, MATMUL_BOUND),
             }
         table = {op: (KERNELS.get(op, definition), Bits()) for op, definition in definitions.items()} | products
         super().__init__("cpu", numerics, [Kernel(op, f, definitions[op], contract) for op, (f, contract) in table.items()])

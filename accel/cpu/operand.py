@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lpref.accel.cpu import blas
 from lpref.accel.cpu.hadamard import hadamard
 from lpref.accel.cpu.quantize import Embedded, embed, embedded, quantize
 from lpref.ref import linalg
@@ -81,7 +82,7 @@ def same_values(expected: Any, actual: Any) -> bool:
 
 def gemm_fast(a: Any, b: Any, accumulate: linalg.Accumulate | None = None) -> np.ndarray:
     """c[i, j] = sum_k a[i, k] b[j, k] by BLAS over embedded values, times fl32(ts_a ts_b); `lpref.ref.linalg.gemm` within `fast_bound`."""
-    if not isinstance(a, Embedded) and not isinstance(b, Embedded):
+    if not any(isinstance(x, Embedded | HighPrecision) for x in (a, b)):
         return linalg.gemm(a, b, accumulate, numerics="fast")
     sides = [embedded(x) if isinstance(x, QTensor) and holds_codes(x) else x for x in (a, b)]
     left, right = (_rows(x) for x in sides)
@@ -91,7 +92,7 @@ def gemm_fast(a: Any, b: Any, accumulate: linalg.Accumulate | None = None) -> np
     for x in sides:
         scale = np.float32(scale * x.tensor_scale) if isinstance(x, Embedded) else scale
     with np.errstate(over="ignore", invalid="ignore"):
-        c = np.matmul(left, right.T)  # exact: grade fast, under fast_bound
+        c = blas.matmul(left, right.T)
         if scale != 1:
             c *= scale
     return c
