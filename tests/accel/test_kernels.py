@@ -180,12 +180,6 @@ def made(draw: Draw) -> Iterator[tuple[tuple, dict[str, Any]]]:
     yield (x, QUANTIZERS["nvfp4"]), {"k_axis": 1, "collect": True}
 
 
-def casts(draw: Draw) -> Iterator[tuple]:
-    for name in ("bfloat16", "binary16", "e4m3", "float32"):
-        yield EXTREMES, name
-        yield draw.wild(300, 3), name
-
-
 def kinds(cases: Iterator[tuple]) -> Iterator[tuple]:
     for case in cases:
         yield (*case, "tanh")
@@ -222,7 +216,6 @@ CASES: dict[str, Any] = {
     "attention_backward": lambda draw: heads(draw, True),
     "adamw_update": updates,
     "global_norm": lists,
-    "cast": casts,
     "matmul": products,
     "gemm": operands,
 }
