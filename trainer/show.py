@@ -13,12 +13,19 @@ from typing import Any
 import numpy as np
 
 from lpref.ref.errors import SpecError
+from lpref.ref.rounding import overflow
 from lpref.trainer.catalog import find, quantizer_title
 
 FACTS = (
     "name", "title", "bits", "standard", "source_level", "revision", "max", "min", "min_normal", "min_subnormal", "precision", "emax", "emin",
     "signed", "has_nan", "has_inf", "nan_code", "tie", "exact",
 )  # fmt: skip
+
+TAIL = {
+    "error": "an axis that is no multiple of its block raises ShapeError",
+    "pad_zero": "the last block of an axis is shorter; stored layouts are padded with zero codes to whole blocks",
+    "partial": "the last block of an axis is shorter; stored layouts stay ragged",
+}
 
 
 @dataclass(frozen=True)
@@ -160,11 +167,15 @@ def number_line(f: Any, width: int = 96) -> str:
 
 
 def quantizer_page(name: str, q: Any) -> Page:
-    """What it does, and every field."""
+    """What it does, every field, and the page of its scale rule, which states zero blocks, NaN and infinity."""
+    from lpref.ref.scaling import PAGES
+
     found = leaves(q)
+    page = inspect.getdoc(PAGES[q.scale.rule]) if q.scale.rule in PAGES else "No scale: the element format's own conversion."
     lines = [f"{name}: {quantizer_title(q)}", *([f"source: {q.standard}"] if q.standard else []), ""]
     lines += [f"{path:18} {value}" for path, value in found.items() if path not in ("name", "standard")]
-    return Page("\n".join(lines), {"kind": "quantizer", "name": name, "title": quantizer_title(q), "fields": found})
+    lines += ["", f"overflow {q.overflow}: {overflow(q.overflow)}", f"tail {q.tail}: {TAIL[q.tail]}", "", page or ""]
+    return Page("\n".join(lines), {"kind": "quantizer", "name": name, "title": quantizer_title(q), "fields": found, "prose": page})
 
 
 def recipe_page(name: str, recipe: Any) -> Page:

@@ -15,6 +15,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from lpref.cli.main import COMMANDS, main
+from lpref.ref.quantize import QUANTIZERS
 
 TINY: dict[str, Any] = {
     "lpref": 1,
@@ -270,6 +271,20 @@ def test_list(kind: str) -> None:
     assert all(set(COLUMNS) <= set(row) for row in rows)
     assert len({row["name"] for row in rows}) == len(rows) or kind == "methods"
     assert run("list", kind).exit_code == 0
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_quantizer_pages_state_their_special_cases(name: str) -> None:
+    """Zero blocks, NaN, infinity and tails stand on every page (casts have no blocks)."""
+    page = run("show", f"quantizer:{name}").output
+    words = ("Zero", "NaN", "nfini", "tail error") if QUANTIZERS[name].scale.rule != "none" else ("No scale", "infinity=", "nan=", "tail error")
+    assert [word for word in words if word not in page] == []
+
+
+def test_scale_rules_have_titles_and_pages() -> None:
+    rows = json.loads(run("list", "scale-rules", "--json").stdout)
+    assert len(rows) == 8
+    assert all(row["title"] and row["module"] for row in rows)
 
 
 def test_show_pages() -> None:
