@@ -1,15 +1,20 @@
 """The numerics hash (numerics N12): SHA-256 over what the definitions compute on fixed inputs.
 
-Any changed output bit of a format, rounding, quantizer, sum, elementary function or random word changes it. It stands in ``lpref
+Any changed output bit of a format, rounding, overflow policy, quantizer, sum, matrix product, transform, elementary function, random word,
+optimizer or executable recipe changes it, as far as the fixed inputs show it. It stands in ``lpref
 --version``, in run folders and in reports, so that two figures can be told to rest on the same bits.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.resources
+import json
 from functools import cache
 
 import numpy as np
+
+from lpref.ref.errors import LprefError
 
 
 def grid() -> np.ndarray:
@@ -41,7 +46,11 @@ def numerics_hash() -> str:
             _add(digest, name, getattr(elementary, name)(x[np.abs(x) < 1e6]))
     _add(digest, "tree_sum", reduce.tree_sum(x[np.abs(x) < 1e30]))
     _formats(digest, x)
+    _roundings(digest, x)
     _quantizers(digest)
+    _products(digest)
+    _optimizers(digest)
+    _recipes(digest)
     return digest.hexdigest()
 
 
@@ -71,8 +80,71 @@ def _quantizers(digest: hashlib._Hash) -> None:
     from lpref.ref import random
     from lpref.ref.quantize import QUANTIZERS, quantize
 
-    bits = random.words(3, random.stream("numerics/quantizers"), 0, 0, 128 * 256).astype(np.float64)
-    x = ((bits - 2.0**31) * 2.0**-28).astype(np.float32).reshape(128, 256)
+    x = _matrix(128, 256, "numerics/quantizers")
     for name, q in sorted(QUANTIZERS.items()):
         t = quantize(x, q, words=random.WordAddress(5, 7, f"numerics/{name}"))
         _add(digest, f"{name}@{q.revision}", t.dequantize(np.float32))
+
+
+def _roundings(digest: hashlib._Hash, x: np.ndarray) -> None:
+    """Every rounding and overflow policy into one format with infinity, one with NaN only, one unsigned, and integers."""
+    from lpref.ref.formats import format as format_named
+    from lpref.ref.rounding import OVERFLOW, ROUNDINGS
+
+    words = np.arange(x.size, dtype=np.uint32) * np.uint32(2654435761)
+    for f in map(format_named, ("e5m2", "e4m3", "e8m0", "int8")):
+        for name in ROUNDINGS:
+            _add(digest, f"{f.name}/{name}", f.encode(x, name, words=words))
+        for name in OVERFLOW:
+            for source in (x, np.float32([np.inf, -np.inf]), np.float32([np.nan])):
+                try:
+                    _add(digest, f"{f.name}/{name}", f.encode(source, overflow=name))
+                except LprefError as error:  # what has no code is part of the definition
+                    digest.update(f"{f.name}/{name}\0{type(error).__name__}\0".encode())
+
+
+def _matrix(rows: int, columns: int, site: str) -> np.ndarray:
+    """Fixed values in (-8, 8), rows x columns."""
+    from lpref.ref import random
+
+    bits = random.words(3, random.stream(site), 0, 0, rows * columns).astype(np.float64)
+    return ((bits - 2.0**31) * 2.0**-28).astype(np.float32).reshape(rows, columns)
+
+
+def _products(digest: hashlib._Hash) -> None:
+    from lpref.ref import linalg
+    from lpref.ref.quantize import quantize
+
+    x, w = _matrix(8, 64, "numerics/a"), _matrix(6, 64, "numerics/b")
+    for size in (2, 16, 64):
+        _add(digest, f"hadamard {size}", linalg.hadamard(x, size))
+    for name in ("mxfp8_e5m2", "mxfp4", "nvfp4", "int8_row", "fp8_tensor", "nf4"):
+        _add(digest, f"gemm {name}", linalg.gemm(quantize(x, name), quantize(w, name)))
+    for inner in ("sequential", "pairwise", "exact"):
+        plain = [linalg.HighPrecision(m, 1) for m in (x, w)]
+        _add(digest, f"gemm {inner}", linalg.gemm(*plain, linalg.Accumulate(inner=inner)))
+
+
+def _optimizers(digest: hashlib._Hash) -> None:
+    from lpref.ref.optim import RULES, OptimContext, optimizer
+
+    params, grads = {"w": _matrix(4, 8, "numerics/w")}, {"w": _matrix(4, 8, "numerics/g")}
+    for name in sorted(RULES):
+        opt = optimizer(name)
+        state, now = opt.init(params), params
+        for step in range(2):
+            now, state = opt.update(now, grads, state, OptimContext(step=step, update=step, seed=1, lr=1e-2))
+        _add(digest, name, now["w"])
+
+
+def _recipes(digest: hashlib._Hash) -> None:
+    """Every executable recipe as the data of its file: what its slots compute is the business of the parts above."""
+    from lpref.specs import RECIPE
+    from lpref.specs.reading import parse
+
+    folder = importlib.resources.files("lpref.specs") / RECIPE.folder
+    for name in RECIPE.names():
+        data = parse(folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8"), name)
+        if data.get("executable", True):
+            numbers = {key: value for key, value in data.items() if key not in ("title", "source", "source_level")}
+            digest.update(json.dumps(numbers, sort_keys=True).encode() + b"\0")
