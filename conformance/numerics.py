@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
-import json
 from functools import cache
 
 import numpy as np
@@ -96,7 +95,7 @@ def _roundings(digest: hashlib._Hash, x: np.ndarray) -> None:
         for name in ROUNDINGS:
             _add(digest, f"{f.name}/{name}", f.encode(x, name, words=words))
         for name in OVERFLOW:
-            for source in (x, np.float32([np.inf, -np.inf]), np.float32([np.nan])):
+            for source in (x, np.array([np.inf, -np.inf]), np.array([np.nan])):
                 try:
                     _add(digest, f"{f.name}/{name}", f.encode(source, overflow=name))
                 except LprefError as error:  # what has no code is part of the definition
@@ -121,8 +120,8 @@ def _products(digest: hashlib._Hash) -> None:
     for name in ("mxfp8_e5m2", "mxfp4", "nvfp4", "int8_row", "fp8_tensor", "nf4"):
         _add(digest, f"gemm {name}", linalg.gemm(quantize(x, name), quantize(w, name)))
     for inner in ("sequential", "pairwise", "exact"):
-        plain = [linalg.HighPrecision(m, 1) for m in (x, w)]
-        _add(digest, f"gemm {inner}", linalg.gemm(*plain, linalg.Accumulate(inner=inner)))
+        a, b = linalg.HighPrecision(x, 1), linalg.HighPrecision(w, 1)
+        _add(digest, f"gemm {inner}", linalg.gemm(a, b, linalg.Accumulate(inner=inner)))
 
 
 def _optimizers(digest: hashlib._Hash) -> None:
@@ -138,13 +137,11 @@ def _optimizers(digest: hashlib._Hash) -> None:
 
 
 def _recipes(digest: hashlib._Hash) -> None:
-    """Every executable recipe as the data of its file: what its slots compute is the business of the parts above."""
+    """Every recipe that comes with the package as the lines of its file that are data: what slots compute is the business of the parts above."""
     from lpref.specs import RECIPE
-    from lpref.specs.reading import parse
 
     folder = importlib.resources.files("lpref.specs") / RECIPE.folder
     for name in RECIPE.names():
-        data = parse(folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8"), name)
-        if data.get("executable", True):
-            numbers = {key: value for key, value in data.items() if key not in ("title", "source", "source_level")}
-            digest.update(json.dumps(numbers, sort_keys=True).encode() + b"\0")
+        lines = folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+        data = [line for line in lines if not line.startswith(("#", "title:", "source:", "source_level:"))]
+        digest.update("\n".join([*data, "\0"]).encode())

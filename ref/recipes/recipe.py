@@ -15,7 +15,9 @@ from typing import Any, Literal
 from lpref.ref.errors import SpecError, UnknownNameError
 from lpref.ref.optim.loss_scale import LossScale
 from lpref.ref.quantize import Quantizer
+from lpref.ref.random import check_streams
 from lpref.ref.recipes.gemm import GEMMS, GemmSpec, PlannedQuantizer, Slot
+from lpref.ref.rounding import is_stochastic
 
 PLAIN, UNSCALED = GemmSpec(), LossScale()
 
@@ -200,7 +202,10 @@ class Recipe:
         return self.linear
 
     def bind(self, layers: Iterable[Any]) -> dict[str, LinearRecipe]:
-        """Layer name -> linear recipe. `layers` have name, role, index, count. A rule that matches no layer is a SpecError."""
+        """Layer name -> linear recipe. `layers` have name, role, index, count.
+
+        Raises SpecError for a rule that matches no layer, WordsError where two uses of random words share a stream (N1).
+        """
         layers = list(layers)
         found = {s.name: self.for_layer(s.name, s.role, s.index, s.count) for s in layers}
         idle = [i for i, r in enumerate(self.rules) if not r.optional and not any(r.matches(s.name, s.role, s.index, s.count) for s in layers)]
@@ -208,6 +213,7 @@ class Recipe:
             roles = ", ".join(sorted({s.role for s in layers}))
             raise SpecError([f"rules.{i}: {_shown(self.rules[i])} matches no layer of the model" for i in idle],
                             where=f"recipe {self.name}", remedy=f"its roles are {roles}; its layers {', '.join(list(found)[:12])}")  # fmt: skip
+        check_streams(path for name, linear in found.items() for path in random_sites(linear, name))
         return found
 
     def require_executable(self) -> None:
@@ -241,6 +247,22 @@ class Recipe:
 
 
 EXEMPT = LinearRecipe()
+
+
+def random_sites(linear: LinearRecipe, site: str) -> list[str]:
+    """The site paths whose random words a layer draws: stochastic slots and saves, random signs.
+
+    >>> random_sites(LinearRecipe(dgrad=GemmSpec(transform=Transform(signs="random"))), "head")
+    ['head/dgrad/transform/signs']
+    """
+    quantizers = {f"{gemm}/{side}": getattr(linear.gemm(gemm), side).quantizer for gemm in GEMMS for side in "ab"}
+    quantizers |= {f"save/{name}": saved.quantizer for name, saved in linear.save.items()}
+    found = [f"{site}/{path}/rounding" for path, q in quantizers.items() if q is not None and is_stochastic(q.rounding)]
+    for gemm in GEMMS:
+        spec = linear.gemm(gemm)
+        transforms = [*spec.a.transforms, *spec.b.transforms, *([spec.transform] if spec.transform is not None else [])]
+        found += [f"{site}/{t.stream or gemm}/transform/signs" for t in transforms if t.signs == "random"]
+    return found
 
 
 def _shown(rule: Rule) -> str:

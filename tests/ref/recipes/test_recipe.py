@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 
-from lpref.ref.errors import SpecError, UnknownNameError
-from lpref.ref.recipes import EXEMPT, Phase, Recipe, Rule, Transform, gemm_flop_share
+from lpref.accel.reference import ReferenceBackend
+from lpref.ref import random
+from lpref.ref.errors import SpecError, UnknownNameError, WordsError
+from lpref.ref.recipes import (
+    EXEMPT,
+    Context,
+    Phase,
+    Recipe,
+    Rule,
+    Transform,
+    gemm_flop_share,
+    linear_backward,
+    linear_forward,
+)
 from lpref.ref.recipes.change import changed
-from lpref.ref.recipes.recipe import LinearRecipe
+from lpref.ref.recipes.recipe import LinearRecipe, random_sites
 from lpref.specs import recipe
 
 
@@ -51,6 +64,24 @@ def test_first_rule_wins_and_idle_rules_are_errors() -> None:
         replace(r, rules=(*rules, Rule(role=("conv",)))).bind(gpt())
     replace(r, rules=(*rules, Rule(role=("conv",), optional=True))).bind(gpt())
     assert r.bind(gpt())["h.0.mlp.up"] == fp8
+
+
+def test_two_sites_of_one_stream_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """N1: a collision inside a model raises."""
+    monkeypatch.setattr("lpref.ref.random.stream", lambda site: len(site))
+    with pytest.raises(WordsError, match="share the stream"):
+        recipe("nvfp4").bind(gpt())
+    recipe("fp8_block").bind(gpt())  # draws nothing
+
+
+@pytest.mark.parametrize("name", ["nvfp4", "mxfp4"])
+def test_random_sites_are_what_a_step_draws(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    linear, drawn = recipe(name).linear, set()
+    plain = random.stream
+    monkeypatch.setattr("lpref.ref.random.stream", lambda site: (drawn.add(site), plain(site))[1])
+    x, ops, ctx = np.ones((32, 32), np.float32), ReferenceBackend("exact"), Context(site="h.0.mlp.up")
+    linear_backward(x, linear_forward(x, x, linear, ctx, ops)[1], linear, ctx, ops)
+    assert drawn == set(random_sites(linear, "h.0.mlp.up"))
 
 
 def test_first_and_last() -> None:
