@@ -27,7 +27,7 @@ def host(op: str, *arrays: Any) -> tuple[np.ndarray, ...]:
             raise BackendError(
                 f"{op} got {array.dtype}; the kernels of the cpu backend are float32", remedy="cast, or use the reference backend"
             )
-    return tuple([np.ascontiguousarray(array) for array in arrays])
+    return tuple([np.asarray(array, order="C") for array in arrays])  # ascontiguousarray would give a 0-d array an axis
 
 
 def tasks(rows: int) -> int:
