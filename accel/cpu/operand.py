@@ -61,7 +61,7 @@ def operand_fast(
         codes = operand(x, quantizer, k_axis=k_axis, transforms=transforms, words=words, state=state, collect=True)
         return embedded(codes) if isinstance(codes, QTensor) else codes
     plain = tuple((t.size, t.axis, signs) for t, signs in transforms)
-    return embed(x, quantizer, state=state, words=words, k_axis=k_axis, transforms=plain, collect=True)
+    return embed(x, quantizer, state=state, words=words, k_axis=k_axis, transforms=plain)
 
 
 def same_values(expected: Any, actual: Any) -> bool:

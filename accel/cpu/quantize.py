@@ -158,7 +158,7 @@ def quantize(
     rows, columns = matrix_shape(ready.shape)
     nibbles = plan.bits == 4
     codes = np.empty((rows, (columns + 1) // 2 if nibbles else columns), code_dtype(plan.bits))
-    counts = run(ready, plan, q, words, values=_NO_VALUES, codes=codes.reshape(ready.x.shape[0], -1), count=True)
+    counts = run(ready, plan, q, words, values=_NO_VALUES, codes=codes.reshape(ready.x.shape[0], -1))
     observed = _observed(ready, counts)
     packed = codes if nibbles else pack(codes, plan.bits)
     s = ready.scales
@@ -167,11 +167,11 @@ def quantize(
 
 def embed(
     x: Any, q: Quantizer | str, *, state: Mapping[str, Any] | None = None, amax: Any = None, words: Any = None, k_axis: int = 1,
-    transforms: tuple[Hadamard, ...] = (), collect: bool = False,
+    transforms: tuple[Hadamard, ...] = (),
 ) -> Embedded:  # fmt: skip
     """x [R, C], transformed, quantized and decoded again without its tensor scale: the float32 operand of a matrix product.
 
-    The codes are those of ``quantize(hadamard(x, ...), q, ...)``. collect: also count overflowed and underflowed elements.
+    The codes and observations are those of ``quantize(hadamard(x, ...), q, ...)``.
     """
     q = ref.lookup(q) if isinstance(q, str) else q
     plan = plan_of(q)
@@ -186,9 +186,9 @@ def embed(
         return embedded(ref.quantize(x, q, state=state, amax=amax, words=words, k_axis=k_axis))
     single = ready.scales.values.size == 1
     values = ready.x if ready.x is not x and transforms else np.empty(ready.x.shape, np.float32)
-    counts = run(ready, plan, q, words, values=values, codes=_NO_CODES, count=collect, bare=single)
+    counts = run(ready, plan, q, words, values=values, codes=_NO_CODES, bare=single)
     tensor_scale = np.float32(ready.scales.tensor_scale * ready.scales.values[0, 0]) if single else ready.scales.tensor_scale
-    observed = _observed(ready, counts) if collect else {"amax": ready.amax, "count": ready.x.size}
+    observed = _observed(ready, counts)
     grid = _ONE if single else ready.scales.values.reshape(_grid(ready, q))
     exact = single or q.scale.format != "float32"
     return Embedded(values.reshape(matrix_shape(ready.shape)), tensor_scale, ready.axis, q, grid, observed, exact)
@@ -321,28 +321,27 @@ def _grid_scales(
 
 
 def run(
-    ready: Prepared, plan: Plan, q: Quantizer, words: Any, *, values: NDArray, codes: NDArray, count: bool, bare: bool = False
+    ready: Prepared, plan: Plan, q: Quantizer, words: Any, *, values: NDArray, codes: NDArray, bare: bool = False
 ) -> tuple[int, int]:  # fmt: skip
     """The element pass; returns (overflowed, underflowed). bare: values without their scale."""
     x, (br, bc) = ready.x, ready.block
     rows, columns = x.shape
     s = ready.scales
     shown = np.ones_like(s.values) if bare else s.values
-    want = (values.size > 0, codes.size > 0, count)
     align = 1 if br >= rows else br
     grain = max(align, threads.GRAIN // max(columns, 1))
     if plan.codebook is not None:
         book, divide = plan.codebook, s.operation == "divide"
 
         def work(r0: int, r1: int) -> tuple[int, int]:
-            args = (x, br, bc, s.factor, shown, divide, plan.limits, book.thresholds, book.codes, book.values, want)
+            args = (x, br, bc, s.factor, shown, divide, plan.limits, book.thresholds, book.first, book.steps, book.codes, book.values)
             return codebook_kernels.run(*args, values, codes, plan.bits, r0, r1)
     else:
         address, given = _words(words, plan, q, ready)
 
         def work(r0: int, r1: int) -> tuple[int, int]:
             args = (x, br, bc, s.factor, shown, s.operation == "divide", np.float32(q.scale.multiplier), plan.limits, plan.fields)
-            return quantize_kernels.run(*args, given, plan.stochastic, address, want, values, codes, r0, r1)
+            return quantize_kernels.run(*args, given, plan.stochastic, address, values, codes, r0, r1)
 
     parts = threads.split(rows, work, align, grain)
     return sum(p[0] for p in parts), sum(p[1] for p in parts)

@@ -86,7 +86,7 @@ def test_any_blocks(shape: tuple[int, int], name: str, other: int | None, k: int
     words = np.random.default_rng(seed).integers(0, 2**16, shape, dtype=np.uint32)
     want = ref.quantize(x, q, k_axis=k_axis, words=words)
     check(quantize(x, q, k_axis=k_axis, words=words), want)
-    check_values(embed(x, q, k_axis=k_axis, words=words, collect=True), want)
+    check_values(embed(x, q, k_axis=k_axis, words=words), want)
 
 
 @pytest.mark.parametrize("name", ["nvfp4", "mxfp8_e4m3", "mxfp4:rounding=stochastic", "nf4", "int8_tensor", "dynamic8"])
@@ -105,7 +105,7 @@ def test_fused_hadamard(name: str, k_axis: int, kind: str, size: int) -> None:
     axis = k_axis if kind == "k" else 1 - k_axis
     for signs in (None, np.where(RNG.random(size) < 0.5, -1, 1).astype(np.float32), np.where(RNG.random(x.shape[axis]) < 0.5, -1, 1)):
         want = ref.quantize(hadamard(x, size, axis=axis, signs=signs), name, k_axis=k_axis, words=WORDS)
-        got = embed(x, name, k_axis=k_axis, words=WORDS, transforms=((size, kind, signs),), collect=True)
+        got = embed(x, name, k_axis=k_axis, words=WORDS, transforms=((size, kind, signs),))
         check_values(got, want)
         assert repr(dict(got.observed)) == repr(dict(want.observed))
     twice = hadamard(hadamard(x, 4, axis=axis), size, axis=axis)
