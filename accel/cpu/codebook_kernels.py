@@ -46,7 +46,8 @@ def book_of(format_name: str) -> Book:
         below = fmt.decode(fmt.encode(middle)) <= lower
         low, high = np.where(open_ & below, middle, low), np.where(open_ & ~below, middle, high)
     upper = np.arange(2**16, dtype=np.uint32) << np.uint32(16)
-    ends = np.nan_to_num(np.stack([upper.view(np.float32), (upper | np.uint32(0xFFFF)).view(np.float32)]), nan=0.0)
+    ends = np.stack([upper.view(np.float32), (upper | np.uint32(0xFFFF)).view(np.float32)])
+    ends[:, ~np.isfinite(ends).all(axis=0)] = 0  # the kernels see no infinity and no NaN
     first, last = np.searchsorted(low, np.min(ends, axis=0)), np.searchsorted(low, np.max(ends, axis=0))
     steps = int(np.max(last - first))
     spare = np.full(steps, np.inf, np.float32)

@@ -105,14 +105,14 @@ def spread_row(grid, i, bc, c0, n, out):  # type: ignore[no-untyped-def]
         for c in range(n):
             out[c] = part[c]
         return
-    if bc % 16 == 0 and n % 16 == 0:
-        for b in range(n // 16):
-            value = row[(c0 + 16 * b) // bc]
-            for lane in range(16):
-                out[16 * b + lane] = value
-        return
     for b in range(c0 // bc, (c0 + n + bc - 1) // bc):
         value = row[b]
+        if bc % 16 == 0 and n % 16 == 0:
+            for start in range(max(b * bc - c0, 0), min(b * bc + bc - c0, n), 16):
+                part = out[start : start + 16]
+                for lane in range(16):
+                    part[lane] = value
+            continue
         for c in range(max(b * bc - c0, 0), min(b * bc + bc - c0, n)):
             out[c] = value
 
@@ -132,8 +132,30 @@ def scale_row(x, factor, divide, multiplier, u):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
+def nearest_row(u, n, factor, low, high, emin, shift, v):  # type: ignore[no-untyped-def]
+    """v <- the element values nearest to t = u * factor, ties to even, saturating at low and high."""
+    for c in range(n):
+        t = u[c] * factor[c]
+        a = abs(min(max(t, low), high))
+        big = from_bits(max(to_bits(a) & EXPONENT, emin) + shift)
+        v[c] = np.copysign((a + big) - big, t)
+
+
+@njit(**OPTIONS)
+def stochastic_row(u, n, factor, low, high, words, bits, emin, shift, v):  # type: ignore[no-untyped-def]
+    """The same with stochastic rounding (variant A) and `bits`-bit words."""
+    fine = np.int32(254 << 23) + (bits << np.int32(23))
+    for c in range(n):
+        t = u[c] * factor[c]
+        a = abs(min(max(t, low), high))
+        step = max(to_bits(a) & EXPONENT, emin) + shift - np.int32(23 << 23)
+        q = (np.int32(a * from_bits(fine - step)) + words[c]) >> bits
+        v[c] = np.copysign(np.float32(q) * from_bits(step), t)
+
+
+@njit(**OPTIONS)
 def over_row(u, n, factor, below, above):  # type: ignore[no-untyped-def]
-    """How many u * factor are beyond the limits. (A loop of its own: two counts in one loop cost twice as much; so do int64 sums.)"""
+    """How many u * factor are beyond the limits. (A loop of its own, in int32: inside the rounding loop the count costs three times as much.)"""
     count = np.int32(0)
     for c in range(n):
         t = u[c] * factor[c]
@@ -142,35 +164,12 @@ def over_row(u, n, factor, below, above):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def nearest_row(x, u, factor, scale, low, high, emin, shift, v):  # type: ignore[no-untyped-def]
-    """v <- the element values nearest to t = u * factor, ties to even, saturating at low and high.
-
-    Returns how many x that are not 0 have a v or a scale that is.
-    """
-    under = np.int32(0)
+def under_row(x, v, scale):  # type: ignore[no-untyped-def]
+    """How many x that are not 0 have a v or a scale that is."""
+    count = np.int32(0)
     for c in range(x.size):
-        t = u[c] * factor[c]
-        a = abs(min(max(t, low), high))
-        big = from_bits(max(to_bits(a) & EXPONENT, emin) + shift)
-        rounded = (a + big) - big
-        v[c] = np.copysign(rounded, t)
-        under = np.int32(under + np.int32((x[c] != np.float32(0)) & ((to_bits(rounded) == np.int32(0)) | (scale[c] == np.float32(0)))))
-    return under
-
-
-@njit(**OPTIONS)
-def stochastic_row(x, u, factor, scale, low, high, words, bits, emin, shift, v):  # type: ignore[no-untyped-def]
-    """The same with stochastic rounding (variant A) and `bits`-bit words."""
-    fine = np.int32(254 << 23) + (bits << np.int32(23))
-    under = np.int32(0)
-    for c in range(x.size):
-        t = u[c] * factor[c]
-        a = abs(min(max(t, low), high))
-        step = max(to_bits(a) & EXPONENT, emin) + shift - np.int32(23 << 23)
-        q = (np.int32(a * from_bits(fine - step)) + words[c]) >> bits
-        v[c] = np.copysign(np.float32(q) * from_bits(step), t)
-        under = np.int32(under + np.int32((x[c] != np.float32(0)) & ((q == np.int32(0)) | (scale[c] == np.float32(0)))))
-    return under
+        count = np.int32(count + np.int32((x[c] != np.float32(0)) & ((v[c] == np.float32(0)) | (scale[c] == np.float32(0)))))
+    return count
 
 
 @njit(**OPTIONS)
@@ -277,13 +276,14 @@ def run(x, br, bc, factors, scales, divide, multiplier, limits, f, words, bits, 
                 scale_row(row, spread, divide, multiplier, u)
                 source = u
             if bits == 0:
-                under += nearest_row(row, source, factor, scale, limits[0], limits[1], f[0], f[1], v)
+                nearest_row(source, n, factor, limits[0], limits[1], f[0], f[1], v)
             else:
                 if words.size:
                     given_row(words, r, c0, n, random)
                 else:
                     words_row(r * C + c0, n, bits, address[0], address[1], address[2], buffer, random)
-                under += stochastic_row(row, source, factor, scale, limits[0], limits[1], random, np.int32(bits), f[0], f[1], v)
+                stochastic_row(source, n, factor, limits[0], limits[1], random, np.int32(bits), f[0], f[1], v)
+            under += under_row(row, v, scale)
             over += over_row(source, n, factor, limits[2], limits[3])
             if codes.size:
                 store_codes(v, n, f, wide, codes[r], c0)

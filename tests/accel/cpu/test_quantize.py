@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lpref.accel.cpu.codebook_kernels import book_of
 from lpref.accel.cpu.quantize import Embedded, embed, embedded, plan_of, quantize
 from lpref.ref import quantize as ref
 from lpref.ref.errors import NonFiniteError, ShapeError, WordsError
+from lpref.ref.formats import format as format_named
 from lpref.ref.linalg import hadamard
 from lpref.ref.quantize import QUANTIZERS, Blocks, QTensor, Quantizer, lookup
 from lpref.ref.random import WordAddress
@@ -195,3 +197,15 @@ def test_bad_input_is_refused_as_by_the_definition() -> None:
         embed(np.ones((2, 48), np.float32), "nvfp4", transforms=((16, "k", np.zeros(16)),))
     with pytest.raises(NonFiniteError):
         quantize(np.full((1, 32), np.nan, np.float32), "mxfp4:nonfinite=raise")
+
+
+@pytest.mark.parametrize("name", ["nf4", "bnb_fp4", "dynamic8", "dynamic8_unsigned"])
+def test_code_books_are_found_in_a_table_and_few_steps(name: str) -> None:
+    book, fmt = book_of(name), format_named(name)
+    assert book.steps <= 2
+    low = book.thresholds[: len(book.values) - 1]
+    edges = np.concatenate([np.nextafter(low, np.float32(-9)), low, np.nextafter(low, np.float32(9))])
+    found = book.first[edges.view(np.uint32) >> np.uint32(16)].astype(int)
+    for _ in range(book.steps):
+        found += edges > book.thresholds[found]
+    assert (book.codes[found] == fmt.encode(edges)).all()
