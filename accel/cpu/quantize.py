@@ -110,7 +110,7 @@ def plan_of(q: Quantizer) -> Plan | None:
     if rule == "none" or OVERFLOW.get(q.overflow) != OVERFLOW["saturate"] or not fmt.signed or not 2 <= fmt.bits <= 16:
         return None
     stochastic = 0 if q.rounding == "nearest_even" else (q.word_bits or default_word_bits(fmt.bits)) if q.rounding == "stochastic" else -1
-    if stochastic not in (0, 8, 16) or (book and stochastic):
+    if stochastic not in (0, 8, 16) or (book and (stochastic or getattr(fmt, "negative_zero", None) is not None)):
         return None
     low, high = element_range(q, fmt)
     limits = np.array([low, high, *overflow_limits(q, fmt)], np.float32)
