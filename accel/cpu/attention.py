@@ -18,7 +18,7 @@ from numba import njit
 
 from lpref.accel.cpu.elementary import exp64
 from lpref.accel.cpu.product import product
-from lpref.accel.cpu.rows import KERNEL, host, reach, row_max, row_sum
+from lpref.accel.cpu.rows import KERNEL, host, kept_row_sum, reach, row_max, row_sum
 from lpref.accel.cpu.threads import divide
 from lpref.ref.attention.dense import check_heads, default_scale
 from lpref.ref.errors import ShapeError
@@ -67,34 +67,36 @@ def _transposed(x):  # type: ignore[no-untyped-def]
 
 
 @njit(**KERNEL)
-def _softmax_row(p, i, seen, n, scale, t):  # type: ignore[no-untyped-def]
-    """Row i of p from scores to probabilities: the first `seen` are visible, those up to n are scratch, the rest is set."""
-    for j in range(seen):
-        t[j] = p[i, j] * scale
-    for j in range(seen, n):
-        t[j] = np.float32(-np.inf)
-    top = row_max(t, n)
-    for j in range(n):
-        t[j] = np.float32(exp64(np.float64(t[j] - top)))
-    for j in range(n):
-        p[i, j] = t[j]
-    s = row_sum(t, n)
-    for j in range(n):
-        p[i, j] = p[i, j] / s
-    masked = np.float32(0) / s
-    for j in range(n, p.shape[1]):
-        p[i, j] = masked
+def _softmax_rows(p, i, rows, seen, n, scale, e, t):  # type: ignore[no-untyped-def]
+    """Rows i … of p from scores to probabilities; row i sees `seen` positions, each next one more, all at most n ≤ S."""
+    for r in range(i, i + rows):
+        visible = min(seen + r - i, n)
+        for j in range(visible):
+            p[r, j] = p[r, j] * scale
+        top = row_max(p, r, visible)
+        first = (r - i) * n
+        for j in range(visible):
+            e[first + j] = p[r, j] - top
+        e[first + visible : first + n] = np.float32(-np.inf) - top
+    for j in range(rows * n):
+        e[j] = np.float32(exp64(np.float64(e[j])))
+    for r in range(i, i + rows):
+        first = (r - i) * n
+        s = kept_row_sum(e, first, n, t)
+        for j in range(n):
+            p[r, j] = e[first + j] / s
+        p[r, n:] = np.float32(0) / s
 
 
 @njit(**KERNEL)
 def _score_gradient_row(ds, p, i, n, scale, t):  # type: ignore[no-untyped-def]
-    """Row i of ds from dp to (p · (dp − δ)) · scale over the first n positions, +0 after them."""
+    """Row i of ds from dp to (p · (dp − δ)) · scale over the first n positions, +0 in the block after them."""
     for j in range(n):
         t[j] = ds[i, j] * p[i, j]
     delta = row_sum(t, n)
     for j in range(n):
         ds[i, j] = (p[i, j] * (ds[i, j] - delta)) * scale
-    for j in range(n, ds.shape[1]):
+    for j in range(n, min(n + QUERIES, ds.shape[1])):
         ds[i, j] = np.float32(0)
 
 
@@ -109,7 +111,7 @@ def _forward(start, stop, q, k, v, causal, scale, o, probs):  # type: ignore[no-
     """Query heads start … stop of B · H."""
     _, H, T, D = q.shape
     G, S, E = k.shape[1], k.shape[2], v.shape[3]
-    t = np.empty(S, np.float32)
+    e, t = np.empty(QUERIES * S, np.float32), np.empty(S, np.float32)
     for task in range(start, stop):
         b, h = task // H, task % H
         g = h // (H // G)
@@ -120,8 +122,7 @@ def _forward(start, stop, q, k, v, causal, scale, o, probs):  # type: ignore[no-
             last = i + rows + S - T if causal else S
             n = _padded(last, S)
             product(p, i * S, S, qh, i * D, D, 1, kt, 0, S, rows, n, D)
-            for r in range(i, i + rows):
-                _softmax_row(p, r, r + 1 + S - T if causal else S, n, scale, t)
+            _softmax_rows(p, i, rows, i + 1 + S - T if causal else S, n, scale, e, t)
             product(oh, i * E, E, p, i * S, S, 1, vh, 0, E, rows, E, last if skip else S)
 
 
@@ -136,11 +137,15 @@ def _backward(start, stop, do, q, k, v, probs, causal, scale, dq, dk, dv):  # ty
     for task in range(start, stop):
         b, g = task // G, task % G
         kh, vt = k[b, g], _transposed(v[b, g])
+        if group == 1:
+            dkh, dvh = dk[b, g], dv[b, g]
         for h in range(g * group, (g + 1) * group):
             doh, qh, p = do[b, h], q[b, h], probs[b, h]
             bound = reach(doh) * reach(vt) * (E + 1.0) * max(1.0, abs(scale)) * (reach(kh) + reach(qh) + 1.0)
             skip = causal and bound < SAFE and reach(p) <= 1.0
             _head_backward(doh, qh, kh, vt, p, skip, scale, dq[b, h], dkh, dvh, ds, t)
+            if group == 1:
+                continue
             for j in range(S):
                 for d in range(D):
                     dk[b, g, j, d] = dkh[j, d] if h == g * group else dk[b, g, j, d] + dkh[j, d]

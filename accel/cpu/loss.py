@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from lpref.accel.cpu.elementary import exp64, log64
-from lpref.accel.cpu.rows import KERNEL, ROWS, host, row_max, row_sum, tasks
+from lpref.accel.cpu.rows import KERNEL, ROWS, host, kept_row_sum, row_max, tasks
 from lpref.accel.cpu.threads import divide
 from lpref.ref.nn.loss import check_targets
 from lpref.ref.reduce import tree_mean
@@ -34,18 +34,14 @@ def softmax_cross_entropy_backward(dloss: np.ndarray | float, probs: np.ndarray,
 @njit(**KERNEL)
 def _cross_entropy(start, stop, logits, targets, probs, losses):  # type: ignore[no-untyped-def]
     N, V = logits.shape
-    t = np.empty(V, np.float32)
+    e, t = np.empty(V, np.float32), np.empty(V, np.float32)
     for i in range(start * ROWS, min(N, stop * ROWS)):
+        top = row_max(logits, i, V)
         for j in range(V):
-            t[j] = logits[i, j]
-        top = row_max(t, V)
+            e[j] = np.float32(exp64(np.float64(logits[i, j] - top)))
+        s = kept_row_sum(e, 0, V, t)
         for j in range(V):
-            t[j] = np.float32(exp64(np.float64(t[j] - top)))
-        for j in range(V):
-            probs[i, j] = t[j]
-        s = row_sum(t, V)
-        for j in range(V):
-            probs[i, j] = probs[i, j] / s
+            probs[i, j] = e[j] / s
         losses[i] = np.float32(log64(np.float64(s))) - (logits[i, targets[i]] - top)
 
 

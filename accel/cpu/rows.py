@@ -59,6 +59,24 @@ def row_sum(t, n):  # type: ignore[no-untyped-def]
 
 
 @njit(**KERNEL)
+def kept_row_sum(x, first, n, t):  # type: ignore[no-untyped-def]
+    """`row_sum` of x[first : first + n], which stays as it is; t is scratch of n."""
+    half = 1
+    while half < n:
+        half *= 2
+    half //= 2
+    if half == 0 or n > LANES:
+        for j in range(n):
+            t[j] = x[first + j]
+        return row_sum(t, n)
+    for j in range(n - half):
+        t[j] = x[first + j] + x[first + j + half]
+    for j in range(n - half, half):
+        t[j] = x[first + j]
+    return row_sum(t, half)
+
+
+@njit(**KERNEL)
 def column_sums(t, n, width, out, first):  # type: ignore[no-untyped-def]
     """out[first + c] = `tree_sum` of the n ≤ LANES lanes t[:n, c], c < width; overwrites t."""
     half = 1
@@ -95,11 +113,11 @@ def _rank(bits):  # type: ignore[no-untyped-def]
 
 
 @njit(**KERNEL)
-def row_max(t, n):  # type: ignore[no-untyped-def]
-    """Maximum of t[:n], n > 0, NaN wins: integer maxima, so that the loop is a vector loop."""
+def row_max(x, i, n):  # type: ignore[no-untyped-def]
+    """Maximum of x[i, :n], n > 0, NaN wins: integer maxima, so that the loop is a vector loop."""
     best, magnitude = _LOWEST, np.int32(0)
     for j in range(n):
-        bits = bits_of(t[j])
+        bits = bits_of(x[i, j])
         best = max(best, _rank(bits))
         magnitude = max(magnitude, np.int32(bits & REST))
     return float_of(_rank(best)) if magnitude <= INFINITY else np.float32(np.nan)
