@@ -33,6 +33,8 @@ class GPTConfig(TransformerConfig):
     rope_base: float = 10000.0
     tied: bool = False
     """The head's weight is the embedding table."""
+    embedding_std: float | None = None
+    """Standard deviation of the first embeddings; None: `init_std`."""
 
     def __post_init__(self) -> None:
         found = self.problems() + positive(self, "vocab", "context") + one_of(self, "positions", ("rope", "learned"))
@@ -58,9 +60,10 @@ class GPT(Transformer):
 
     def declare(self) -> list[ParameterSpec]:
         c = self.cfg
-        specs = [ParameterSpec("wte.weight", (c.vocab, c.d_model), "embedding", c.init_std)]
+        std = c.init_std if c.embedding_std is None else c.embedding_std
+        specs = [ParameterSpec("wte.weight", (c.vocab, c.d_model), "embedding", std)]
         if c.positions == "learned":
-            specs.append(ParameterSpec("wpe.weight", (c.context, c.d_model), "embedding", c.init_std))
+            specs.append(ParameterSpec("wpe.weight", (c.context, c.d_model), "embedding", std))
         specs += [*self.block_parameters(), *norm_parameters("norm", c.d_model, c.norm)]
         return specs if c.tied else [*specs, *linear_parameters(self._head(), c.init_std)]
 
