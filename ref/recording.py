@@ -83,8 +83,9 @@ def replay(recording: Recording, backend: Backend) -> list[Mismatch]:
 def _copy(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.copy()
-    if isinstance(value, (tuple, list)):
-        return type(value)(_copy(v) for v in value)
+    if isinstance(value, tuple | list):
+        parts = [_copy(v) for v in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)  # a named tuple takes its fields one by one
     if isinstance(value, dict):
         return {key: _copy(v) for key, v in value.items()}
     return value

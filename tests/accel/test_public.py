@@ -151,3 +151,10 @@ def test_device_arrays_are_refused() -> None:
 
     with pytest.raises(BackendError, match="copy it to the host"):
         lpref.quantize(OnDevice(), "int8_row")
+
+
+@pytest.mark.parametrize("op", ["relu", "matmul"])
+def test_kernels_are_float32(op) -> None:
+    x = np.ones((2, 2))
+    with pytest.raises(BackendError, match=f"{op} got float64; the kernels of the cpu backend are float32"):
+        getattr(lpref.backend("cpu", "exact"), op)(*[x] * (2 if op == "matmul" else 1))
