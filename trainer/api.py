@@ -41,7 +41,7 @@ def start_run(spec: TrainSpec, path: Path, *, overwrite: bool = False, quiet: bo
     from lpref.trainer.loop import start_state
     from lpref.trainer.setup import prepare
 
-    _check_output(path, overwrite)
+    check_output(path, overwrite)
     with Progress(f"{spec.name} {spec.recipe_name} seed {spec.train.seed}", spec.train.steps, quiet=quiet) as progress:
         prepared = prepare(spec, data=data)  # bad input is found before anything is written
         folder = runfolder.create(path, overwrite=overwrite)
@@ -80,6 +80,16 @@ def resume_run(
         return _loop(prepared, folder, state, progress)
 
 
+def continued_run(
+    spec: TrainSpec, path: Path, *, resume: bool, overwrite: bool = False, quiet: bool = False, data: Any = None
+) -> Run:
+    """The run of `spec` in `path`: with `resume` a finished one as it is and a begun one continued, else a new one."""
+    if resume and (path / "spec.yaml").exists():
+        run = Run(path)
+        return run if run.status in ("done", "diverged") else resume_run(path, quiet=quiet, data=data)
+    return start_run(spec, path, overwrite=overwrite, quiet=quiet, data=data)
+
+
 def _loop(prepared: Any, folder: runfolder.RunFolder, state: Any, progress: Progress) -> Run:
     from lpref.trainer.loop import Loop
 
@@ -94,7 +104,7 @@ def _loop(prepared: Any, folder: runfolder.RunFolder, state: Any, progress: Prog
     return run
 
 
-def _check_output(path: Path, overwrite: bool) -> None:
+def check_output(path: Path, overwrite: bool) -> None:
     """The cheap part of `runfolder.create`, before anything slow."""
     if path.exists() and not path.is_dir():
         raise OutputError("a file is in the way", where=str(path), remedy="choose another folder with -o DIR")

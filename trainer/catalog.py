@@ -74,10 +74,19 @@ def _overflow() -> Iterable[dict[str, Any]]:
 def _scale_rules() -> Iterable[dict[str, Any]]:
     from lpref.ref.scaling import PAGES, rule
 
-    plain = row("none", "scale-rule", None, title="no scale: the element format's own conversion", module="lpref.ref.quantize.quantize")
+    plain = row(
+        "none",
+        "scale-rule",
+        None,
+        title="no scale: the element format's own conversion",
+        module="lpref.ref.quantize.quantize",
+    )
     pages = {name: PAGES[name] for name in rule._CHOICES["rule"] if name in PAGES}
     titles = {name: (inspect.getdoc(page) or "").partition("\n")[0].rstrip(".") for name, page in pages.items()}
-    return [plain, *(row(name, "scale-rule", None, title=titles[name], module=page.__name__) for name, page in pages.items())]
+    return [
+        plain,
+        *(row(name, "scale-rule", None, title=titles[name], module=page.__name__) for name, page in pages.items()),
+    ]
 
 
 def quantizer_title(q: Any) -> str:

@@ -37,13 +37,19 @@ def train_command(
     if resume is not None:
         if spec is not None or out is not None or overwrite:
             raise SpecError(["--resume DIR takes the spec from DIR; leave SPEC, -o and --overwrite out"], where="train")
+        from lpref.trainer.pair import begun_pair, train_pair
+
+        pair = begun_pair(resume)
+        if pair is not None:
+            return train_pair(pair, resume, resume=True, quiet=quiet)
         return _finished(resume_run(resume, overrides=overrides, backend=backend, quiet=quiet), quiet)
     assignments = list(overrides) + ([f"backend={backend}"] if backend else [])
+    resolved = load_spec(spec or "train/default", assignments)
     if spec is None:
-        from lpref.trainer.pair import train_pair
+        from lpref.trainer.pair import BASELINE, train_pair
 
-        return train_pair(load_spec("train/default", assignments), out, overwrite=overwrite, quiet=quiet)
-    resolved = load_spec(spec, assignments)
+        if resolved.recipe_name != BASELINE:
+            return train_pair(resolved, out, overwrite=overwrite, quiet=quiet)
     path = out or default_path(f"{resolved.name}-{resolved.recipe_name}-{resolved.train.seed}")
     return _finished(start_run(resolved, path, overwrite=overwrite, quiet=quiet), quiet)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lpref.ref.errors import DivergedError, SpecError
-from lpref.trainer.api import _check_output, resume_run, start_run
+from lpref.trainer.api import check_output, continued_run
 from lpref.trainer.data import load_data
 from lpref.trainer.report import VALID_KEYS, groups, write_report
 from lpref.trainer.run import Run
@@ -51,7 +51,7 @@ def compare(
         check_spec(variant, data)  # every recipe is known to be good before the first hour is spent
     root = out or default_path(f"compare-{base.name}")
     if not resume:
-        _check_output(root, overwrite)
+        check_output(root, overwrite)
     runs = [
         _one(variant, root / f"{variant.recipe_name}-{variant.train.seed}", resume, overwrite, quiet, data)
         for variant in variants
@@ -71,10 +71,7 @@ def compare(
 
 def _one(spec: TrainSpec, path: Path, resume: bool, overwrite: bool, quiet: bool, data: Any) -> Run:
     try:
-        if resume and (path / "spec.yaml").exists():
-            run = Run(path)
-            return run if run.status in ("done", "diverged") else resume_run(path, quiet=quiet, data=data)
-        return start_run(spec, path, overwrite=overwrite, quiet=quiet, data=data)
+        return continued_run(spec, path, resume=resume, overwrite=overwrite, quiet=quiet, data=data)
     except DivergedError as error:
         if not quiet:
             print(f"{error}", flush=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lpref.trainer.api import start_run
+from lpref.trainer.api import check_output, continued_run
 from lpref.trainer.commands import CommandResult
 from lpref.trainer.data import load_data
 from lpref.trainer.files import typed_os_errors
@@ -16,24 +16,33 @@ from lpref.trainer.report import write_report
 from lpref.trainer.run import Run
 from lpref.trainer.runfolder import default_path
 from lpref.trainer.setup import load_backend, load_recipe
-from lpref.trainer.spec import TrainSpec
+from lpref.trainer.spec import TrainSpec, load_spec
 
 BASELINE = "bf16"
 
 
-def train_pair(spec: TrainSpec, out: Path | None, *, overwrite: bool = False, quiet: bool = False) -> CommandResult:
-    """Both runs under one folder, their figures, and a report on the two; its path is the last line."""
-    from lpref.trainer.api import _check_output
+def begun_pair(root: Path) -> TrainSpec | None:
+    """The low-precision spec of the pair in the folder `root`; None where no pair was begun there."""
+    found = [path for path in sorted(root.glob("*/spec.yaml")) if path.parent.name != BASELINE]
+    return load_spec(found[0]) if len(found) == 1 and not (root / "spec.yaml").exists() else None
 
+
+def train_pair(
+    spec: TrainSpec, out: Path | None, *, resume: bool = False, overwrite: bool = False, quiet: bool = False
+) -> CommandResult:
+    """Both runs under one folder, their figures, and a report on the two; its path is the last line."""
     root = out or default_path(f"{spec.name}-{spec.recipe_name}-{spec.train.seed}")
-    _check_output(root, overwrite)
+    if not resume:
+        check_output(root, overwrite)
     data = load_data(spec.data.name)
     if not quiet:
         print(f"data: {data.title} ({data.name}, sha256 {data.sha256[:12]})", flush=True)
     with typed_os_errors(root):
         root.mkdir(parents=True, exist_ok=True)
-    low = start_run(spec, root / spec.recipe_name, overwrite=overwrite, quiet=quiet, data=data)
-    high = start_run(replace(spec, recipe=BASELINE), root / BASELINE, overwrite=overwrite, quiet=quiet, data=data)
+    low, high = (
+        continued_run(one, root / one.recipe_name, resume=resume, overwrite=overwrite, quiet=quiet, data=data)
+        for one in (spec, replace(spec, recipe=BASELINE))
+    )
     figures = pair_figures(low, high, spec, data)
     report = write_report(
         [low, high], root / "report.html", title=f"{spec.name}: {low.recipe} and {high.recipe}", notes=_notes(figures)

@@ -171,11 +171,18 @@ def quantizer_page(name: str, q: Any) -> Page:
     from lpref.ref.scaling import PAGES
 
     found = leaves(q)
-    page = inspect.getdoc(PAGES[q.scale.rule]) if q.scale.rule in PAGES else "No scale: the element format's own conversion."
+    page = (
+        inspect.getdoc(PAGES[q.scale.rule])
+        if q.scale.rule in PAGES
+        else "No scale: the element format's own conversion."
+    )
     lines = [f"{name}: {quantizer_title(q)}", *([f"source: {q.standard}"] if q.standard else []), ""]
     lines += [f"{path:18} {value}" for path, value in found.items() if path not in ("name", "standard")]
     lines += ["", f"overflow {q.overflow}: {overflow(q.overflow)}", f"tail {q.tail}: {TAIL[q.tail]}", "", page or ""]
-    return Page("\n".join(lines), {"kind": "quantizer", "name": name, "title": quantizer_title(q), "fields": found, "prose": page})
+    return Page(
+        "\n".join(lines),
+        {"kind": "quantizer", "name": name, "title": quantizer_title(q), "fields": found, "prose": page},
+    )
 
 
 def recipe_page(name: str, recipe: Any) -> Page:

@@ -71,7 +71,16 @@ def _numpy(path: Path) -> Iterator[FileTensor]:
                     if not isinstance(array, np.ndarray):  # np.load hands out the bytes of what has no array's magic
                         raise ValueError(f"its member {name!r} is no array")
                     yield FileTensor(name, str(array.dtype), _readable(array, name, path))
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, zlib.error, MemoryError) as error:
+    except (
+        ValueError,
+        EOFError,
+        zipfile.BadZipFile,
+        KeyError,
+        NotImplementedError,
+        RuntimeError,
+        zlib.error,
+        MemoryError,
+    ) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
@@ -99,7 +108,9 @@ class _Single:
 
 
 def _readable(array: np.ndarray, name: str, path: Path) -> np.ndarray:
-    if array.dtype.kind == "V" and array.dtype.itemsize == 2 and array.dtype.names is None:  # bfloat16, as NumPy stores it
+    if (
+        array.dtype.kind == "V" and array.dtype.itemsize == 2 and array.dtype.names is None
+    ):  # bfloat16, as NumPy stores it
         return np.asarray(format_named("bfloat16").decode(array.view("<u2")), np.float32)
     if array.dtype.kind not in "fiub":
         raise DataError(f"tensor {name!r} is {array.dtype}", where=str(path), remedy="store real numbers")
@@ -112,7 +123,9 @@ def _safetensors(path: Path) -> Iterator[FileTensor]:
         for name, entry in header.items():
             first, stop = entry["data_offsets"]
             file.seek(start + first)
-            yield FileTensor(name, entry["dtype"], _values(file.read(stop - first), entry["dtype"], entry["shape"], name, path))
+            yield FileTensor(
+                name, entry["dtype"], _values(file.read(stop - first), entry["dtype"], entry["shape"], name, path)
+            )
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], int]:
@@ -137,7 +150,11 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         start, stop = entry["data_offsets"]
         if stop > available:
-            raise DataError(f"truncated: tensor {name!r} ends at byte {stop}, {available} are there", where=str(path), remedy="copy it again")
+            raise DataError(
+                f"truncated: tensor {name!r} ends at byte {stop}, {available} are there",
+                where=str(path),
+                remedy="copy it again",
+            )
         if start != end:
             raise _broken(path, f"tensor {name!r} starts at byte {start}, the one before ends at {end}")
         end = stop
@@ -196,7 +213,9 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
         )
     elif path.suffix == ".npz":
         buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:  # not np.savez, whose own parameters are names that tensors cannot have
+        with zipfile.ZipFile(
+            buffer, "w"
+        ) as archive:  # not np.savez, whose own parameters are names that tensors cannot have
             for name, array in [*arrays.items(), (METADATA, np.array(json.dumps(dict(metadata))))]:
                 stream = io.BytesIO()
                 np.lib.format.write_array(stream, np.asarray(array, order="C"), allow_pickle=False)

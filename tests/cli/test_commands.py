@@ -278,7 +278,11 @@ def test_list(kind: str) -> None:
 def test_quantizer_pages_state_their_special_cases(name: str) -> None:
     """Zero blocks, NaN, infinity and tails stand on every page (casts have no blocks)."""
     page = run("show", f"quantizer:{name}").output
-    words = ("Zero", "NaN", "nfini", "tail error") if QUANTIZERS[name].scale.rule != "none" else ("No scale", "infinity=", "nan=", "tail error")
+    words = (
+        ("Zero", "NaN", "nfini", "tail error")
+        if QUANTIZERS[name].scale.rule != "none"
+        else ("No scale", "infinity=", "nan=", "tail error")
+    )
     assert [word for word in words if word not in page] == []
 
 
@@ -326,3 +330,43 @@ def test_inspect_and_quantize(folder: Path) -> None:
     assert run("inspect", "w.npy", "--csv").stdout.startswith("tensor,dtype,shape,amax")
     assert run("quantize", "w.npy", "-o", "q.safetensors", "--quantizer", "mxfp4").exit_code == 0
     assert run("quantize", "w.npy", "-o", "q.safetensors", "--quantizer", "mxfp4").exit_code == 2
+
+
+SMALL = ("-s", "model={kind: gpt, layers: 2, d_model: 32, heads: 1, ffn: 32, context: 16}", "-s", "train.steps=2", "-s", "train.sample=8",
+         "-s", "data={name: 'text:text.txt', valid_windows: 3}", "--backend", "reference")  # fmt: skip
+
+
+def test_train_without_a_spec_is_the_pair(folder: Path) -> None:
+    result = run("train", *SMALL, "-o", "out")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[-1] == "out/report.html"
+    for words in (
+        "  nvfp4 ",
+        "  bf16 ",
+        "  gap ",
+        "  order-2 ",
+        "share of GEMM FLOPs in FP4: fprop ",
+        "a sample of nvfp4:",
+    ):
+        assert any(line.startswith(words) for line in lines), words
+    page = Path("out/report.html").read_text()
+    assert "gap_percent" in page
+    assert "order2_bits_per_byte" in page
+    shares = json.loads(run("train", *SMALL, "-o", "json", "--json").stdout)["fp4_share"]
+    assert set(shares) == {"fprop", "dgrad", "wgrad", "all"}
+    assert 0.2 < shares["all"] < 0.8  # the last of two blocks and the head are exempt
+
+
+def test_a_pair_resumes_as_a_pair(folder: Path) -> None:
+    import shutil
+
+    assert run("train", *SMALL, "-o", "out").exit_code == 0
+    shutil.rmtree("out/bf16")
+    before = Path("out/nvfp4/metrics.jsonl").stat().st_mtime_ns
+    result = run("train", "--resume", "out")
+    assert result.exit_code == 0, result.output
+    assert Path("out/nvfp4/metrics.jsonl").stat().st_mtime_ns == before
+    assert json.loads(Path("out/bf16/metrics.jsonl").read_text().splitlines()[-1])["end"] == "done"
+    assert run("train", *SMALL, "-s", "recipe=bf16", "-o", "single").exit_code == 0
+    assert Path("single/spec.yaml").exists()

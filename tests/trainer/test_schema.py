@@ -15,7 +15,9 @@ SPECS = Path(__file__).resolve().parents[2] / "specs"
 
 
 def test_the_shipped_schema_is_current() -> None:
-    assert (SPECS / "train.schema.json").read_text() == train_schema_text(), "write it again: lpref.trainer.schema.train_schema_text()"
+    assert (SPECS / "train.schema.json").read_text() == train_schema_text(), (
+        "write it again: lpref.trainer.schema.train_schema_text()"
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -37,5 +39,10 @@ def test_every_shipped_spec_is_accepted_loads_and_round_trips(name: str) -> None
 def test_the_schema_refuses_what_the_loader_refuses() -> None:
     validator = jsonschema.Draft202012Validator(json_schema("train"))
     good = parse((SPECS / "train" / "default.yaml").read_text())
-    for change in ({"model": {"kind": "gpt", "layer": 2}}, {"train": {"steps": "many"}}, {"nonsense": 1}, {"numerics": "exactly"}):
+    for change in (
+        {"model": {"kind": "gpt", "layer": 2}},
+        {"train": {"steps": "many"}},
+        {"nonsense": 1},
+        {"numerics": "exactly"},
+    ):
         assert list(validator.iter_errors({**good, **change})), change
