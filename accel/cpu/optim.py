@@ -13,6 +13,8 @@ from lpref.ref import optim as ref
 from lpref.ref.optim import AdamWCoefficients
 from lpref.ref.reduce import LANES, tree_sum
 
+PART = 1024
+
 
 def adamw_update(
     p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, k: AdamWCoefficients, wd_order: str = "before"
@@ -47,9 +49,13 @@ def _sum_of_squares(x):  # type: ignore[no-untyped-def]
 
 @njit(**KERNEL)
 def _adamw(start, stop, scalars, p, g, m, v, delta, m_new, v_new):  # type: ignore[no-untyped-def]
+    """Three loops over a part that stays in the cache: one over all seven arrays has too many that could overlap to be a vector loop."""
     b1, c1, b2, c2, a, r, eps, lrwd = scalars[0], scalars[1], scalars[2], scalars[3], scalars[4], scalars[5], scalars[6], scalars[9]
-    for i in range(start, stop):
-        x = b1 * m[i] + c1 * g[i]
-        y = b2 * v[i] + c2 * (g[i] * g[i])
-        m_new[i], v_new[i] = x, y
-        delta[i] = -(lrwd * p[i] + (a * x) / (np.sqrt(y) * r + eps))
+    for first in range(start, stop, PART):
+        last = min(stop, first + PART)
+        for i in range(first, last):
+            m_new[i] = b1 * m[i] + c1 * g[i]
+        for i in range(first, last):
+            v_new[i] = b2 * v[i] + c2 * (g[i] * g[i])
+        for i in range(first, last):
+            delta[i] = -(lrwd * p[i] + (a * m_new[i]) / (np.sqrt(v_new[i]) * r + eps))
