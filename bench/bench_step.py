@@ -1,7 +1,6 @@
 """A training step of the default model: float32 beside eager torch, NVFP4 beside float32, memory, and the reference backend.
 
-The two sides of a ratio take turns, step by step, in one process with the same number of BLAS threads; the figure is the ratio of the
-medians. Peak memory is that of a child process that trains the default spec.
+The sides of a ratio take turns in one process with the same number of threads; the figure is the ratio of the medians. Peak memory is that of a child process that trains the default spec.
 """
 
 from __future__ import annotations
@@ -42,15 +41,19 @@ class Step:
         self.state, _ = train_step(p.model, self.state, [batch], p.rules, p.context_of(self.state, collect=False))
 
 
-def medians(sides: list[Callable[[], object]], rounds: int = 25, warm: int = 3) -> list[float]:
-    """Median seconds of each side; the sides take turns."""
+def medians(sides: list[Callable[[], object]], turns: int = 6, block: int = 6) -> list[float]:
+    """Median seconds of each side. The sides take turns of `block` calls; the first of a turn is not counted.
+
+    Call by call they would disturb each other: torch's threads go on spinning for milliseconds after its step.
+    """
     times: list[list[float]] = [[] for _ in sides]
-    for turn in range(warm + rounds):
+    for turn in range(turns):
         for side, kept in zip(sides, times, strict=True):
-            started = time.perf_counter()
-            side()
-            if turn >= warm:
-                kept.append(time.perf_counter() - started)
+            for call in range(block):
+                started = time.perf_counter()
+                side()
+                if call and turn:
+                    kept.append(time.perf_counter() - started)
     return [statistics.median(kept) for kept in times]
 
 
