@@ -1,6 +1,7 @@
 """A training step of the default model: float32 beside eager torch, NVFP4 beside float32, memory, and the reference backend.
 
-The sides of a ratio take turns in one process with the same number of threads; the figure is the ratio of the medians. Peak memory is that of a child process that trains the default spec.
+The sides of a ratio take turns in one process with the same number of threads; the figure is the ratio of the medians. Peak memory is
+that of a child process that trains the default spec.
 """
 
 from __future__ import annotations
