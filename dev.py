@@ -3,6 +3,7 @@
 
     python3 dev.py train [ARGS…]     lpref train ARGS…   (no argument: the default run)
     python3 dev.py test  [ARGS…]     the test suite      (ARGS go to pytest)
+    python3 dev.py evidence [ARGS…]  the tests marked `proves`; writes what passed to conformance/evidence.json
     python3 dev.py lint              ruff and mypy
     python3 dev.py bench [ARGS…]     the benchmarks
     python3 dev.py docs              the documentation, warnings as errors
@@ -38,6 +39,7 @@ OLDEST = (3, 11)
 COMMANDS: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "train": ((), ["-m", "lpref.cli", "train"]),
     "test": (("test",), ["-m", "pytest"]),
+    "evidence": (("test",), ["-m", "pytest", "-m", "proves and not identity and not deep", "--lpref-evidence", "conformance/evidence.json"]),
     "lint": (("test", "lint"), []),
     "bench": (("test",), ["bench/run.py"]),
     "docs": (("test", "docs"), ["-m", "sphinx", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html"]),
