@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ class Recorder:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """A test passes when its call passed and nothing around it failed."""
-        found = [value for key, value in report.user_properties if key == "proves"]
+        found: list[Any] = [value for key, value in report.user_properties if key == "proves"]
         self.ran.add(report.nodeid.partition("::")[0])
         if not found:
             return
