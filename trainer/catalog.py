@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import importlib.resources
 import inspect
-import json
 from collections.abc import Callable, Iterable
-from functools import cache
 from typing import Any
 
 from lpref.ref.errors import UnknownNameError
+from lpref.trainer.pages import Page, page
+from lpref.trainer.status import status
 
 COLUMNS = ("name", "title", "kind", "standard", "revision", "seeds", "module", "source_level", "status")
 
 
 def row(name: str, kind: str, thing: Any = None, **fields: Any) -> dict[str, Any]:
-    """One row; what `thing` says about itself is used unless given."""
-    title = getattr(thing, "title", "") or first_line(thing)
+    """One row: what is given, else what `thing` says about itself, else what the page (the docstring of the module) says."""
+    module = fields.get("module") or getattr(thing, "module", "") or getattr(thing, "__module__", "")
+    says = page(module) if module.startswith("lpref.ref.") else Page()
     found = {
-        "name": name, "title": title, "kind": kind, "standard": getattr(thing, "standard", "") or getattr(thing, "source", ""),
-        "revision": getattr(thing, "revision", 1), "seeds": None, "module": getattr(thing, "module", "") or getattr(thing, "__module__", ""),
-        "source_level": getattr(thing, "source_level", ""), "status": evidence().get(name, []),
+        "name": name, "title": getattr(thing, "title", "") or first_line(thing), "kind": kind,
+        "standard": getattr(thing, "standard", "") or getattr(thing, "source", "") or says.source,
+        "revision": getattr(thing, "revision", 1), "seeds": None, "module": module,
+        "source_level": getattr(thing, "source_level", "") or says.source_level, "status": status(kind, name),
     }  # fmt: skip
     return {**found, **fields}
 
@@ -29,19 +31,6 @@ def first_line(thing: Any) -> str:
     """The first line of a class's or function's docstring."""
     text = inspect.getdoc(thing) if inspect.isclass(thing) or inspect.isroutine(thing) else None
     return text.splitlines()[0].rstrip(".") if text else ""
-
-
-@cache
-def evidence() -> dict[str, list[str]]:
-    """{name: levels} that tests proved in the last recorded run; nothing recorded, nothing claimed."""
-    file = importlib.resources.files("lpref.conformance").joinpath("evidence.json")
-    if not file.is_file():
-        return {}
-    levels: dict[str, set[str]] = {}
-    for entry in json.loads(file.read_text()):
-        if entry.get("result") == "passed":
-            levels.setdefault(entry["name"], set()).add(entry["level"])
-    return {name: sorted(found) for name, found in levels.items()}
 
 
 def _formats() -> Iterable[dict[str, Any]]:
@@ -63,7 +52,7 @@ def _overflow() -> Iterable[dict[str, Any]]:
         row(
             name,
             "overflow",
-            None,
+            o,
             title=f"finite {o.finite}, infinity {o.infinity}, NaN {o.nan}, sign in unsigned formats {o.unsigned}",
             module="lpref.ref.rounding.overflow",
         )
@@ -80,6 +69,8 @@ def _scale_rules() -> Iterable[dict[str, Any]]:
         None,
         title="no scale: the element format's own conversion",
         module="lpref.ref.quantize.quantize",
+        standard="lpref",
+        source_level="read",
     )
     pages = {name: PAGES[name] for name in rule._CHOICES["rule"] if name in PAGES}
     titles = {name: (inspect.getdoc(page) or "").partition("\n")[0].rstrip(".") for name, page in pages.items()}
@@ -95,10 +86,20 @@ def quantizer_title(q: Any) -> str:
     return f"{q.format}, blocks {size(q.blocks.other)} x {size(q.blocks.k)} (other x k), scale {q.scale.rule} in {q.scale.format}"
 
 
+def quantizer_row(name: str, q: Any) -> dict[str, Any]:
+    """What is particular to a quantizer stands on its scale rule's page; where it has no scale, its format's."""
+    from lpref.ref.formats import format as format_of
+    from lpref.ref.scaling import PAGES
+
+    f = format_of(q.format)
+    found = row(name, "quantizer", q, title=quantizer_title(q), module=PAGES[q.scale.rule].__name__ if q.scale.rule in PAGES else f.module)
+    return {**found, "source_level": found["source_level"] or f.source_level}
+
+
 def _quantizers() -> Iterable[dict[str, Any]]:
     from lpref.ref.quantize import QUANTIZERS
 
-    return (row(name, "quantizer", q, title=quantizer_title(q)) for name, q in QUANTIZERS.items())
+    return (quantizer_row(name, q) for name, q in QUANTIZERS.items())
 
 
 def _recipes() -> Iterable[dict[str, Any]]:
@@ -176,7 +177,8 @@ def _attention() -> Iterable[dict[str, Any]]:
 
 
 def _methods() -> Iterable[dict[str, Any]]:
-    return [entry for kind in ("quantizers", "recipes", "optimizers", "attention") for entry in rows(kind)]
+    kinds = ("formats", "roundings", "overflow", "scale-rules", "quantizers", "recipes", "optimizers", "attention")
+    return [entry for kind in kinds for entry in rows(kind)]
 
 
 def _none() -> Iterable[dict[str, Any]]:

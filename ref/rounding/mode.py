@@ -25,6 +25,7 @@ is the subnormal spacing. `d` and `w` are exact in float64, so every comparison 
 Formats name their tie rule (`Format.tie`): even_significand, even_code, away, toward_zero, up, down.
 
 Source: P3109 interim report v4.0, sec. 4.7 (rounding, stochastic A, B, C); IEEE 754-2019, sec. 4.3.
+Source level: read (P3109), IEEE 754 from memory.
 """
 
 from __future__ import annotations

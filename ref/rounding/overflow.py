@@ -43,7 +43,7 @@ finite value where its own table says NaN; "449 -> 448" is rounding, not saturat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lpref.ref.errors import FormatError, NonFiniteError, UnknownNameError
 
@@ -74,11 +74,13 @@ class Overflow:
     infinity: str = "max"
     nan: str = "nan"
     unsigned: str = "finite"
+    standard: str = field(default="", compare=False, repr=False)
+    source_level: str = field(default="", compare=False, repr=False)  # of presets: read | secondary | memory
 
     def __post_init__(self) -> None:
-        for field, rules in (("finite", _RULES), ("infinity", _RULES), ("nan", _NAN_RULES)):
-            if getattr(self, field) not in rules:
-                raise UnknownNameError("overflow rule", getattr(self, field), rules, where=f"Overflow.{field}")
+        for name, rules in (("finite", _RULES), ("infinity", _RULES), ("nan", _NAN_RULES)):
+            if getattr(self, name) not in rules:
+                raise UnknownNameError("overflow rule", getattr(self, name), rules, where=f"Overflow.{name}")
         if self.unsigned not in ("finite", "absolute"):
             raise UnknownNameError("sign rule", self.unsigned, ("finite", "absolute"), where="Overflow.unsigned")
 
@@ -101,17 +103,23 @@ class Overflow:
         )
 
 
+_OFP8 = "OCP OFP8 rev. 1.0, as in the tables of ONNX docs/technical/float8"
+
 OVERFLOW: dict[str, Overflow] = {
-    "saturate": Overflow(),
-    "ocp_sat": Overflow(),
-    "ocp_nonsat": Overflow("infinity_or_nan", "infinity_or_nan"),
-    "to_infinity": Overflow("infinity", "infinity"),
-    "to_nan": Overflow("nan", "nan"),
-    "raise": Overflow("raise", "raise", "raise"),
-    "ml_dtypes": Overflow("infinity_or_nan_or_max", "infinity_or_nan_or_max", "nan_or_negative_zero"),
-    "torch": Overflow("infinity_or_fnuz_nan_or_max", "infinity_or_fnuz_nan_or_max", "nan", "absolute"),
-    "cuda_satfinite": Overflow("max", "max", "nan_or_max", "absolute"),
-    "onnx_sat": Overflow("max", "fnuz_nan_or_max"),
+    "saturate": Overflow(standard="lpref", source_level="read"),
+    "ocp_sat": Overflow(standard=_OFP8, source_level="secondary"),
+    "ocp_nonsat": Overflow("infinity_or_nan", "infinity_or_nan", standard=_OFP8, source_level="secondary"),
+    "to_infinity": Overflow("infinity", "infinity", standard="IEEE 754-2019, sec. 7.4", source_level="memory"),
+    "to_nan": Overflow("nan", "nan", standard="lpref", source_level="read"),
+    "raise": Overflow("raise", "raise", "raise", standard="lpref", source_level="read"),
+    "ml_dtypes": Overflow(
+        "infinity_or_nan_or_max", "infinity_or_nan_or_max", "nan_or_negative_zero", standard="ml_dtypes 0.6, measured", source_level="read"
+    ),
+    "torch": Overflow(
+        "infinity_or_fnuz_nan_or_max", "infinity_or_fnuz_nan_or_max", "nan", "absolute", "torch 2.13 .. 2.15 on CPU, measured", "read"
+    ),
+    "cuda_satfinite": Overflow("max", "max", "nan_or_max", "absolute", "CUDA 13 cuda_fp8.hpp, compiled for the host", "read"),
+    "onnx_sat": Overflow("max", "fnuz_nan_or_max", standard="ONNX docs/technical/float8, saturating table", source_level="read"),
 }
 
 

@@ -11,6 +11,7 @@ Ternary is the format int2 with ``narrow: true``: the fourth code, -2, is never 
 Zero block: s = max(0, eps), or 1 where that is 0; zero codes. NaN or infinity: s = NaN, codes of zero, the block decodes to NaN.
 
 Source: arXiv 2402.17764 (eps 1e-5); formulae of the 1bitLLM code: scale = 1 / mean(|w|).clamp(min=1e-5), (w * scale).round().clamp(-1, 1) / scale.
+Source level: read (the formulae), the paper from memory.
 Deviation: values are +-s, where that code has +-fl(1 / fl(1 / s)).
 Pitfalls: ties at half the mean go to the even code (0); fusing QKV changes the mean.
 """

@@ -18,6 +18,7 @@ Saturation: x / s may exceed t by one rounding, and with ``pow2: down`` by up to
 
 Source: DeepSeek-V3, arXiv 2412.19437 sec. 3.3; deepseek-ai/DeepGEMM deep_gemm/utils/math.py (amax clamped to 1e-4, x * (1 / s), optional
 power-of-two ceiling: eps=1e-4, apply=mul_inverse, pow2=up); symmetric integers and NF4 after bitsandbytes functional.py.
+Source level: read (DeepGEMM), the paper from memory.
 Pitfalls: x / s and x * (1 / s) differ in the last code near ties; amax / 127 is not amax / 127.5; an amax floor makes tiny tiles underflow.
 """
 

@@ -10,6 +10,7 @@ float32, in this order::
 it must stay above 0. Zero block: the same s. NaN keeps the overflow preset's meaning (an error for integers), infinity saturates.
 
 Source: arXiv 1902.08153; hustzxd/LSQuantization lsq.py, zhutmost/lsq-net quan/quantizer/lsq.py.
+Source level: secondary.
 LSQ's range is the full one: Qn = -2^(b-1), so its quantizers have ``narrow: false``.
 """
 

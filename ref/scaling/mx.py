@@ -19,6 +19,7 @@ rceil never. floor <= even <= ceil and floor <= rceil <= ceil.
 
 Source: OCP Microscaling Formats (MX) v1.0 sec. 6.3; pytorch/ao torchao/prototype/mx_formats/mx_tensor.py (modes); NVIDIA/TransformerEngine
 common/cast/mxfp8/quantize_mxfp8.cuh (rceil); arXiv 2502.20586 (3/4); measured tables in tests/ref/scaling/test_mx.py.
+Source level: secondary (the modes were read in torchao and TransformerEngine, the OCP text was not).
 Pitfalls: float32 floor(log2 x) is wrong just below a power of two; exponent(amax / 6) is not exponent(amax) - 2; rounding amax to bf16
 first crosses thresholds; 4/3 is not a float32 number: fl32(4/3) is part of the definition.
 """

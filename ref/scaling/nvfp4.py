@@ -15,6 +15,7 @@ d_b may round down, so |u| may exceed 6 and is clamped; where S was cut to FLT_M
 
 Source: NVIDIA/TransformerEngine transformer_engine/pytorch/custom_recipes/reference_nvfp4.py, common/cast/nvfp4/core_nvfp4.cuh;
 arXiv 2509.25149. torchao's two-level mode gives the same bytes except on zero or tiny blocks (it clamps d_b to E4M3's eps).
+Source level: read.
 Pitfalls: S * (1/6) is not S / 6; without the FLT_MAX minimum a zero block gives 0 * inf = NaN; the cast of d_b must saturate.
 """
 

@@ -19,6 +19,7 @@ never overflow; otherwise amax lands on t up to one rounding and the cast satura
 
 Source: NVIDIA/TransformerEngine common/recipe/recipe_common.cuh (amax in {0, inf, nan} -> 1), tests/pytorch/references/
 quantize_scale_calc.py, common/recipe/delayed_scaling.cu.
+Source level: read.
 Pitfalls: x * S is not x / scale_inv; a recomputed forward must use the first pass's scale.
 """
 
