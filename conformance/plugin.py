@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lpref.conformance.proves import Entry, claims, merge, read, write
+from lpref.conformance.proves import claims, merge, read, summary, write
 
 MARK = "proves(name, level): passing, the test proves this level of a registered name (lpref.conformance.proves)"
 CLAIMED: pytest.StashKey[dict[str, list[tuple[str, str]]]] = pytest.StashKey()
@@ -68,14 +68,9 @@ class Recorder:
         """Write the file."""
         path = Path(self.config.invocation_params.dir, self.config.getoption("--lpref-evidence"))
         root, commit = self.config.rootpath, commit_of(self.config.rootpath)
-        devices = {level: device_of(level, self.config.getoption("--lpref-device")) for level in ("cpu", "cuda")}
-        entries = [
-            Entry(name, level, test, devices["cuda" if level == "cuda" else "cpu"], commit, self.results[test])
-            for test, pairs in self.claims.items()
-            if test in self.results
-            for name, level in pairs
-        ]
-        write(path, merge(read(path), entries, self.ran, root))
+        devices = {level: device_of(level, self.config.getoption("--lpref-device")) for level in ("", "cuda")}
+        outcomes = [(name, level, test, self.results[test]) for test, pairs in self.claims.items() if test in self.results for name, level in pairs]
+        write(path, merge(read(path), summary(outcomes, devices, commit), self.ran, root))
 
 
 def commit_of(root: Path) -> str:

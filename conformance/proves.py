@@ -40,14 +40,15 @@ def proves(name: str, level: str) -> Callable[[Test], Test]:
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """One claim and how its test went."""
+    """One claim and how its test went, all parametrisations that make the claim together."""
 
     name: str
     level: str
     test: str
     device: str
     commit: str = ""
-    result: str = ""
+    result: str = ""  # passed | failed | skipped: failed where one case failed, skipped where none ran
+    cases: int = 1  # how many cases passed
 
     @property
     def file(self) -> str:
@@ -68,6 +69,23 @@ def claims(item: Any) -> list[tuple[str, str]]:
     spec = getattr(item, "callspec", None)
     params: Mapping[str, Any] = spec.params if spec is not None else {}
     return [(mark.args[0].format(**params), mark.args[1]) for mark in item.iter_markers("proves")]
+
+
+def function(test: str) -> str:
+    """A test's id without its parameters."""
+    return test.partition("[")[0]
+
+
+def summary(outcomes: Iterable[tuple[str, str, str, str]], devices: Mapping[str, str], commit: str) -> list[Entry]:
+    """Entries from (name, level, test id, outcome) of every case."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for name, level, test, outcome in outcomes:
+        found.setdefault((name, level, function(test)), []).append(outcome)
+    worst = lambda results: next(r for r in ("failed", "passed", "skipped") if r in results)  # noqa: E731
+    return [
+        Entry(name, level, test, devices.get(level, devices[""]), commit, worst(results), results.count("passed"))
+        for (name, level, test), results in found.items()
+    ]
 
 
 def read(path: Path) -> list[Entry]:

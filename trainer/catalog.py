@@ -16,7 +16,7 @@ COLUMNS = ("name", "title", "kind", "standard", "revision", "seeds", "module", "
 
 def row(name: str, kind: str, thing: Any = None, **fields: Any) -> dict[str, Any]:
     """One row: what is given, else what `thing` says about itself, else what the page (the docstring of the module) says."""
-    module = fields.get("module") or getattr(thing, "module", "") or getattr(thing, "__module__", "")
+    module = fields.get("module") or getattr(thing, "module", "") or getattr(thing, "__module__", None) or ""
     says = page(module) if module.startswith("lpref.ref.") else Page()
     found = {
         "name": name, "title": getattr(thing, "title", "") or first_line(thing), "kind": kind,

@@ -52,11 +52,22 @@ def test_recording(pytester: pytest.Pytester) -> None:
         ("e4m3", "oracle"): "passed", ("e4m3", "cpu"): "passed", ("e5m2", "oracle"): "failed", ("e5m2", "cpu"): "failed",
         ("e2m1", "cpu"): "skipped", ("e2m3", "cpu"): "failed",
     }  # fmt: skip
-    assert rows[0] == {"name": "e2m1", "level": "cpu", "test": "test_them.py::test_skipped", "device": "here", "commit": "", "result": "skipped"}
+    assert rows[0] == {
+        "name": "e2m1", "level": "cpu", "test": "test_them.py::test_skipped", "device": "here", "commit": "", "result": "skipped", "cases": 0,
+    }  # fmt: skip
     text = (pytester.path / "e.json").read_text()
     assert [json.dumps(r, sort_keys=True) for r in rows] == [line.rstrip(",") for line in text.splitlines()[1:-1]]
     assert record(pytester) == rows
     assert (pytester.path / "e.json").read_text() == text
+
+
+def test_cases_of_one_test_are_one_entry() -> None:
+    outcomes = [("x", "cpu", "t.py::f[a-b]", "passed"), ("x", "cpu", "t.py::f[b-c]", "passed"), ("x", "cpu", "t.py::f[c]", "skipped")]
+    assert proves.summary(outcomes, {"": "here"}, "1") == [Entry("x", "cpu", "t.py::f", "here", "1", "passed", 2)]
+    (entry,) = proves.summary([*outcomes, ("x", "cpu", "t.py::f[d]", "failed")], {"": "here"}, "1")
+    assert entry.result == "failed"
+    (entry,) = proves.summary(outcomes[2:], {"": "here"}, "1")
+    assert (entry.result, entry.cases) == ("skipped", 0)
 
 
 def test_recording_of_a_distributed_run(pytester: pytest.Pytester) -> None:
@@ -73,7 +84,7 @@ def test_merge_keeps_what_the_run_says_nothing_about(tmp_path: Path) -> None:
     for name in ("test_a.py", "test_b.py"):
         (tmp_path / name).touch()
     old = [
-        Entry("x", "cpu", "test_a.py::gone", "here", "1", "passed"),
+        Entry("x", "cpu", "test_a.py::gone", "here", "1", "passed", 3),
         Entry("x", "cuda", "test_a.py::gpu", "there", "1", "passed"),
         Entry("y", "cpu", "test_b.py::stays", "here", "1", "passed"),
         Entry("z", "cpu", "test_c.py::file_gone", "here", "1", "passed"),
@@ -88,13 +99,14 @@ def test_merge_keeps_what_the_run_says_nothing_about(tmp_path: Path) -> None:
 def test_every_recorded_claim_has_its_test(request: pytest.FixtureRequest) -> None:
     """Fails where evidence.json claims what no collected test is marked with; `python3 dev.py evidence` records anew."""
     claimed = request.config.stash[plugin.CLAIMED]
+    marked = {(*claim, proves.function(test)) for test, found in claimed.items() for claim in found}
     in_part = {argument.partition("::")[0] for argument in request.config.args if "::" in argument}
     collected = {item.nodeid.partition("::")[0] for item in request.session.items} | {test.partition("::")[0] for test in claimed}
     collected -= {str(Path(file).resolve().relative_to(ROOT)) for file in in_part}
     for entry in read(EVIDENCE):
         assert (ROOT / entry.file).is_file(), f"{entry.name} {entry.level}: {entry.file} is gone"
         assert entry.result in ("passed", "skipped"), f"{entry.name} {entry.level}: {entry.test} {entry.result}"
-        if entry.file in collected and "::" in entry.test:
-            assert (entry.name, entry.level) in claimed.get(entry.test, []), (
+        if entry.file in collected:
+            assert (entry.name, entry.level, entry.test) in marked, (
                 f"{entry.name} {entry.level}: {entry.test} is not marked with it any more"
             )

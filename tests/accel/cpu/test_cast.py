@@ -9,6 +9,7 @@ import pytest
 
 from lpref.accel.cpu import cast, threads
 from lpref.accel.cpu.cast_plan import plan
+from lpref.conformance.proves import proves
 from lpref.ref.errors import FormatError, NonFiniteError, ShapeError, WordsError
 from lpref.ref.formats import FORMATS, format
 from lpref.ref.random import WordAddress
@@ -57,6 +58,8 @@ def same(got: np.ndarray, want: np.ndarray, x: np.ndarray) -> None:
     ]
 
 
+@proves("{name}", "cpu")
+@proves("{rule}", "cpu")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("rule", DETERMINISTIC)
 def test_every_format_and_rounding(name: str, rule: str) -> None:
@@ -66,6 +69,7 @@ def test_every_format_and_rounding(name: str, rule: str) -> None:
     same(cast.encode(x, name, rule), f.encode(x, rule), x)
 
 
+@proves("{policy}", "cpu")
 @pytest.mark.parametrize(
     "name", ["e4m3", "e5m2", "e4m3fnuz", "e2m1", "ue4m3", "e8m0", "int8", "uint8", "nf4", "bfloat16"]
 )
@@ -85,6 +89,7 @@ def test_every_policy_or_its_error(name: str, policy: str, rule: str) -> None:
             same(cast.encode(data, name, rule, policy), want, data)
 
 
+@proves("{rule}", "cpu")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("rule", STOCHASTIC)
 def test_stochastic_with_given_words(name: str, rule: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from oracle import cases, rounding, table
 
+from lpref.conformance.proves import proves
 from lpref.ref.formats import FORMATS, format
 from lpref.ref.rounding import ROUNDINGS
 
@@ -44,6 +45,8 @@ def test_every_code_decodes_to_the_oracles_value(name: str) -> None:
     assert {c for c in zeros if np.signbit(got[c])} == ({t.minus_zero} & zeros)
 
 
+@proves("{name}", "oracle")
+@proves("{rule}", "oracle")
 @pytest.mark.parametrize("name", [*SMALL, *WIDE, "dynamic8", "dynamic8_unsigned"])
 @pytest.mark.parametrize("rule", rounding.DETERMINISTIC)
 def test_encode_is_nearest_by_definition(name: str, rule: str) -> None:
@@ -74,6 +77,7 @@ def test_raise_raises_exactly_where_the_range_is_left(name: str, rule: str) -> N
             f.encode(x[i], rule, "raise")
 
 
+@proves("{rule}", "oracle")
 @pytest.mark.parametrize("name", [n for n in SMALL if format(n).bits <= 4] + ["e2m3", "e4m3", "e8m0", "ue4m3", "int8"])
 @pytest.mark.parametrize("rule", rounding.STOCHASTIC)
 def test_stochastic_follows_the_definition_for_every_word(name: str, rule: str) -> None:
@@ -86,6 +90,7 @@ def test_stochastic_follows_the_definition_for_every_word(name: str, rule: str) 
         assert got[i].tolist() == want, float(x[i]).hex()
 
 
+@proves("{name}", "oracle")
 @pytest.mark.parametrize("name", ["float32", "tf32", "float64", "binary16", "bfloat16"])
 @pytest.mark.parametrize("rule", rounding.DETERMINISTIC)
 def test_wide_formats_round_on_their_own_grid(name: str, rule: str) -> None:
