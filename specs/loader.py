@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lpref.ref.errors import LprefError, SpecError, UnknownNameError
+from lpref.ref.linalg import Accumulate, accumulator
 from lpref.ref.quantize import Quantizer, lookup
 from lpref.ref.recipes import LinearRecipe, Recipe
 from lpref.ref.recipes.text import dump, to_mapping
@@ -194,6 +195,16 @@ def _short_linear(data: Any) -> Any:
     return data
 
 
+def _short_accumulate(data: Any) -> Any:
+    """A name of `ACCUMULATORS`, or a mapping that starts from a named one: ``{base: hopper_bf16, chunk: 64}``."""
+    if isinstance(data, str):
+        return accumulator(data)
+    if isinstance(data, Mapping) and "base" in data:
+        return merge(to_mapping(accumulator(str(data["base"]))), {k: v for k, v in data.items() if k != "base"})
+    return data
+
+
+SHORT[Accumulate] = _short_accumulate
 SHORT[Quantizer] = _short_quantizer
 SHORT[Recipe] = _short_recipe
 SHORT[LinearRecipe] = _short_linear

@@ -18,7 +18,7 @@ from numba import njit, prange
 
 from lpref.accel.cpu.product import matmul, product
 from lpref.accel.cpu.tile import WIDTH
-from lpref.ref.linalg import Accumulate, HighPrecision
+from lpref.ref.linalg import Accumulate, HighPrecision, accumulator
 from lpref.ref.linalg import gemm as ref_gemm
 from lpref.ref.linalg.gemm import Factors, cuts, epilogue, exactly_summable, factors, plain
 
@@ -114,11 +114,11 @@ def _scaled_tiles(a: Any, b: Any, scale_a: Any, scale_b: Any, bounds: Any, step_
                         out[j] = out[j] + d[j] * (s_a * s_b[j])
 
 
-def gemm(a: Any, b: Any, accumulate: Accumulate | None = None, *, numerics: str = "exact") -> np.ndarray:
+def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None, *, numerics: str = "exact") -> np.ndarray:
     """`lpref.ref.linalg.gemm`: the default accumulation is compiled here, every other model is the reference's."""
-    model = accumulate or Accumulate()
+    model = accumulator(accumulate or "auto")
     if numerics != "exact" or model != Accumulate() or a.logical_shape[a.k_axis] != b.logical_shape[b.k_axis]:
-        return ref_gemm(a, b, accumulate, numerics=numerics)
+        return ref_gemm(a, b, model, numerics=numerics)
     if not (exactly_summable(a) and exactly_summable(b)):
         left, right = _rows(plain(a)), _rows(plain(b))
         if left.dtype != np.float32 or right.dtype != np.float32:

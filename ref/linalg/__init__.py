@@ -1,16 +1,22 @@
 """Dot products, matrix products under an accumulation model, and the Hadamard transform."""
 
 from lpref.ref.linalg.accumulate import Accumulate, HighPrecision
+from lpref.ref.linalg.accumulators import ACCUMULATORS, Accumulator, accumulator
 from lpref.ref.linalg.bounds import fast_bound, gamma
 from lpref.ref.linalg.exact_dot import exact_dot
 from lpref.ref.linalg.gemm import Operand, gemm
 from lpref.ref.linalg.hadamard import hadamard, hadamard_inverse
 from lpref.ref.linalg.matmul import matmul
+from lpref.ref.linalg.tensor_core import TensorCore
 
 __all__ = [
+    "ACCUMULATORS",
     "Accumulate",
+    "Accumulator",
     "HighPrecision",
     "Operand",
+    "TensorCore",
+    "accumulator",
     "exact_dot",
     "fast_bound",
     "gamma",

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpref.ref import formats
-from lpref.ref.errors import ShapeError, UnknownNameError
+from lpref.ref.errors import FormatError, ShapeError, SpecError, UnknownNameError
 from lpref.ref.linalg.accumulate import Accumulate, HighPrecision
+from lpref.ref.linalg.accumulators import accumulator
 from lpref.ref.linalg.exact_dot import Grid
-from lpref.ref.linalg.inner import inner_dot, rounded_add
+from lpref.ref.linalg.inner import Inner, Piece, inner_dot, rounded_add
 from lpref.ref.linalg.matmul import GRADES
+from lpref.ref.linalg.tensor_core import NONE, TensorCore, exponents
 
 F32 = NDArray[np.float32]
 
@@ -43,22 +45,31 @@ class Factors:
     row: F32 | None = None  # [other]: scales constant along k
     tensor: np.float32 | None = None
     grid: Grid | None = None  # of every value that the element format has
+    format: str = ""  # of the elements; "" for high precision
+    scale_emin: int = -127  # the smallest normal exponent of the block scales' format
+    exponents: NDArray[np.int32] | None = None  # of the elements, for matrix units
+
+    def piece(self, start: int, stop: int) -> Piece:
+        """k = start .. stop - 1."""
+        return Piece(self.elements[:, start:stop], self.grid, None if self.exponents is None else self.exponents[:, start:stop])
 
 
-def gemm(a: Any, b: Any, accumulate: Accumulate | None = None, *, numerics: str = "exact") -> NDArray[Any]:
+def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None, *, numerics: str = "exact", inner: Inner = inner_dot) -> NDArray[Any]:
     """c[i, j] = sum_k a[i, k] b[j, k]: operands of other sizes M and N and one K -> [M, N].
 
-    float32, or float64 where both operands are float64 `HighPrecision`. Grade "exact" follows `accumulate` to the bit;
-    grade "fast" multiplies the elements with their block and row scales folded in by BLAS, then the tensor scales, under
-    `fast_bound`. Errors: ShapeError, UnknownNameError.
+    float32, or float64 where both operands are float64 `HighPrecision`. Grade "exact" follows `accumulate` (a model or the name of
+    one) to the bit; grade "fast" multiplies the elements with their block and row scales folded in by BLAS, then the tensor scales, under
+    `fast_bound`, and refuses models whose sums are coarser than float32's. `inner` computes the pieces, with the bits of `inner_dot`.
+    Errors: ShapeError, SpecError, UnknownNameError, FormatError.
 
     >>> a = HighPrecision(np.float32([[1, 2]]), 1)
     >>> gemm(a, a).tolist()
     [[5.0]]
     """
-    model = accumulate or Accumulate()
+    model = accumulator(accumulate or "auto")
     if numerics not in GRADES:
         raise UnknownNameError("numerics grade", numerics, GRADES, where="gemm")
+    refuse_coarse(model, numerics)
     depth_a, depth_b = a.logical_shape[a.k_axis], b.logical_shape[b.k_axis]
     if depth_a != depth_b:
         raise ShapeError(f"the contraction axes have {depth_a} and {depth_b} elements", where="gemm")
@@ -69,13 +80,27 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | None = None, *, numerics: str 
         model = replace(model, inner="exact" if exact else "sequential")
         if not exact:
             a, b = plain(a), plain(b)
-    dtype = np.float64 if model.inner == "exact" else np.float32
-    fa, fb = factors(a, dtype), factors(b, dtype)
+    fa, fb = (factors(x, np.float64 if model.inner == "exact" or model.core else np.float32) for x in (a, b))
+    if model.core is not None:
+        fa, fb = entered(fa, model), entered(fb, model)
     if model.scales == "epilogue" and (fa.block is not None or fb.block is not None):
         raise ShapeError(
             "scales that change along k cannot wait for the epilogue", where="gemm", remedy="scales: per_block"
         )
-    return epilogue(_blocks(fa, fb, model), fa, fb)
+    return epilogue(_blocks(fa, fb, model, inner), fa, fb)
+
+
+def refuse_coarse(model: Accumulate, numerics: str) -> None:
+    """Grade fast does not follow a model that is coarser than float32.
+
+    Raises: SpecError.
+    """
+    if numerics == "fast" and not model.float32_sums:
+        raise SpecError(
+            [f"accumulate.inner: grade fast multiplies by BLAS and cannot follow {model.inner!r} in {model.format}"],
+            where="gemm",
+            remedy="numerics: exact",
+        )
 
 
 def holds_codes(x: Any) -> bool:
@@ -121,11 +146,63 @@ def factors(x: Any, dtype: Any = np.float64) -> Factors:
     scales = np.repeat(grid_of_scales, other if blocks.other is None else blocks.other, axis=0)[:other]
     scales = scales.astype(np.float32, copy=False)
     tensor = None if x.tensor_scale is None else np.float32(x.tensor_scale)
-    common: dict[str, Any] = {"tensor": tensor, "grid": format_grid(formats.format(x.quantizer.format))}
+    common: dict[str, Any] = {"tensor": tensor, "grid": format_grid(formats.format(x.quantizer.format)), "format": x.quantizer.format}
+    rule = getattr(x.quantizer, "scale", None)
+    if rule is not None:
+        common["scale_emin"] = formats.format(rule.format).emin
     if blocks.k is None:
         row = scales[:, 0] if scales.shape[1] else np.ones(other, np.float32)
         return Factors(elements, row=row, **common)
     return Factors(elements, block=scales, k_block=blocks.k, **common)
+
+
+def entered(x: Factors, model: Accumulate) -> Factors:
+    """The operand as a matrix unit reads it: exponents, and the block scales where `scales` puts them.
+
+    Raises: FormatError where a value is none of the formats that the unit reads.
+    """
+    core = model.core
+    assert core is not None
+    scale = None
+    if x.block is not None and x.k_block is not None and model.scales in ("embedded", "aligned"):
+        scale = np.repeat(x.block, x.k_block, axis=1)[:, : x.elements.shape[1]].astype(np.float64)
+    values = x.elements.astype(np.float64, copy=False)
+    if scale is None:
+        return replace(x, elements=values, exponents=_exponents(values, x.format, core))
+    whole = replace(x, elements=values * scale, block=None, k_block=None)
+    if model.scales == "embedded":
+        return replace(whole, exponents=_exponents(whole.elements, "", core))
+    e, of_scale = _exponents(values, x.format, core), exponents(scale, x.scale_emin)
+    return replace(whole, exponents=of_scale if core.group > 1 else np.where(e == NONE, e, e + of_scale))
+
+
+def _exponents(values: NDArray[np.float64], name: str, core: TensorCore) -> NDArray[np.int32]:
+    return exponents(values, read_as(values, name, core).emin)
+
+
+def read_as(values: NDArray[np.float64], name: str, core: TensorCore) -> Any:
+    """The format in which the unit reads these values: their own, or the first of its inputs that holds them all.
+
+    Raises: FormatError.
+    """
+    if name in core.inputs:
+        return formats.format(name)
+    for known in core.inputs:
+        if holds(formats.format(known), values).all():
+            return formats.format(known)
+    bad = ~holds(formats.format(core.inputs[-1]), values)
+    raise FormatError(
+        f"{float(values[bad].flat[0])!r} is no value of {' or '.join(core.inputs)}, which this matrix unit reads",
+        where="gemm",
+        remedy="quantize the operand, or accumulate: auto",
+    )
+
+
+def holds(f: Any, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which values the float format has; NaN and infinities pass."""
+    finite = np.where(np.isfinite(values), values, 0.0)
+    scaled = np.ldexp(finite, f.precision - 1 - np.maximum(np.frexp(finite)[1] - 1, f.emin))
+    return (scaled == np.trunc(scaled)) & (np.abs(finite) <= f.max)
 
 
 def cuts(a: Factors, b: Factors, chunk: int | None = None) -> list[int]:
@@ -138,13 +215,13 @@ def cuts(a: Factors, b: Factors, chunk: int | None = None) -> list[int]:
     return sorted(bounds)
 
 
-def _blocks(a: Factors, b: Factors, model: Accumulate) -> NDArray[Any]:
+def _blocks(a: Factors, b: Factors, model: Accumulate, inner: Inner) -> NDArray[Any]:
     """The pieces of K in ascending order, each scaled, added in the outer format."""
     wide = model.inner == "sequential" and a.elements.dtype == b.elements.dtype == np.float64  # high precision only
     shape = (a.elements.shape[0], b.elements.shape[0])
     total: NDArray[Any] = np.zeros(shape, np.float64 if wide else np.float32)
     for start, stop in itertools.pairwise(cuts(a, b, model.chunk)):
-        piece = inner_dot(a.elements[:, start:stop], b.elements[:, start:stop], model, (a.grid, b.grid))
+        piece = inner(a.piece(start, stop), b.piece(start, stop), model)
         scale = _pair(_column(a, start), _column(b, start))
         with np.errstate(over="ignore", invalid="ignore"):
             piece = piece if scale is None else piece * scale
