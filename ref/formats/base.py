@@ -35,7 +35,7 @@ class Format(ABC):
     standard: str  # title, version, section
     source_level: str  # read | secondary | memory: how the source was consulted
     revision: int = 1  # raised with any changed output bit
-    tie: str = "even_significand"  # even_significand | even_code | away | toward_zero | up | down
+    tie: str = "even_significand"  # even_significand | even_code | lower_code | away | toward_zero | up | down
     module: str = __name__  # the page: sys.modules[module].__doc__
     exact: bool = True  # decode is exact in float64
 
@@ -69,6 +69,11 @@ class Format(ABC):
     def precision(self) -> int | None:
         """Significand bits, the hidden one included; None for code books."""
         return None
+
+    @property
+    def midpoint(self) -> str:
+        """Where nearest roundings change over: arithmetic | geometric | bit_string | listed."""
+        return "arithmetic"
 
     @property
     def emax(self) -> int:
@@ -238,14 +243,17 @@ class Format(ABC):
             raise FormatError(
                 f"{float(x[over].flat[0])!r} is outside [{self.min!r}, {self.max!r}]", where=f"{self.name}.encode"
             )
-        if rule.toward_zero_for:
-            below = negative & self.signed & ("-" in rule.toward_zero_for)
-            above = ~negative & (x != 0) & ("+" in rule.toward_zero_for)
-            over = over & ~(above | below)
+        over = over & ~self._stops(rule, negative, x)
         if not over.any():
             return codes
         target = policy.resolve("finite", self.targets, f"{self.name}.encode")
         return codes if target == "max" else np.where(over, self._signed_target(target, negative), codes)
+
+    def _stops(self, rule: Rounding, negative: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Where a finite overflow of x stays at the largest finite value of its sign whatever the policy's rule."""
+        below = negative & self.signed & ("-" in rule.toward_zero_for)
+        above = ~negative & (x != 0) & ("+" in rule.toward_zero_for)
+        return below | above
 
     def _special(self, codes: np.ndarray, x: np.ndarray, policy: Overflow) -> np.ndarray:
         """Apply `policy.infinity` and `policy.nan`."""
@@ -272,7 +280,7 @@ class Format(ABC):
             return odd
         if self.tie in ("up", "down"):
             return negative if self.tie == "down" else ~negative
-        return np.full(np.shape(odd), self.tie == "away")
+        return np.full(np.shape(odd), self.tie == "away")  # lower_code compares codes: the format decides
 
     def _repr_html_(self) -> str:
         facts = ("bits", "max", "min", "min_normal", "min_subnormal", "precision", "has_inf", "has_nan", "tie")

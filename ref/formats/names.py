@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from lpref.ref.errors import UnknownNameError
-from lpref.ref.formats import bfloat16_tf32, dynamic_tree, fp8_variants, ieee754, nf4, ocp_fp8, ocp_mx, scale_formats
+from lpref.ref.formats import (
+    bfloat16_tf32,
+    dynamic_tree,
+    floats,
+    fp8_variants,
+    ieee754,
+    nf4,
+    ocp_fp8,
+    ocp_mx,
+    scale_formats,
+)
 from lpref.ref.formats.base import Format
-from lpref.ref.formats.floats import parse
 from lpref.ref.formats.integers import INTEGERS
 
 FORMATS: dict[str, Format] = {
@@ -37,6 +47,10 @@ FORMATS: dict[str, Format] = {
     "dynamic8": dynamic_tree.DYNAMIC8,
     "dynamic8_unsigned": dynamic_tree.DYNAMIC8_UNSIGNED,
 }
+
+PARSERS: tuple[Callable[[str], Format | None], ...] = (  # names that carry parameters
+    floats.parse,
+)
 
 ALIASES: dict[str, str] = {  # other people's spellings: ml_dtypes, NumPy and torch dtypes, CUDA's cudaDataType
     "float16": "binary16", "half": "binary16", "fp16": "binary16", "CUDA_R_16F": "binary16",
@@ -82,7 +96,7 @@ def format(name: Any) -> Format:
     text = _spelling(name).removeprefix("lpref.").removeprefix("torch.")
     text, _, revision = text.partition("@")
     text = ALIASES.get(text, text)
-    found = FORMATS.get(text) or parse(text)
+    found = FORMATS.get(text) or next((f for parse in PARSERS if (f := parse(text)) is not None), None)
     if found is None:
         raise UnknownNameError("format", name, [*FORMATS, *ALIASES])
     if revision not in ("", str(found.revision)):

@@ -22,7 +22,11 @@ and a rule says *up* (away from zero) or not:
 with R the low r bits of the caller's random word. `nu` is taken at the target's own spacing, which among subnormals
 is the subnormal spacing. `d` and `w` are exact in float64, so every comparison is exact; nothing is rounded twice.
 
-Formats name their tie rule (`Format.tie`): even_significand, even_code, away, toward_zero, up, down.
+`nu = 1/2`, and the comparisons of the nearest roundings with it, are at the **midpoint** of the two neighbours: the
+arithmetic mean, or what the format names instead (`Format.midpoint`: geometric, bit_string, listed). The stochastic
+roundings take nu in value for every format, so that the mean of the results stays x wherever the midpoint lies.
+
+Formats name their tie rule (`Format.tie`): even_significand, even_code, lower_code, away, toward_zero, up, down.
 
 Source: P3109 interim report v4.0, sec. 4.7 (rounding, stochastic A, B, C); IEEE 754-2019, sec. 4.3.
 Source level: read (P3109), IEEE 754 from memory.
@@ -48,6 +52,7 @@ class Remainder:
     odd: np.ndarray  # bool, the code of `lower` is odd
     tie_up: np.ndarray  # bool, what the format's tie rule says at nu = 1/2
     negative: np.ndarray  # bool, x < 0
+    side: np.ndarray | None = None  # sign of |x| - midpoint where the midpoint is not the arithmetic mean; else None
 
 
 @dataclass(frozen=True)

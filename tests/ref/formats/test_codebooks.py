@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
-from lpref.ref.formats import format
+from lpref.ref.errors import FormatError
+from lpref.ref.formats import CodebookFormat, format
 
 
 def test_nf4_shape_and_ties_go_down() -> None:
@@ -81,3 +85,88 @@ def test_dynamic_map_equals_the_published_construction_in_torch(name: str, signe
         if signed:
             data += (-(10 ** (-6 + i)) * cells).tolist()
     assert np.array_equal(np.float32(sorted(data)).astype(float), format(name).decode(np.arange(256)))
+
+
+def _book(**fields: object) -> CodebookFormat:
+    given = {"name": "t", "bits": 3, "title": "", "standard": "", "source_level": "memory", **fields}
+    return CodebookFormat(**given)
+
+
+def _sign(f: CodebookFormat, x: Fraction, a: Fraction, b: Fraction) -> int:
+    """Sign of |x| - midpoint of a and b, by the definition of the page."""
+    if f.middle == "geometric" and a * b > 0:
+        return (x * x > a * b) - (x * x < a * b)
+    m = abs(a + b) / 2
+    return (abs(x) > m) - (abs(x) < m)
+
+
+@pytest.mark.parametrize("tie", ["even_code", "lower_code", "away", "toward_zero", "up", "down"])
+@pytest.mark.parametrize("middle", ["arithmetic", "geometric"])
+@pytest.mark.parametrize(
+    "values", [(0, 1, 2, 8, -2, -1, -8, -18), (1, 2, 4, 16, 0.5, 9, 3, 0.125), (-1, -4, -9, 1, 4, 9, 25, -25)]
+)
+def test_midpoints_and_ties_by_definition(values: tuple[float, ...], middle: str, tie: str) -> None:
+    f = _book(values=values, middle=middle, tie=tie)
+    table = sorted((Fraction(v), c) for c, v in enumerate(values))
+    rng = np.random.default_rng(1)
+    x = np.concatenate(
+        [
+            rng.uniform(-30, 30, 300),
+            [a * 0.5 for a in range(-40, 41)],
+            np.sqrt(np.arange(1, 200.0)),
+            -np.sqrt(np.arange(1, 200.0)),
+        ]
+    )
+    x = np.concatenate([x, np.nextafter(x, 99), np.nextafter(x, -99)])
+    x = x[(x > min(values)) & (x < max(values)) & (x != 0)]
+    x = x[np.array([any((a > 0) == (v > 0) or a == 0 for a in values) for v in x])]
+    for v, got in zip(x.tolist(), f.encode(x).tolist(), strict=True):
+        low = max(p for p in table if p[0] <= v)
+        high = min(p for p in table if p[0] >= v)
+        if low == high or (low[0] < 0 < high[0]):
+            continue
+        near, far = (low, high) if v > 0 else (high, low)
+        side = _sign(f, Fraction(v), low[0], high[0])
+        up = {"even_code": near[1] % 2 == 1, "lower_code": far[1] < near[1], "away": True, "toward_zero": False,
+              "up": v > 0, "down": v < 0}[tie]  # fmt: skip
+        assert got == (far if side > 0 or (side == 0 and up) else near)[1], (v, values)
+
+
+def test_geometric_midpoints_are_exact_next_to_irrational_ones() -> None:
+    f = _book(values=(0, 1, 2, 3, 5, 7, 11, 13), middle="geometric", tie="away")
+    for code, (a, b) in enumerate([(1, 2), (2, 3), (3, 5), (5, 7), (7, 11), (11, 13)], start=1):
+        root = math.sqrt(a * b)
+        for v in (math.nextafter(root, 0), root, math.nextafter(root, 99)):
+            assert f.encode(v) == code + (Fraction(v) ** 2 > a * b)
+
+
+def test_listed_midpoints_directed_and_stochastic_rounding() -> None:
+    f = _book(bits=2, values=(0, 1, 2, 4), middle="listed", middles=(0.25, 1.75, 2.5), tie="even_code")
+    assert f.midpoint == "listed"
+    assert f.encode([0.25, 0.3, 1.7, 1.75, 1.8, 2.4, 2.5, 2.6]).tolist() == [0, 1, 1, 2, 2, 2, 2, 3]
+    assert f.encode([0.25, 1.75, 2.5], "nearest_away").tolist() == [1, 2, 3]
+    assert f.encode([0.25, 1.75, 2.5], "nearest_toward_zero").tolist() == [0, 1, 2]
+    assert f.encode([0.01, 1.01, 3.99], "toward_positive").tolist() == [1, 2, 3]
+    assert f.encode([0.99, 1.99, 3.99], "toward_zero").tolist() == [0, 1, 2]
+    words = np.arange(256)
+    assert (
+        f.round(np.full(256, 2.5), "stochastic", words=words, word_bits=8).mean() == 2.5
+    )  # the mean is x, not the midpoint's
+    with pytest.raises(FormatError):
+        _book(bits=2, values=(0, 1, 2, 4), middle="listed", middles=(0.25, 2.25, 2.5))
+    with pytest.raises(FormatError):
+        _book(bits=2, values=(0, 1, 2, 4), middles=(0.25, 1.75, 2.5))
+
+
+def test_special_values_in_a_book_and_a_half_step_beyond_it() -> None:
+    f = _book(values=(0, 1, 2, math.inf, math.nan, -1, -2, -math.inf), beyond=3.0, tie="away")
+    assert (f.max, f.min, f.nan_code, f.inf_code) == (2.0, -2.0, 4, 3)
+    assert f.encode([2.4, -2.4, 2.5, -2.5, 9, -9], overflow="ocp_nonsat").tolist() == [2, 6, 3, 7, 3, 7]
+    assert f.encode([2.4, -2.4, 2.5, -2.5, 9, -9]).tolist() == [2, 6, 2, 6, 2, 6]
+    assert f.encode([math.inf, -math.inf, math.nan, -math.nan], overflow="ocp_nonsat").tolist() == [3, 7, 4, 4]
+    assert f.encode([2.4, 2.6, 9.0], "toward_zero", "ocp_nonsat").tolist() == [2, 2, 2]
+    assert f.encode([2.4, -2.4], "toward_positive", "ocp_nonsat").tolist() == [3, 6]
+    assert len(f.table()[0]) == 5
+    f.encode([2.4, -2.4], overflow="raise")
+    with pytest.raises(FormatError):
+        f.encode(2.5, overflow="raise")
