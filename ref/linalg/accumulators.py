@@ -81,7 +81,7 @@ ACCUMULATORS: dict[str, Accumulator] = {
         Accumulator("int16_wrap", "16-bit integers, modulo 2^16", Accumulate("integer", bits=16), "two's complement"),
         Accumulator("int16_saturate", "16-bit integers, saturating", Accumulate("integer", bits=16, overflow="saturate"), "definition"),
         Accumulator("hopper_fp8_fast", "sm_90 wgmma, FP8, fast accumulation", _HOPPER_FP8, f"{MMAEMU}; {H200}", "read"),
-        Accumulator("hopper_fp8_promote128", "sm_90 wgmma, FP8, float32 promotion every 128", replace(_HOPPER_FP8, chunk=128), f"{MMAEMU}; {H200}", "read"),
+        Accumulator("hopper_fp8_promote128", "sm_90 wgmma, FP8, promoted every 128", replace(_HOPPER_FP8, chunk=128), f"{MMAEMU}; {H200}", "read"),
         Accumulator("hopper_bf16", "sm_90 wgmma, bfloat16", _unit(16, 25, ("bfloat16",)), f"{MMA_SIM}; {H200}", "read"),
         Accumulator("hopper_fp16", "sm_90 wgmma, binary16", _unit(16, 25, ("binary16",)), f"{MMA_SIM}; {H200}", "read"),
         _literature("volta_fp16", "sm_70 mma m8n8k4, binary16", _unit(4, 23)),
