@@ -13,8 +13,8 @@ from lpref.cli.common import Command, echo_json, json_option, table
 def command(kind: str, as_json: bool) -> None:
     """List everything of one KIND.
 
-    Kinds: formats roundings overflow scale-rules quantizers recipes optimizers schedules attention models datasets experiments targets
-    backends kernels methods.
+    Kinds: formats roundings overflow scale-rules accumulators quantizers recipes optimizers schedules attention models datasets
+    experiments targets backends kernels methods.
     """
     from lpref.trainer.catalog import rows
 

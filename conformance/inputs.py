@@ -61,9 +61,46 @@ def neighbours(f: Format, dtype: Any = np.float32) -> np.ndarray:
 
 
 def midpoints(f: Format, dtype: Any = np.float32) -> np.ndarray:
-    """Every midpoint of two neighbouring values, and the numbers just beside it."""
+    """Every midpoint of two neighbouring values, and the numbers just beside it; also where the format's own rule changes over."""
     values = table(f)
-    return beside(values[:-1] + (values[1:] - values[:-1]) / 2, dtype)
+    middle = beside(values[:-1] + (values[1:] - values[:-1]) / 2, dtype)
+    if getattr(f, "midpoint", "arithmetic") == "arithmetic":
+        return middle
+    return distinct(np.concatenate([middle, beside(changes(f, dtype).astype(np.float64), dtype)]))
+
+
+def ordered(x: np.ndarray) -> np.ndarray:
+    """Floats as int64 of the same order; -0 is next to +0."""
+    bits = 8 * x.dtype.itemsize
+    i = x.view(np.dtype(f"int{bits}")).astype(np.int64)
+    magnitude = i & np.int64(2 ** (bits - 1) - 1)
+    return np.where(i < 0, -1 - magnitude, magnitude)
+
+
+def from_ordered(i: np.ndarray, dtype: Any) -> np.ndarray:
+    """The inverse of `ordered`."""
+    unsigned = np.dtype(f"uint{8 * np.dtype(dtype).itemsize}")
+    values = np.where(i < 0, -1 - i, i).astype(unsigned).view(dtype)
+    return np.where(i < 0, -values, values)
+
+
+def changes(f: Format, dtype: Any = np.float32) -> np.ndarray:
+    """The largest number of dtype that rounds (nearest_even) to the lower of each two neighbouring values, by bisection.
+
+    >>> from lpref.ref.formats import format
+    >>> changes(format("e2m1")).tolist()[-3:]
+    [2.5, 3.4999997615814453, 5.0]
+    """
+    with np.errstate(over="ignore"):
+        values = np.unique(table(f).astype(dtype))
+    values = values[np.isfinite(values)]
+    low, high = ordered(values[:-1] + dtype(0)), ordered(values[1:] + dtype(0))
+    home = f.encode(values[:-1])
+    while (wide := high - low > 1).any():
+        middle = low + (high - low) // 2
+        same = f.encode(from_ordered(middle, dtype)) == home
+        low, high = np.where(wide & same, middle, low), np.where(wide & ~same, middle, high)
+    return from_ordered(low, dtype)
 
 
 def overflow_edges(f: Format, dtype: Any = np.float32) -> np.ndarray:

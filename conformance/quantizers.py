@@ -30,6 +30,7 @@ def matrices(q: Quantizer) -> Iterator[tuple[str, np.ndarray]]:
     noise = (words(0, 3, 0, 0, n).astype(np.float64) / 2.0**31 - 1).reshape(shape)
     yield "blocks of different size", (noise * spread).astype(np.float32)
     yield "ties", tied(q, shape, rows, columns)
+    yield "amax at thresholds", at_thresholds(noise, rows, columns)
     yield (
         "wide range inside a block",
         (noise * np.ldexp(1.0, -(words(0, 4, 0, 0, n) % 40).astype(int)).reshape(shape)).astype(np.float32),
@@ -59,6 +60,22 @@ def block_sizes(rows: int, columns: int, low: int, high: int) -> np.ndarray:
     return np.ldexp(1.0, np.repeat(np.repeat(e.reshape(GRID), rows, 0), columns, 1))
 
 
+def at_thresholds(noise: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Blocks whose amax is just at, below or above a place where some scale rule changes its exponent; its sign alternates.
+
+    Significands: 1 and what precedes it (a logarithm rounds up there), 1.25 (5/4), 1.5, 1.75, 1.875, 1.9375: the largest elements of
+    the small formats and the midpoints to the next ones.
+    """
+    marks = np.array([2, 1.25, 1.5, 1.75, 1.875, 1.9375], np.float32)
+    amax = np.stack([np.nextafter(marks, np.float32(0)), marks, np.nextafter(marks, np.float32(9)), marks * np.float32(1.03125)], 1)
+    amax = (amax.reshape(GRID[1], GRID[0]).T * np.ldexp(np.float32(1), np.arange(GRID[0])[:, None] * 3 - 5)).astype(np.float32)
+    grow = lambda a: np.repeat(np.repeat(a, rows, 0), columns, 1)  # noqa: E731
+    x = (noise * grow(amax) * 0.99).astype(np.float32)
+    signs = np.where(np.arange(GRID[0] * GRID[1]).reshape(GRID) % 2, np.float32(-1), np.float32(1))
+    x[rows // 2 :: rows, columns // 3 :: columns] = amax * signs
+    return x
+
+
 def tied(q: Quantizer, shape: tuple[int, int], rows: int, columns: int) -> np.ndarray:
     """Midpoints of the element format and the floats beside them, under scales that are powers of two; max in each block."""
     f = format_of(q.format)
@@ -78,9 +95,17 @@ class QuantizerSuite:
     q: Quantizer
     canonical_nan: bool
 
-    def outcomes(self) -> tuple[Outcome, ...]:
-        """One per test matrix."""
-        return tuple(self.compare(name, x) for name, x in matrices(self.q))
+    def outcomes(self, examples: int = 0) -> tuple[Outcome, ...]:
+        """One per test matrix, and one for `examples` Hypothesis examples where asked."""
+        found = [self.compare(name, x) for name, x in matrices(self.q)]
+        return (*found, self.search(examples)) if examples else tuple(found)
+
+    def search(self, examples: int) -> Outcome:
+        """Hypothesis over mixed matrices of all shapes beside the block's edges, shrunk to the smallest failure."""
+        from lpref.conformance import strategies
+        from lpref.conformance.searching import search
+
+        return search(strategies.matrices(self.q), lambda x: self.compare("Hypothesis", x), examples)
 
     def words(self, shape: tuple[int, int]) -> np.ndarray | None:
         """Fixed words of the matrix's shape; None for deterministic roundings."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lpref.conformance import check, inputs
+from lpref.conformance.products import ProductSuite
 from lpref.conformance.quantizers import QuantizerSuite
 from lpref.conformance.report import Outcome, SuiteReport
-from lpref.ref.errors import FormatError, LprefError, NonFiniteError, ShapeError, SpecError
+from lpref.ref.errors import FormatError, NonFiniteError, ShapeError, SpecError
 from lpref.ref.formats import Format
 from lpref.ref.formats import format as format_of
+from lpref.ref.linalg import accumulator
 from lpref.ref.quantize import Quantizer
 from lpref.ref.random import bits
 from lpref.ref.rounding import Overflow, Rounding, default_word_bits, is_stochastic
@@ -28,6 +30,7 @@ def run_suite(
     *,
     format: Any = None,
     quantizer: Any = None,
+    accumulate: Any = None,
     rounding: str | Rounding = "nearest_even",
     overflow: str | Overflow = "saturate",
     word_bits: int | None = None,
@@ -35,7 +38,8 @@ def run_suite(
     canonical_nan: bool = False,
     examples: int = 0,
 ) -> SuiteReport:
-    """Test a cast against `format`, or a block quantizer against `quantizer` (a Quantizer, a name, a mapping).
+    """Test a cast against `format`, a block quantizer against `quantizer` (a Quantizer, a name, a mapping), or a matrix product
+    against `accumulate` (an accumulation model or its name).
 
     A cast takes a one-dimensional array of `dtype` (float32, float64, float16) and returns codes (an unsigned integer
     dtype) or values (any other), as an array or anything NumPy reads. A stochastic rounding is called f(x, words).
@@ -45,7 +49,10 @@ def run_suite(
 
     A quantizer takes float32 [R, C] (stochastic: and words=) and returns {codes, scales, tensor_scale} (codes packed or
     one an element; scales as codes or values; rounding and overflow are the quantizer's own), a QTensor, or values.
-    Tried are blocks of different size, ties, zeros, tiny and huge blocks, ragged tails, NaN and infinities.
+    Tried are blocks of different size, ties, scales at their thresholds, zeros, tiny and huge blocks, ragged tails, NaN and infinities.
+
+    A matrix product takes a [M, K] and b [N, K], float32 with values of `format` (default bfloat16), and returns a b^T as float32
+    [M, N]. Tried are cancellation, sums that stall, one-sided values, wide exponents, and K beside every usual chunk size.
 
     Inputs that the definition refuses (NaN in a format without one) are left out. NaN compares as a class unless
     `canonical_nan`.
@@ -57,19 +64,19 @@ def run_suite(
     True
     """
     name = getattr(candidate, "__qualname__", type(candidate).__name__)
-    if (format is None) == (quantizer is None):
+    if accumulate is None and (format is None) == (quantizer is None):
         raise SpecError(["format, quantizer: give one of the two"], where="run_suite")
+    if accumulate is not None:
+        f = format_of("bfloat16" if format is None else format)
+        called = accumulate if isinstance(accumulate, str) else "its accumulation model"
+        return SuiteReport(f"{name} against {called}, {f.name}", ProductSuite(candidate, accumulator(accumulate), f).outcomes())
     if quantizer is not None:
         q = load_quantizer(quantizer)
-        return SuiteReport(
-            f"{name} against {q.name or q.format}", QuantizerSuite(candidate, q, canonical_nan).outcomes()
-        )
+        return SuiteReport(f"{name} against {q.name or q.format}", QuantizerSuite(candidate, q, canonical_nan).outcomes(examples))
     f, rule, policy = format_of(format), rounding_of(rounding), overflow_of(overflow)
     dtype = np.dtype(dtype).type
     suite = _Suite(candidate, f, rule, policy, word_bits or default_word_bits(f.bits), canonical_nan)
-    outcomes = [suite.compare(label, x) for label, x in classes(f, dtype).items()]
-    if not rule.stochastic:
-        outcomes.append(suite.monotone(np.concatenate([inputs.midpoints(f, dtype), inputs.spread(dtype)])))
+    outcomes = list(suite.outcomes(dtype))
     if examples:
         outcomes.append(suite.search(dtype, examples))
     return SuiteReport(f"{name} against {f.name}, {rule.name}", tuple(outcomes))
@@ -103,6 +110,13 @@ class _Suite:
     policy: Overflow
     word_bits: int
     canonical_nan: bool
+
+    def outcomes(self, dtype: type) -> Iterator[Outcome]:
+        """One per class of inputs, then the order."""
+        for label, x in classes(self.f, dtype).items():
+            yield self.compare(label, x)
+        if not self.rule.stochastic:
+            yield self.monotone(np.concatenate([inputs.midpoints(self.f, dtype), inputs.spread(dtype)]))
 
     def words(self, n: int) -> np.ndarray | None:
         """Fixed words for n inputs, the extremes first; None for deterministic roundings."""
@@ -190,23 +204,7 @@ class _Suite:
 
     def search(self, dtype: type, examples: int) -> Outcome:
         """Hypothesis over mixed inputs, shrunk to the smallest failure."""
-        from hypothesis import HealthCheck, given, settings
-
         from lpref.conformance import strategies
+        from lpref.conformance.searching import search
 
-        failed: list[Outcome] = []
-
-        @settings(max_examples=examples, derandomize=True, database=None, deadline=None,
-                  suppress_health_check=list(HealthCheck))  # fmt: skip
-        @given(strategies.inputs(self.f, dtype=dtype))
-        def run(x: np.ndarray) -> None:
-            outcome = self.compare("Hypothesis", x)
-            if not outcome.passed:
-                failed.append(outcome)
-                raise check.Mismatch(outcome.counterexample, index=())
-
-        try:
-            run()
-        except LprefError:
-            return failed[-1]  # the last failure is the shrunk one
-        return Outcome("Hypothesis", examples, 0)
+        return search(strategies.inputs(self.f, dtype=dtype), lambda x: self.compare("Hypothesis", x), examples)

@@ -80,6 +80,13 @@ def _scale_rules() -> Iterable[dict[str, Any]]:
     ]
 
 
+def _accumulators() -> Iterable[dict[str, Any]]:
+    from lpref.ref.linalg import ACCUMULATORS
+
+    page_of = lambda a: "tensor_core" if a.model.inner == "tensor_core" else "accumulators"  # noqa: E731
+    return (row(name, "accumulator", a, module=f"lpref.ref.linalg.{page_of(a)}") for name, a in ACCUMULATORS.items())
+
+
 def quantizer_title(q: Any) -> str:
     """``e2m1, blocks 1 x 16 (other x k), scale nvfp4 in e4m3``."""
     size = lambda n: "all" if n is None else n  # noqa: E731
@@ -177,7 +184,7 @@ def _attention() -> Iterable[dict[str, Any]]:
 
 
 def _methods() -> Iterable[dict[str, Any]]:
-    kinds = ("formats", "roundings", "overflow", "scale-rules", "quantizers", "recipes", "optimizers", "attention")
+    kinds = ("formats", "roundings", "overflow", "scale-rules", "accumulators", "quantizers", "recipes", "optimizers", "attention")
     return [entry for kind in kinds for entry in rows(kind)]
 
 
@@ -186,9 +193,10 @@ def _none() -> Iterable[dict[str, Any]]:
 
 
 KINDS: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
-    "formats": _formats, "roundings": _roundings, "overflow": _overflow, "scale-rules": _scale_rules, "quantizers": _quantizers,
-    "recipes": _recipes, "optimizers": _optimizers, "schedules": _schedules, "attention": _attention, "models": _models, "datasets": _datasets,
-    "experiments": _none, "targets": _none, "backends": _backends, "kernels": _kernels, "methods": _methods,
+    "formats": _formats, "roundings": _roundings, "overflow": _overflow, "scale-rules": _scale_rules, "accumulators": _accumulators,
+    "quantizers": _quantizers, "recipes": _recipes, "optimizers": _optimizers, "schedules": _schedules, "attention": _attention,
+    "models": _models, "datasets": _datasets, "experiments": _none, "targets": _none, "backends": _backends, "kernels": _kernels,
+    "methods": _methods,
 }  # fmt: skip
 
 

@@ -50,6 +50,12 @@ def _scale_rules() -> Iterable[str]:
     return PAGES
 
 
+def _accumulators() -> Iterable[str]:
+    from lpref.ref.linalg import ACCUMULATORS
+
+    return ACCUMULATORS
+
+
 def _quantizers() -> Iterable[str]:
     from lpref.ref.quantize import QUANTIZERS
 
@@ -65,7 +71,7 @@ def _optimizers() -> Iterable[str]:
 # Kinds that tests make claims about. A name without its kind means the first of these that has it.
 NAMES: dict[str, Callable[[], Iterable[str]]] = {
     "format": _formats, "rounding": _roundings, "overflow": _overflow, "scale-rule": _scale_rules,
-    "quantizer": _quantizers, "optimizer": _optimizers,
+    "accumulator": _accumulators, "quantizer": _quantizers, "optimizer": _optimizers,
 }  # fmt: skip
 
 

@@ -260,7 +260,7 @@ def test_sweep_skips_what_is_done(folder: Path) -> None:
     assert run("sweep", "bad.yaml").exit_code == 2
 
 
-KINDS = """formats roundings overflow scale-rules quantizers recipes optimizers schedules attention models datasets experiments targets
+KINDS = """formats roundings overflow scale-rules accumulators quantizers recipes optimizers schedules attention models datasets experiments targets
 backends kernels methods"""
 
 

@@ -61,3 +61,36 @@ def test_midpoints_hold_every_tie_with_both_neighbours(name) -> None:
     assert set(exact.tolist()) <= pool
     for direction in (np.inf, -np.inf):
         assert set(np.nextafter(exact, np.float32(direction)).tolist()) <= pool
+
+
+@given(strategies.shapes(block=(2, 16)), strategies.shapes(block=(2, 16), whole=True), strategies.shapes(block=(1, 4), empty=True))
+def test_shapes_stand_at_block_edges(edge, whole, empty) -> None:
+    assert edge[0] in (1, 2, 3, 4, 5, 6, 7)
+    assert edge[1] in (1, 15, 16, 17, 31, 32, 33, 47, 48, 49)
+    assert whole[0] % 2 == whole[1] % 16 == 0
+    assert min(empty) >= 0
+
+
+@given(strategies.outlier_channels(shape=(6, 8), axis=1))
+def test_outliers_fill_channels(x) -> None:
+    assert x.dtype == np.float32
+    large = np.abs(x).max(0) > 1
+    assert large.sum() <= 3
+
+
+@given(strategies.non_finite(shape=(4, 32)))
+def test_non_finite_values_are_few(x) -> None:
+    assert 1 <= (~np.isfinite(x)).sum() <= 4
+
+
+@given(strategies.near_scaled_ties("e2m1", shape=(2, 64)))
+def test_scaled_ties_have_the_largest_value_in_each_block(x) -> None:
+    top = np.abs(x.reshape(2, 2, 32)).max(-1)
+    assert (np.frexp(top)[0] == 0.75).all()
+    assert (np.abs(x.reshape(2, 2, 32)[..., 0]) == top).all()
+
+
+@given(strategies.matrices(lpref.quantizer("mxfp4:tail=partial")), strategies.matrices(lpref.quantizer("nvfp4_2d")))
+def test_matrices_fit_the_quantizer(ragged, whole) -> None:
+    assert ragged.ndim == 2
+    assert whole.shape[0] % 16 == whole.shape[1] % 16 == 0

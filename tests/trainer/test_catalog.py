@@ -11,7 +11,7 @@ from lpref.conformance.proves import LEVELS
 from lpref.ref.errors import LprefError
 from lpref.trainer import catalog, pages, status
 
-KINDS = ["formats", "roundings", "overflow", "scale-rules", "quantizers"]
+KINDS = ["formats", "roundings", "overflow", "scale-rules", "accumulators", "quantizers"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
