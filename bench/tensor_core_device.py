@@ -24,7 +24,8 @@ EMAX = {E4M3: 8, E5M2: 15, BF16: 127, FP16: 15}
 BITS = {E4M3: 3, E5M2: 2, BF16: 7, FP16: 10}
 CUDA = {E4M3: 28, E5M2: 29, BF16: 14, FP16: 2, torch.float32: 0}
 NAME = {E4M3: "e4m3", E5M2: "e5m2", BF16: "bfloat16", FP16: "binary16", torch.float32: "float32"}
-UNITS = {"fp8": (32, 13, 13, -132), "bf16": (16, 25, 23, -126), "fp16": (16, 25, 23, -126)}  # products, fraction, kept, clamp
+UNITS = {"fp8": (32, 13, 13, -132), "bf16": (16, 25, 23, -132), "fp16": (16, 25, 23, -132), "tf32": (8, 25, 23, -132)}
+"""products, fraction, kept, clamp"""
 
 
 def exponents(v: torch.Tensor, emin: int) -> torch.Tensor:
@@ -167,10 +168,40 @@ EDGES = ("tiny", "huge", "special", "zeros")
 class Run:
     def __init__(self) -> None:
         self.rows: list[dict] = []
+        self.about: dict = {}
         self.vectors: dict[str, np.ndarray] = {}
         self.lt = Lt()
         self.g = torch.Generator(device="cuda")
         self.g.manual_seed(20261122)
+
+    def clamp(self) -> None:
+        """Products far below 2^-126 whose exact sum is 2^-149: one large, j small ones of 2^-(149 + m). They are lost, and the sum with them, if
+        the unit aligns to 2^clamp and 2^-(149 + m) < 2^(clamp - 25)."""
+        factors = {8: (241, 1), 9: (7, 71), 10: (10, 101), 11: (255, 8), 12: (63, 65), 13: (90, 91), 14: (127, 129), 15: (180, 182)}
+        a, b = torch.zeros(64, 16, dtype=torch.float64, device="cuda"), torch.zeros(64, 16, dtype=torch.float64, device="cuda")
+        for row, (m, (x, y)) in enumerate(factors.items()):
+            small = 2**m - x * y
+            a[row, 0], b[row, 0] = x * 2.0**-75, y * 2.0 ** (-74 - m)
+            a[row, 1 : small + 1], b[row, 1 : small + 1] = 2.0**-75, 2.0 ** (-74 - m)
+        got, _ = self.lt(a.to(BF16), b.to(BF16), torch.float32)
+        fits = {c: all(bool(model(a.to(BF16), b.to(BF16), (16, 25, 23, c))[i, i] == got[i, i]) for i in range(len(factors))) for c in range(-142, -125)}
+        self.about["clamp"] = {"kept": {m: float(got[i, i]) != 0 for i, m in enumerate(factors)}, "fits": [c for c, ok in fits.items() if ok]}
+        self.record("lt", "hopper_bf16", "clamp", a.to(BF16), b.to(BF16), got, model(a.to(BF16), b.to(BF16), UNITS["bf16"]), 1)
+
+    def tf32(self, kind: str, m: int, n: int, k: int) -> None:
+        a, b = (draw(kind, rows, k, BF16, self.g).float() * (1 + draw("positive", rows, k, FP16, self.g).float() / 256) for rows in (m, n))
+        short = [(x.view(torch.int32) & ~0x1FFF).view(torch.float32) for x in (a, b)]
+        got = torch.mm(short[0], short[1].t())
+        self.record("mm", "hopper_tf32", kind, *short, got, model(*short, UNITS["tf32"]), -1)
+        got = torch.mm(a, b.t())
+        self.record("mm long inputs", "hopper_tf32", kind, a, b, got, model(*short, UNITS["tf32"]), -1)
+
+    def int8(self, k: int) -> None:
+        a, b = (torch.randint(100, 128, (32, k), generator=self.g, device="cuda", dtype=torch.int8) for _ in range(2))
+        exact = (a.double() @ b.double().t()).long()
+        got = torch._int_mm(a, b.t()).long()
+        self.about[f"int8 {k}"] = {"overflows": bool((exact >= 2**31).any()), "wraps": bool(((exact - got) % 2**32 == 0).all()),
+                                   "saturates": bool((got == exact.clamp(-(2**31), 2**31 - 1)).all())}  # fmt: skip
 
     def record(self, call: str, name: str, kind: str, a: torch.Tensor, b: torch.Tensor, got: torch.Tensor, want32: torch.Tensor, split: int) -> None:
         want = want32.to(got.dtype)
@@ -180,11 +211,12 @@ class Run:
         sign_only = int((differ & (want == 0) & (got == 0)).sum())
         self.rows.append({"call": call, "model": name, "kind": kind, "a": NAME[a.dtype], "b": NAME[b.dtype], "out": NAME[got.dtype], "m": a.shape[0],
                           "n": b.shape[0], "k": a.shape[1], "differ": int(differ.sum()), "of": differ.numel(), "zero_sign": sign_only, "split": split,
+                          "aligned": a.shape[1] * a.element_size() % 16 == 0 and (a.shape[0] if call == "lt" else b.shape[0]) * got.element_size() % 16 == 0,
                           "nan": int(got.isnan().sum()), "inf": int(got.isinf().sum())})  # fmt: skip
         if a.shape[1] <= 512 or (a.shape[1] == 4096 and call == "lt" and kind == "normal"):
             bad = torch.nonzero(differ)
             i, j = (int(bad[0][0]) // 4 * 4, int(bad[0][1]) // 4 * 4) if len(bad) else (0, 0)
-            small = torch.uint8 if a.dtype in (E4M3, E5M2) else torch.int16
+            small = torch.uint8 if a.dtype in (E4M3, E5M2) else torch.int32 if a.dtype == torch.float32 else torch.int16
             key = f"{len(self.rows) - 1}"
             self.vectors[f"a{key}"] = a[i : i + 4].contiguous().view(small).cpu().numpy()
             self.vectors[f"b{key}"] = b[j : j + 4].contiguous().view(small).cpu().numpy()
@@ -198,12 +230,11 @@ class Run:
 
     def fp8(self, kind: str, m: int, n: int, k: int, ta: torch.dtype, tb: torch.dtype) -> None:
         a, b = draw(kind, m, k, ta, self.g), draw(kind, n, k, tb, self.g)
-        one = torch.ones((), device="cuda")
         for fast in (True, False):
             want = model(a, b, UNITS["fp8"], None if fast else 128)
             name = "hopper_fp8_fast" if fast else "hopper_fp8_promote128"
             for out in (torch.float32, BF16):
-                got = torch._scaled_mm(a, b.t(), scale_a=one, scale_b=one, out_dtype=out, use_fast_accum=fast)
+                got = scaled(a, b, out, fast)
                 self.record("_scaled_mm", name, kind, a, b, got, want, -1)
             if m % 16 == 0:
                 got, split = self.lt(a, b, torch.float32, fast)
@@ -218,6 +249,11 @@ class Run:
             self.record("lt", f"hopper_{short}", kind, a, b, got, want, split)
         self.record("mm", f"hopper_{short}", kind, a, b, torch.mm(a, b.t(), out_dtype=torch.float32), want, -1)
         self.record("mm", f"hopper_{short}", kind, a, b, torch.mm(a, b.t()), want, -1)
+
+
+def scaled(a: torch.Tensor, b: torch.Tensor, out: torch.dtype, fast: bool) -> torch.Tensor:
+    one = torch.ones((), device="cuda")
+    return torch._scaled_mm(a, b.t(), scale_a=one, scale_b=one, out_dtype=out, use_fast_accum=fast)
 
 
 def kernels(f) -> list[str]:  # type: ignore[no-untyped-def]
@@ -235,8 +271,8 @@ def names(run: Run) -> dict[str, list[str]]:
             found[f"mm {NAME[dtype]} {m} {n} {k}"] = kernels(lambda a=a, b=b: torch.mm(a, b.t(), out_dtype=torch.float32))
             found[f"lt {NAME[dtype]} {m} {n} {k}"] = kernels(lambda a=a, b=b: run.lt(a, b, torch.float32))
         if k % 16 == 0:
-            a, b, one = draw("normal", m, k, E4M3, run.g), draw("normal", n, k, E4M3, run.g), torch.ones((), device="cuda")
-            found[f"_scaled_mm {m} {n} {k}"] = kernels(lambda a=a, b=b, one=one: torch._scaled_mm(a, b.t(), scale_a=one, scale_b=one, out_dtype=torch.float32))
+            a, b = draw("normal", m, k, E4M3, run.g), draw("normal", n, k, E4M3, run.g)
+            found[f"_scaled_mm {m} {n} {k}"] = kernels(lambda a=a, b=b: scaled(a, b, torch.float32, True))
     return found
 
 
@@ -265,14 +301,21 @@ def main(out: str) -> None:
                 run.attempt("fp8", kind, 64, 64, k, *pairs[repeat % 3])
                 run.attempt("half", kind, 64, 64, k, BF16)
                 run.attempt("half", kind, 64, 64, k, FP16)
-    about = {"torch": torch.__version__, "cuda": torch.version.cuda, "cublasLt": run.lt.lib.cublasLtGetVersion(), "gpu": torch.cuda.get_device_name(),
+    torch.backends.cuda.matmul.allow_tf32 = True
+    for k in (8, 16, 64, 256, 1024):
+        for kind in KINDS[:3]:
+            run.attempt("tf32", kind, 64, 64, k)
+    for k in (1024, 262144):
+        run.attempt("int8", k)
+    run.attempt("clamp")
+    about = run.about | {"torch": torch.__version__, "cuda": torch.version.cuda, "cublasLt": run.lt.lib.cublasLtGetVersion(), "gpu": torch.cuda.get_device_name(),
              "seconds": time.time() - start}  # fmt: skip
     Path(out, "results.json").write_text(json.dumps({"about": about, "kernels": names(run), "rows": run.rows}))
     np.savez_compressed(Path(out, "vectors.npz"), **run.vectors)
     print(about)
     table: dict[tuple, list[int]] = {}
     for row in run.rows:
-        key = ("error", row["error"][:120]) if "error" in row else (row["call"], row["model"], row["out"], row["kind"])
+        key = ("error", row["error"][:120]) if "error" in row else (row["call"], row["model"], row["out"], row["kind"], "aligned" if row["aligned"] else "not aligned")
         entry = table.setdefault(key, [0, 0, 0, 0, 0])
         if "error" not in row:
             for i, value in enumerate((1, row["differ"] > 0, row["differ"], row["of"], row["zero_sign"])):
