@@ -183,10 +183,11 @@ class Run:
             small = 2**m - x * y
             a[row, 0], b[row, 0] = x * 2.0**-75, y * 2.0 ** (-74 - m)
             a[row, 1 : small + 1], b[row, 1 : small + 1] = 2.0**-75, 2.0 ** (-74 - m)
-        got, _ = self.lt(a.to(BF16), b.to(BF16), torch.float32)
-        fits = {c: all(bool(model(a.to(BF16), b.to(BF16), (16, 25, 23, c))[i, i] == got[i, i]) for i in range(len(factors))) for c in range(-142, -125)}
-        self.about["clamp"] = {"kept": {m: float(got[i, i]) != 0 for i, m in enumerate(factors)}, "fits": [c for c, ok in fits.items() if ok]}
-        self.record("lt", "hopper_bf16", "clamp", a.to(BF16), b.to(BF16), got, model(a.to(BF16), b.to(BF16), UNITS["bf16"]), 1)
+        a, b = a.to(BF16), b.to(BF16)
+        got, _ = self.lt(a, b, torch.float32)
+        fits = [c for c in range(-142, -125) if bool((model(a, b, (16, 25, 23, c)) == got).diagonal()[: len(factors)].all())]
+        self.about["clamp"] = {"kept": {m: float(got[i, i]) != 0 for i, m in enumerate(factors)}, "fits": fits}
+        self.record("lt", "hopper_bf16", "clamp", a, b, got, model(a, b, UNITS["bf16"]), 1)
 
     def tf32(self, kind: str, m: int, n: int, k: int) -> None:
         a, b = (draw(kind, rows, k, BF16, self.g).float() * (1 + draw("positive", rows, k, FP16, self.g).float() / 256) for rows in (m, n))
@@ -208,10 +209,11 @@ class Run:
         wide = {torch.float32: torch.int32, BF16: torch.int16, FP16: torch.int16}[got.dtype]
         both = want.isnan() & got.isnan()
         differ = (want.contiguous().view(wide) != got.contiguous().view(wide)) & ~both
+        rows = a.shape[0] if call == "lt" else b.shape[0]  # that lie together in the output
+        aligned = a.shape[1] * a.element_size() % 16 == 0 and rows * got.element_size() % 16 == 0
         sign_only = int((differ & (want == 0) & (got == 0)).sum())
         self.rows.append({"call": call, "model": name, "kind": kind, "a": NAME[a.dtype], "b": NAME[b.dtype], "out": NAME[got.dtype], "m": a.shape[0],
-                          "n": b.shape[0], "k": a.shape[1], "differ": int(differ.sum()), "of": differ.numel(), "zero_sign": sign_only, "split": split,
-                          "aligned": a.shape[1] * a.element_size() % 16 == 0 and (a.shape[0] if call == "lt" else b.shape[0]) * got.element_size() % 16 == 0,
+                          "n": b.shape[0], "k": a.shape[1], "differ": int(differ.sum()), "of": differ.numel(), "zero_sign": sign_only, "split": split, "aligned": aligned,
                           "nan": int(got.isnan().sum()), "inf": int(got.isinf().sum())})  # fmt: skip
         if a.shape[1] <= 512 or (a.shape[1] == 4096 and call == "lt" and kind == "normal"):
             bad = torch.nonzero(differ)
@@ -308,14 +310,15 @@ def main(out: str) -> None:
     for k in (1024, 262144):
         run.attempt("int8", k)
     run.attempt("clamp")
-    about = run.about | {"torch": torch.__version__, "cuda": torch.version.cuda, "cublasLt": run.lt.lib.cublasLtGetVersion(), "gpu": torch.cuda.get_device_name(),
-             "seconds": time.time() - start}  # fmt: skip
+    versions = {"torch": torch.__version__, "cuda": torch.version.cuda, "cublasLt": run.lt.lib.cublasLtGetVersion()}
+    about = run.about | versions | {"gpu": torch.cuda.get_device_name(), "seconds": time.time() - start}
     Path(out, "results.json").write_text(json.dumps({"about": about, "kernels": names(run), "rows": run.rows}))
     np.savez_compressed(Path(out, "vectors.npz"), **run.vectors)
     print(about)
     table: dict[tuple, list[int]] = {}
     for row in run.rows:
-        key = ("error", row["error"][:120]) if "error" in row else (row["call"], row["model"], row["out"], row["kind"], "aligned" if row["aligned"] else "not aligned")
+        place = "aligned" if row.get("aligned") else "not aligned"
+        key = ("error", row["error"][:120]) if "error" in row else (row["call"], row["model"], row["out"], row["kind"], place)
         entry = table.setdefault(key, [0, 0, 0, 0, 0])
         if "error" not in row:
             for i, value in enumerate((1, row["differ"] > 0, row["differ"], row["of"], row["zero_sign"])):
