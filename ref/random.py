@@ -114,6 +114,8 @@ class WordAddress:
     """The batch count, in [0, 2^32)."""
     site: str
     """The static site path ``layer/gemm/slot/purpose[@pass]``."""
+    start: int = 0
+    """The element of the logical tensor that index 0 stands for: later micro-batches begin behind the earlier ones."""
 
     @property
     def stream(self) -> int:
@@ -121,8 +123,12 @@ class WordAddress:
         return stream(self.site)
 
     def bits(self, count: int, r: int, start: int = 0) -> NDArray[np.uint32]:
-        """The r-bit words of elements start .. start+count."""
-        return bits(self.seed, self.stream, self.step, start, count, r)
+        """The r-bit words of elements start .. start+count, counted from the address's own start.
+
+        >>> WordAddress(1, 0, "a", start=3).bits(2, 8).tolist() == WordAddress(1, 0, "a").bits(5, 8)[3:].tolist()
+        True
+        """
+        return bits(self.seed, self.stream, self.step, self.start + start, count, r)
 
 
 def signs(address: WordAddress, n: int, start: int = 0) -> NDArray[np.float32]:

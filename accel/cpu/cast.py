@@ -8,7 +8,7 @@ with more than 8 exponent bits), and the stochastic roundings of code books and 
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from lpref.accel.cpu import cast_kernels as kernels
 from lpref.accel.cpu import cast_stochastic as stochastic
 from lpref.accel.cpu import threads
-from lpref.accel.cpu.cast_plan import Plan, plan
+from lpref.accel.cpu.cast_plan import VARIANTS, Plan, plan
 from lpref.ref.errors import FormatError, ShapeError
 from lpref.ref.formats import FloatFormat, Format, format
 from lpref.ref.random import WordAddress
@@ -25,18 +25,8 @@ from lpref.ref.rounding import Overflow, Rounding, check_words, default_word_bit
 from lpref.ref.rounding import overflow as overflow_of
 from lpref.ref.rounding import rounding as rounding_of
 
-KERNELS = {  # kind -> the kernel for arrays within the caches, the one for arrays beyond
-    "shift": (kernels.encode_shift, kernels.encode_shift_far),
-    "clamp": (kernels.encode_clamp, kernels.encode_clamp_far),
-    "any": (kernels.encode_any, kernels.encode_any),
-}
-STOCHASTIC_KERNELS = {  # kind -> the kernel that is given words, the one that makes them
-    "shift": (stochastic.encode_words_shift, stochastic.draw_shift),
-    "clamp": (stochastic.encode_words_clamp, stochastic.draw_clamp),
-    "any": (stochastic.encode_words_any, stochastic.draw_any),
-}
 CHUNK = 1 << 16
-"""Elements whose codes pass through a buffer at a time: at most 256 KiB, which stays in the second cache."""
+"""Elements whose codes pass through a buffer at a time: at most 256 KiB of codes, which stay in the second cache."""
 
 
 def encode(
@@ -57,26 +47,16 @@ def encode(
 
     Raises: what `Format.encode` raises; ShapeError for an `out` that does not fit.
     """
-    f, rule, policy = format(fmt), rounding_of(rounding), overflow_of(overflow)
     x = np.asarray(x)
-    out = _output(out, x.shape, f.code_dtype, "encode")
-    r = (word_bits or default_word_bits(f)) if rule.stochastic else 0
+    how = _Cast.of(fmt, rounding, overflow, words, word_bits, x.shape, start)
+    out = _output(out, x.shape, how.format.code_dtype, "encode")
     source = _float32(x)
-    p = plan(f, rule, policy)
-    drawn = _drawn(words, r, x.shape, f) if rule.stochastic else None
-    if source is None or p.kind == "definition":
-        out[...] = f.encode(x, rule, policy, _materialised(drawn, x.shape, r, start), r or None)
+    if source is None or how.plan.kind == "definition":
+        out[...] = how.definition(how.format.encode, x)
         return out
-    flat = np.abs(source).reshape(-1) if p.drop_sign else source.reshape(-1)
-    bits, codes = flat.view(np.uint32), out.reshape(-1)
-
-    def part(a: int, b: int) -> int:
-        if drawn is None:
-            return int(_deterministic(p, bits[a:b], codes[a:b]))
-        return _stochastic(p, rule, bits[a:b], codes[a:b], drawn, r, start, a)
-
-    if max(threads.split(bits.size, part)) > p.raises_above:
-        out[...] = f.encode(x, rule, policy, _materialised(drawn, x.shape, r, start), r or None)
+    bits, codes = source.reshape(-1).view(np.uint32), out.reshape(-1)
+    if max(threads.split(bits.size, lambda a, b: how.codes(bits[a:b], codes[a:b], a))) > how.plan.raises_above:
+        out[...] = how.definition(how.format.encode, x)
     return out
 
 
@@ -106,32 +86,24 @@ def qdq(
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """x rounded to the format, in float32 (x's own dtype where the definition is called); as `Format.round`."""
-    f, rule, policy = format(fmt), rounding_of(rounding), overflow_of(overflow)
     x = np.asarray(x)
-    p = plan(f, rule, policy)
-    r = (word_bits or default_word_bits(f)) if rule.stochastic else 0
-    drawn = _drawn(words, r, x.shape, f) if rule.stochastic else None
-    if x.dtype != np.float32 or p.kind == "definition" or not _in_float32(f):
-        return f.round(x, rule, policy, _materialised(drawn, x.shape, r, start), r or None)
+    how = _Cast.of(fmt, rounding, overflow, words, word_bits, x.shape, start)
+    f = how.format
+    if x.dtype != np.float32 or how.plan.kind == "definition" or not _in_float32(f):
+        return how.definition(f.round, x)
     out = _output(out, x.shape, np.dtype(np.float32), "qdq")
-    flat = np.ascontiguousarray(x).reshape(-1)
-    flat = np.abs(flat) if p.drop_sign else flat
-    bits, values = flat.view(np.uint32), out.reshape(-1)
+    bits, values = np.ascontiguousarray(x).reshape(-1).view(np.uint32), out.reshape(-1)
 
     def part(a: int, b: int) -> int:
         top, codes = 0, np.empty(min(CHUNK, b - a), f.code_dtype)
         for i in range(a, b, CHUNK):
             j = min(b, i + CHUNK)
-            piece = codes[: j - i]
-            if drawn is None:
-                top = max(top, int(_deterministic(p, bits[i:j], piece)))
-            else:
-                top = max(top, _stochastic(p, rule, bits[i:j], piece, drawn, r, start, i))
-            _decode(f, piece, values[i:j])
+            top = max(top, how.codes(bits[i:j], codes[: j - i], i))
+            _decode(f, codes[: j - i], values[i:j])
         return top
 
-    if max(threads.split(bits.size, part)) > p.raises_above:
-        out[...] = f.round(x, rule, policy, _materialised(drawn, x.shape, r, start), r or None)
+    if max(threads.split(bits.size, part)) > how.plan.raises_above:
+        out[...] = how.definition(f.round, x)
     return out
 
 
@@ -141,58 +113,70 @@ def rounded(x: np.ndarray, format_name: str) -> np.ndarray:
     return qdq(x, f, overflow="to_infinity" if f.has_inf else "saturate")
 
 
-def _deterministic(p: Plan, bits: np.ndarray, codes: np.ndarray) -> Any:
-    if p.kind == "steps":
-        return kernels.encode_steps(bits, codes, p.thresholds, p.codes, p.specials)
-    near, far = KERNELS[p.kind]
-    return (near if bits.size < kernels.FAR else far)(bits, codes, p.scalars)
+@dataclass(frozen=True, eq=False)
+class _Cast:
+    """A cast with its arguments resolved. words: flat uint32, the address of element 0's word, or None where the rounding takes none."""
+
+    format: Format
+    rounding: Rounding
+    overflow: Overflow
+    word_bits: int
+    words: np.ndarray | WordAddress | None
+    plan: Plan
+
+    @classmethod
+    def of(cls, fmt: Any, rounding: Any, overflow: Any, words: Any, word_bits: int | None, shape: tuple[int, ...], start: int) -> _Cast:
+        """Raises: WordsError for words that do not fit the shape, or an address of another width than 8, 16 or 32 bits."""
+        f, rule, policy = format(fmt), rounding_of(rounding), overflow_of(overflow)
+        r, drawn = 0, None
+        if rule.stochastic:
+            r = word_bits or default_word_bits(f)
+            if isinstance(words, WordAddress):
+                drawn = replace(words, start=words.start + start)
+                drawn.bits(0, r)  # raises
+            else:
+                check_words(words, r, shape, f"{f.name}.encode")
+                drawn = np.asarray(words).astype(np.uint32).reshape(-1)
+        p = plan(f, rule, policy)
+        if p.neighbours is not None and r > p.neighbours.word_bits:
+            p = replace(p, kind="definition")
+        return cls(f, rule, policy, r, drawn, p)
+
+    def definition(self, function: Any, x: np.ndarray) -> Any:
+        """`Format.encode` or `Format.round` itself."""
+        words = self.words.bits(x.size, self.word_bits) if isinstance(self.words, WordAddress) else self.words
+        return function(x, self.rounding, self.overflow, None if words is None else words.reshape(x.shape), self.word_bits or None)
+
+    def codes(self, bits: np.ndarray, codes: np.ndarray, at: int) -> int:
+        """codes <- the codes of the part `bits` of x that begins at element `at`; the largest magnitude bits seen."""
+        p = self.plan
+        if self.words is not None:
+            return self._stochastic(bits, codes, at)
+        if p.cells is not None:
+            return int(p.cells.encode(bits, codes))
+        near, far = DETERMINISTIC[p.kind]
+        return int((near if bits.size < kernels.FAR else far)(bits, codes, p.scalars))
+
+    def _stochastic(self, bits: np.ndarray, codes: np.ndarray, at: int) -> int:
+        p, r, words = self.plan, np.uint32(self.word_bits), self.words
+        q, table = p.scalars, NO_TABLE if p.neighbours is None else p.neighbours.table
+        kind, variant = STOCHASTIC[p.kind], VARIANTS[self.rounding.name]
+        if isinstance(words, WordAddress):
+            lanes = np.empty(4 * (stochastic.WORDS * self.word_bits // 128 + 1), np.uint32)
+            address = (np.uint64(v) for v in (words.start + at, words.step, words.stream, words.seed))
+            buffers = (lanes, lanes.view(f"u{self.word_bits // 8}"))
+            return int(stochastic.encode_drawn(kind, bits, codes, q, table, *buffers, r, variant, *address))
+        assert words is not None
+        return int(stochastic.encode_words(kind, bits, codes, q, table, words[at : at + bits.size], r, variant))
 
 
-def _stochastic(
-    p: Plan, rule: Rounding, bits: np.ndarray, codes: np.ndarray, drawn: np.ndarray | WordAddress, r: int, start: int,
-    at: int,
-) -> int:  # fmt: skip
-    """The part that begins at element `at` of x, which takes the words of element start + at."""
-    if rule.name != "stochastic":
-        return _variant(rule, bits, codes, p.scalars, drawn, r, start + at if isinstance(drawn, WordAddress) else at)
-    given, drawing = STOCHASTIC_KERNELS[p.kind]
-    if isinstance(drawn, np.ndarray):
-        return int(given(bits, codes, p.scalars, drawn[at : at + bits.size], np.uint32(r)))
-    lanes = np.empty(4 * (stochastic.WORDS * r // 128 + 1), np.uint32)
-    address = (np.uint64(v) for v in (start + at, drawn.step, drawn.stream, drawn.seed))
-    return int(drawing(bits, codes, p.scalars, lanes, lanes.view(f"u{r // 8}"), np.uint32(r), *address))
-
-
-def _variant(
-    rule: Rounding, bits: np.ndarray, codes: np.ndarray, scalars: np.ndarray, drawn: np.ndarray | WordAddress, r: int,
-    first: int,
-) -> int:  # fmt: skip
-    """Variants B and C, in chunks of words."""
-    top = 0
-    for i in range(0, bits.size, CHUNK):
-        n = min(CHUNK, bits.size - i)
-        words = drawn.bits(n, r, first + i) if isinstance(drawn, WordAddress) else drawn[first + i : first + i + n]
-        kind = 1 if rule.name == "stochastic_b" else 2
-        top = max(
-            top, int(stochastic.encode_words_bc(bits[i : i + n], codes[i : i + n], scalars, words, np.uint32(r), kind))
-        )
-    return top
-
-
-def _drawn(words: Any, r: int, shape: tuple[int, ...], f: Format) -> np.ndarray | WordAddress:
-    """The words as a flat uint32 array, or their address (checked: its r must be 8, 16 or 32)."""
-    if isinstance(words, WordAddress):
-        words.bits(0, r)  # raises for what is no address or no width
-        return words
-    check_words(words, r, shape, f"{f.name}.encode")
-    return np.asarray(words).astype(np.uint32).reshape(-1)
-
-
-def _materialised(drawn: Any, shape: tuple[int, ...], r: int, start: int) -> np.ndarray | None:
-    """The words as an array for the definition."""
-    if isinstance(drawn, WordAddress):
-        drawn = drawn.bits(math.prod(shape), r, start)
-    return None if drawn is None else drawn.reshape(shape)
+DETERMINISTIC = {  # kind -> the kernel for arrays within the caches, the one for arrays beyond
+    "shift": (kernels.encode_shift, kernels.encode_shift_far),
+    "clamp": (kernels.encode_clamp, kernels.encode_clamp_far),
+    "any": (kernels.encode_any, kernels.encode_any),
+}
+STOCHASTIC = {"shift": 0, "clamp": 1, "any": 2, "neighbours": 3}
+NO_TABLE = tuple(np.empty(0, dtype) for dtype in ("u4", "u8", "f8", "f8", "u2"))
 
 
 def _float32(x: np.ndarray) -> np.ndarray | None:

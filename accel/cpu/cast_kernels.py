@@ -182,37 +182,28 @@ def encode_any(u: Any, out: Any, q: Any) -> Any:
     return top
 
 
-@_INLINE
-def _key(u: Any) -> Any:
-    """float32 bits -> int32 that orders like the values, -0 just below +0."""
-    i = np.int32(u)
-    return np.int32(i ^ np.int32(np.uint32(i >> np.int32(31)) & _ABS))
+@_KERNEL
+def encode_buckets(u: Any, out: Any, entries: Any) -> Any:
+    """Any deterministic cast to 8-bit codes by `cells`: one look-up, one comparison."""
+    top = _0
+    for i in range(u.size):
+        top = max(top, np.uint32(u[i] & _ABS))
+        entry = entries[u[i] >> np.uint32(16)]
+        behind = np.uint32(u[i] & np.uint32(0xFFFF)) >= np.uint32(entry >> np.uint32(16))
+        out[i] = np.uint32(entry >> np.uint32(8)) if behind else entry
+    return top
 
 
 @_KERNEL
-def encode_steps(u: Any, out: Any, thresholds: Any, codes: Any, specials: Any) -> Any:
-    """A deterministic cast is a step function of x: codes[how many thresholds <= x], thresholds as ordered keys.
-
-    thresholds: int32, at most 15, or 511 padded with the largest key. specials: codes of +infinity, -infinity, NaN.
-    """
+def encode_cells(u: Any, out: Any, first: Any, entries: Any) -> Any:
+    """Any deterministic cast to codes of up to 16 bits: `encode_buckets` with a look-up of the cell before."""
     top = _0
-    n = thresholds.size
     for i in range(u.size):
-        a = np.uint32(u[i] & _ABS)
-        top = max(top, a)
-        key = _key(u[i])
-        rank = 0
-        if n < 16:
-            for j in range(n):
-                rank += key >= thresholds[j]
-        else:
-            for level in range(9):
-                half = 256 >> level
-                rank += half if key >= thresholds[rank + half - 1] else 0
-        code = codes[rank]
-        if a >= _INF:
-            code = specials[2] if a > _INF else specials[u[i] >> _31]
-        out[i] = code
+        top = max(top, np.uint32(u[i] & _ABS))
+        bucket = first[u[i] >> np.uint32(16)]
+        low = np.uint32(u[i] & np.uint32(0xFFFF))
+        entry = entries[np.uint32(bucket >> np.uint32(5)) + _right(low, bucket)]
+        out[i] = np.uint64(entry >> np.uint64(16)) if low >= np.uint64(entry >> np.uint64(32)) else entry
     return top
 
 

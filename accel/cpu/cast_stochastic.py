@@ -1,7 +1,8 @@
 r"""Stochastic casts as Numba kernels, with given words or with the words of a stream made on the way.
 
 `stochastic` (A): up iff floor(nu 2^r) + R >= 2^r, i.e. iff floor(nu 2^32) + (R << (32 - r)) carries: the same 32-bit
-addition as the deterministic roundings of `cast_kernels`. Variants B and C need r + 1 bits and have a plain kernel.
+addition as the deterministic roundings of `cast_kernels`. Variants B and C need r + 1 bits and have a plain kernel; formats
+without a formula have a table of neighbours (`cells.Neighbours`).
 Words: Philox4x32-10 blocks, element i takes bits [r j, r (j + 1)) of block i div (128 / r), as `lpref.ref.random.bits`.
 Implements `lpref.ref.formats.Format.encode` on float32; contract: Bits. Each returns the largest magnitude bits seen.
 """
@@ -12,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from lpref.accel.cpu.bitcast import from_bits
 from lpref.accel.cpu.cast_kernels import _ABS, _INF, _INLINE, _KERNEL, _0, _1, _31, _finish, _left, _right, _scalars
-from lpref.accel.cpu.random import philox_block
+from lpref.accel.cpu.random import fill
 
 WORDS = 1 << 12
 """Elements whose random words are made at a time: at most 16 KiB, which stays in the first cache."""
-
 
 @_INLINE
 def _stochastic(a: Any, shift: Any, emin: Any, add: Any) -> Any:
@@ -54,27 +55,6 @@ def _up(rest: Any, d: Any, word: Any, r: Any, variant: Any) -> Any:
         threshold = full - 2 * word - 1
         up = t > threshold or (t == threshold and (lost or word & 1 == 0))
     return _1 if up else _0
-
-
-@_INLINE
-def _draw(lanes: Any, n: Any, r: Any, first: Any, step: Any, stream: Any, seed: Any) -> Any:
-    """The blocks that hold the words of elements first .. first + n; returns the first one's place in them."""
-    in_block = np.uint64(128) // np.uint64(r)
-    skip = np.int64(first % in_block)
-    blocks = (skip + n + np.int64(in_block) - 1) // np.int64(in_block)
-    fill_words(lanes[: 4 * blocks], first // in_block, step, stream, seed)
-    return skip
-
-
-@_KERNEL
-def fill_words(lanes: Any, first: Any, step: Any, stream: Any, seed: Any) -> None:
-    """lanes [4 blocks] uint32 <- the Philox4x32-10 blocks first, first + 1, ..."""
-    for b in range(lanes.size // 4):
-        w0, w1, w2, w3 = philox_block(first + np.uint64(b), step, stream, seed)
-        lanes[4 * b] = np.uint32(w0)
-        lanes[4 * b + 1] = np.uint32(w1)
-        lanes[4 * b + 2] = np.uint32(w2)
-        lanes[4 * b + 3] = np.uint32(w3)
 
 
 @_KERNEL
@@ -142,43 +122,64 @@ def encode_words_bc(u: Any, out: Any, q: Any, words: Any, r: Any, variant: Any) 
 
 
 @_KERNEL
-def draw_clamp(
-    u: Any, out: Any, q: Any, lanes: Any, words: Any, r: Any, first: Any, step: Any, stream: Any, seed: Any
-) -> Any:
-    """`encode_words_clamp`, element i with the r-bit word of element first + i of the stream.
+def encode_words_table(u: Any, out: Any, table: Any, words: Any, r: Any, variant: Any) -> Any:
+    """All three variants (0 is A) for formats that are a table; `table` is that of `cells.Neighbours`.
 
-    lanes: a uint32 buffer for the words of `WORDS` elements and one block; words: the same memory in the unsigned dtype
-    of r bits.
+    nu = (|x| - lower) / width goes up iff 2^(r+1) (|x| - lower) reaches width k, k = 2 (2^r - R) and 1 less in B and C (where C
+    sends ties to the even count); the products are exact in float64, which is asked of the format beforehand.
+    """
+    first, entries, lower, width, above = table
+    half, mask = np.uint32(lower.size // 2), _right(np.uint32(0xFFFFFFFF), np.uint32(np.uint32(32) - r))
+    scale = np.float64(mask) * 2.0 + 2.0
+    whole = scale - (1.0 if variant else 0.0)
+    odd = _1 if variant == 2 else _0
+    top = _0
+    for i in range(u.size):
+        a = np.uint32(u[i] & _ABS)
+        top = max(top, a)
+        bucket, low = first[u[i] >> np.uint32(16)], np.uint32(u[i] & np.uint32(0xFFFF))
+        entry = entries[np.uint32(bucket >> np.uint32(5)) + _right(low, bucket)]
+        shift = np.uint64(16) if low >= np.uint32(entry >> np.uint64(32)) else np.uint64(0)
+        code = np.uint32(np.uint32(entry >> shift) & np.uint32(0xFFFF))
+        at = np.uint32(code + (half if np.uint32(u[i] >> _31) else _0))
+        word, other = np.uint32(np.uint32(words[i]) & mask), np.uint32(above[at])
+        left = (np.float64(from_bits(np.int32(a))) - lower[at]) * scale
+        right = width[at] * (whole - np.float64(word) * 2.0)
+        tie = np.uint32(word & odd) == _0
+        out[i] = other if (left > right) | ((left == right) & tie) else code
+    return top
+
+
+@_KERNEL
+def encode_words(kind: Any, u: Any, out: Any, q: Any, table: Any, words: Any, r: Any, variant: Any) -> Any:
+    """The kernel of a kind (0 shift, 1 clamp, 2 any, 3 table) and a variant."""
+    if kind == 3:
+        return encode_words_table(u, out, table, words, r, variant)
+    if variant:
+        return encode_words_bc(u, out, q, words, r, variant)
+    if kind == 0:
+        return encode_words_shift(u, out, q, words, r)
+    if kind == 1:
+        return encode_words_clamp(u, out, q, words, r)
+    return encode_words_any(u, out, q, words, r)
+
+
+@_KERNEL
+def encode_drawn(
+    kind: Any, u: Any, out: Any, q: Any, table: Any, lanes: Any, words: Any, r: Any, variant: Any, first: Any, step: Any,
+    stream: Any, seed: Any,
+) -> Any:  # fmt: skip
+    """`encode_words`, element i with the r-bit word of element first + i of the stream.
+
+    lanes: a uint32 buffer for the words of `WORDS` elements and one block; words: the same memory in the unsigned dtype of r bits.
     """
     top = _0
+    in_block = np.uint64(128) // np.uint64(r)
     for i in range(0, u.size, WORDS):
         n = min(WORDS, u.size - i)
-        skip = _draw(lanes, n, r, first + np.uint64(i), step, stream, seed)
-        top = max(top, encode_words_clamp(u[i : i + n], out[i : i + n], q, words[skip : skip + n], r))
-    return top
-
-
-@_KERNEL
-def draw_shift(
-    u: Any, out: Any, q: Any, lanes: Any, words: Any, r: Any, first: Any, step: Any, stream: Any, seed: Any
-) -> Any:
-    """`encode_words_shift` with the words of the stream, as in `draw_clamp`."""
-    top = _0
-    for i in range(0, u.size, WORDS):
-        n = min(WORDS, u.size - i)
-        skip = _draw(lanes, n, r, first + np.uint64(i), step, stream, seed)
-        top = max(top, encode_words_shift(u[i : i + n], out[i : i + n], q, words[skip : skip + n], r))
-    return top
-
-
-@_KERNEL
-def draw_any(
-    u: Any, out: Any, q: Any, lanes: Any, words: Any, r: Any, first: Any, step: Any, stream: Any, seed: Any
-) -> Any:
-    """`encode_words_any` with the words of the stream, as in `draw_clamp`."""
-    top = _0
-    for i in range(0, u.size, WORDS):
-        n = min(WORDS, u.size - i)
-        skip = _draw(lanes, n, r, first + np.uint64(i), step, stream, seed)
-        top = max(top, encode_words_any(u[i : i + n], out[i : i + n], q, words[skip : skip + n], r))
+        begin = first + np.uint64(i)
+        skip = np.int64(begin % in_block)
+        blocks = (skip + n + np.int64(in_block) - 1) // np.int64(in_block)
+        fill(lanes[: 4 * blocks], begin // in_block, step, stream, seed)
+        top = max(top, encode_words(kind, u[i : i + n], out[i : i + n], q, table, words[skip : skip + n], r, variant))
     return top

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
+from lpref.accel.cpu import threads
 from lpref.ref import random as ref
 from lpref.ref.errors import WordsError
 
@@ -49,16 +50,15 @@ def bits_at(i: Any, r: Any, step: Any, stream: Any, seed: Any) -> Any:
     return element_bits(w0, w1, w2, w3, i % per_block, r)
 
 
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def _fill(lanes: Any, first: Any, step: Any, stream: Any, seed: Any) -> None:
-    """lanes [blocks, 4] uint32 <- blocks first, first + 1, ..."""
-    for part in prange((lanes.shape[0] + 1023) // 1024):
-        for b in range(part * 1024, min(lanes.shape[0], part * 1024 + 1024)):
-            w0, w1, w2, w3 = philox_block(first + np.uint64(b), step, stream, seed)
-            lanes[b, 0] = np.uint32(w0)
-            lanes[b, 1] = np.uint32(w1)
-            lanes[b, 2] = np.uint32(w2)
-            lanes[b, 3] = np.uint32(w3)
+@njit(cache=True, nogil=True, error_model="numpy")
+def fill(lanes: Any, first: Any, step: Any, stream: Any, seed: Any) -> None:
+    """lanes [4 blocks] uint32 <- blocks first, first + 1, ..."""
+    for b in range(lanes.size // 4):
+        w0, w1, w2, w3 = philox_block(first + np.uint64(b), step, stream, seed)
+        lanes[4 * b] = np.uint32(w0)
+        lanes[4 * b + 1] = np.uint32(w1)
+        lanes[4 * b + 2] = np.uint32(w2)
+        lanes[4 * b + 3] = np.uint32(w3)
 
 
 def bits(seed: int, stream: int, step: int, start: int, count: int, r: int) -> np.ndarray:
@@ -73,6 +73,8 @@ def packed(seed: int, stream: int, step: int, start: int, count: int, r: int) ->
     if start < 0 or count < 0 or start + count > 128 // r << 64:
         raise WordsError(f"elements {start} .. {start + count} pass 2^64 x {128 // r}", where="random.bits")
     first, skip = divmod(start, 128 // r)
-    lanes = np.empty(((skip + count + 128 // r - 1) // (128 // r), 4), np.dtype("<u4"))
-    _fill(lanes, np.uint64(first), np.uint64(step), np.uint64(stream), np.uint64(seed))
-    return lanes.reshape(-1).view(f"<u{r // 8}")[skip : skip + count]
+    blocks = (skip + count + 128 // r - 1) // (128 // r)
+    lanes = np.empty(4 * blocks, np.uint32)
+    key = (np.uint64(step), np.uint64(stream), np.uint64(seed))
+    threads.split(blocks, lambda a, b: fill(lanes[4 * a : 4 * b], np.uint64(first + a), *key), grain=4096)
+    return lanes.view(f"u{r // 8}")[skip : skip + count]

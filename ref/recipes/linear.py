@@ -22,7 +22,6 @@ from typing import Any
 
 from lpref.ref import random
 from lpref.ref.errors import ShapeError, SpecError
-from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.context import Context
 from lpref.ref.recipes.executable import missing_in_linear
@@ -32,7 +31,7 @@ from lpref.ref.recipes.observe import observe
 from lpref.ref.recipes.recipe import LinearRecipe
 from lpref.ref.recipes.sources import made_in_forward, maker, origin, saved_tensor
 from lpref.ref.recipes.transform import Transform
-from lpref.ref.rounding import default_word_bits, is_stochastic
+from lpref.ref.rounding import is_stochastic
 
 # slot -> axis of its tensor (X [M, K], W [N, K], dY [M, N]) that the GEMM contracts
 K_AXIS = {"fprop.a": 1, "fprop.b": 1, "dgrad.a": 1, "dgrad.b": 0, "wgrad.a": 0, "wgrad.b": 0}
@@ -123,15 +122,12 @@ class _Layer:
     def words(self, slot: str, name: str, tensor: Any, q: Any) -> Any:
         """Random words for rounding `tensor` (x, w or dy) at `slot`, None where `q` takes none.
 
-        An address, or for x and dy of later micro-batches the words themselves: addresses begin at element 0 of the global batch.
+        x and dy of a later micro-batch begin behind the elements of the earlier ones; w is the same tensor in each.
         """
         if q is None or not is_stochastic(q.rounding):
             return None
         address = self.ctx.words(slot, "rounding")
-        if self.ctx.micro == 0 or name == "w":
-            return address
-        r = q.word_bits or default_word_bits(format_named(q.format).bits)
-        return address.bits(tensor.size, r, start=self.ctx.micro * tensor.size).reshape(tensor.shape)
+        return address if name == "w" else replace(address, start=self.ctx.micro * tensor.size)
 
     def state(self, path: str) -> Mapping[str, Any] | None:
         """State of the slot's quantizer: its learned step, or what ``ctx.state`` holds."""

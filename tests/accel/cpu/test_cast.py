@@ -209,7 +209,7 @@ def test_the_fast_kernels_serve_the_common_casts() -> None:
     assert {n for n, k in kinds.items() if k == "definition"} == set()
     assert [kinds[n] for n in ("e4m3", "e5m2", "e2m1", "e2m3", "binary16")] == ["clamp"] * 5
     assert kinds["bfloat16"] == kinds["tf32"] == "shift"
-    assert {kinds[n] for n in ("nf4", "bnb_fp4", "dynamic8", "e8m0", "int1")} == {"steps"}
+    assert {kinds[n] for n in ("nf4", "bnb_fp4", "dynamic8", "e8m0", "int1")} == {"cells"}
 
 
 @pytest.mark.deep
