@@ -128,7 +128,8 @@ class _Cast:
     def of(cls, fmt: Any, rounding: Any, overflow: Any, words: Any, word_bits: int | None, shape: tuple[int, ...], start: int) -> _Cast:
         """Raises: WordsError for words that do not fit the shape, or an address of another width than 8, 16 or 32 bits."""
         f, rule, policy = format(fmt), rounding_of(rounding), overflow_of(overflow)
-        r, drawn = 0, None
+        r = 0
+        drawn: np.ndarray | WordAddress | None = None
         if rule.stochastic:
             r = word_bits or default_word_bits(f)
             if isinstance(words, WordAddress):

@@ -101,7 +101,7 @@ def _outcomes(f: Format, rule: Rounding, policy: Overflow) -> tuple[dict[str, in
 
 def _magnitude(x: float) -> int:
     """The bits of the largest float32 that is at most x > 0."""
-    near = np.float32(min(x, np.finfo(np.float32).max))
+    near = np.float32(min(x, float(np.finfo(np.float32).max)))
     return int(near.view(np.uint32)) - int(near > x)
 
 

@@ -44,6 +44,12 @@ class Cells:
     first: NDArray[np.uint32]
     entries: NDArray[np.uint32] | NDArray[np.uint64]
 
+    def encode(self, bits: NDArray[np.uint32], codes: NDArray) -> Any:
+        """codes <- those of the float32 `bits`; the largest magnitude bits."""
+        if self.first.size:
+            return encode_cells(bits, codes, self.first, self.entries)
+        return encode_buckets(bits, codes, self.entries)
+
 
 def cells(f: Format, rule: Rounding, policy: Overflow, raises_above: int, wide: bool = False) -> Cells | None:
     """The cells of a cast; None where it is no step function of the ordered values.
@@ -82,9 +88,9 @@ def neighbours(f: Format, policy: Overflow, raises_above: int) -> Neighbours | N
     """The table of a format whose nu is (|x| - lower) / (upper - lower); None for any other."""
     downward = replace(ROUNDINGS["toward_zero"], toward_zero_for="")  # overflows as stochastic rounding does
     inner = cells(f, downward, policy, raises_above, wide=True)
-    if inner is None or not f.exact:
-        return None
     values, codes = f.table()
+    if inner is None or not f.exact or not _linear(f, values) or _overflows_by_chance(f, policy, raises_above):
+        return None
     own = f.decode(np.arange(2**f.bits))
     finite = np.isfinite(own)
     rank = np.searchsorted(values, np.where(finite, own, 0))
@@ -96,8 +102,6 @@ def neighbours(f: Format, policy: Overflow, raises_above: int) -> Neighbours | N
         lower[negative, on] = np.abs(own[on])
         width[negative, on] = np.abs(values[there[on]]) - np.abs(own[on])
         above[negative, on] = codes[there[on]]
-    if not _linear(f, values):
-        return None
     longest = max((_significant_bits(w) for w in np.unique(width[np.isfinite(width)])), default=1)
     return Neighbours((inner.first, inner.entries, lower.reshape(-1), width.reshape(-1), above.reshape(-1)), 51 - longest)
 
@@ -151,7 +155,8 @@ def _steps(encode: Callable[[Keys], NDArray], starts: Keys, drop: bool) -> tuple
         torn = np.flatnonzero(encode(last) != codes)
         if torn.size == 0:
             return keys, codes
-        more = first_where(keys[torn], last[torn], lambda k, torn=torn, codes=codes: encode(k) != codes[torn])
+        before = codes[torn]
+        more = first_where(keys[torn], last[torn], lambda k, before=before: encode(k) != before)  # type: ignore[misc]
         keys = np.unique(np.concatenate([keys, more]))
     return None
 
@@ -169,7 +174,7 @@ def _packed(starts: NDArray[np.int64], codes: NDArray[np.int64], wide: bool) -> 
     starts, codes = starts[change], codes[change]
     split = _split(starts)
     count = 1 << split
-    base = np.cumsum(count) - count
+    base = np.cumsum(count) - count  # exact: integers
     bucket = np.repeat(np.arange(1 << 16), count)
     shift = 16 - split[bucket]
     begin = (bucket << 16) + (np.arange(bucket.size) - base[bucket] << shift)
@@ -206,6 +211,15 @@ def _linear(f: Format, values: NDArray[np.float64]) -> bool:
         if not np.array_equal(np.asarray(at.d) * w, d * np.asarray(at.w)):
             return False
     return True
+
+
+def _overflows_by_chance(f: Format, policy: Overflow, raises_above: int) -> bool:
+    """Do words decide the code of a number beyond the largest values (in formats with a half step there)?"""
+    if raises_above < HIGHEST:
+        return False
+    x = np.array([f.max * (1 + 2.0**-9), f.min * (1 + 2.0**-9)])
+    codes = [f.encode(x, "stochastic", policy, np.full(2, word, np.uint32), 32) for word in (0, 2**32 - 1)]
+    return bool((codes[0] != codes[1]).any())
 
 
 def _significant_bits(w: float) -> int:
