@@ -56,7 +56,8 @@ def first(bad: np.ndarray, x: np.ndarray | None) -> tuple[int, ...]:
     """The place of the failure with the smallest |x| (NaN last), or of the first one."""
     places = np.flatnonzero(bad)
     if x is not None:
-        size = np.abs(np.asarray(x, np.float64).reshape(-1)[places])
+        with np.errstate(invalid="ignore"):  # signalling NaNs
+            size = np.abs(np.asarray(x, np.float64).reshape(-1)[places])
         places = places[np.argsort(np.where(np.isnan(size), np.inf, size), kind="stable")]
     return tuple(int(i) for i in np.unravel_index(places[0], bad.shape))
 

@@ -121,12 +121,13 @@ def subnormal_edges(f: Format, dtype: Any = np.float32) -> np.ndarray:
 
 
 def specials(dtype: Any = np.float32) -> np.ndarray:
-    """±0, ±infinity, quiet NaNs of both signs and several payloads."""
+    """±0, ±infinity, NaNs of both signs: quiet ones, the smallest payload (a carry-free add makes it infinity), the largest (it wraps)."""
     bits = 8 * np.dtype(dtype).itemsize
     unsigned = np.dtype(f"uint{bits}").type
     inf = int(np.array(np.inf, dtype).view(unsigned))
     quiet = inf | (~inf & (1 << (bits - 1)) - 1) + 1 >> 1
-    nans = [inf | quiet, inf | quiet | 1, (1 << (bits - 1)) | inf | quiet]
+    minus, ones = 1 << (bits - 1), (1 << (bits - 1)) - 1
+    nans = [inf | quiet, inf | quiet | 1, minus | inf | quiet, inf | 1, minus | inf | 1, ones, minus | ones]
     return np.concatenate([dtype([0.0, -0.0, np.inf, -np.inf]), np.array(nans, unsigned).view(dtype)])
 
 

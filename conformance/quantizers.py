@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.conformance import check, inputs
+from lpref.conformance import check, edges, inputs
 from lpref.conformance.report import Outcome
 from lpref.ref.errors import DTypeError, FormatError, NonFiniteError, ShapeError
 from lpref.ref.formats import format as format_of
@@ -18,13 +18,19 @@ from lpref.ref.random import bits, words
 from lpref.ref.rounding import default_word_bits, is_stochastic
 
 Run = Callable[..., Any]
-GRID = (4, 6)  # blocks of a test matrix
+SMALL = 64  # elements of blocks of which a test matrix has more
+
+
+def grid_of(rows: int, columns: int) -> tuple[int, int]:
+    """How many blocks of this size a test matrix has."""
+    return (16, 12) if rows * columns <= SMALL else (4, 6)
 
 
 def matrices(q: Quantizer) -> Iterator[tuple[str, np.ndarray]]:
     """Name → [R, C] float32: several blocks, each with a size of its own, so that a wrong scale cannot pass."""
     rows, columns = (min(b, 256) if b else 48 for b in (q.blocks.other, q.blocks.k))
-    shape = (rows * GRID[0], columns * GRID[1])
+    grid = grid_of(rows, columns)
+    shape = (rows * grid[0], columns * grid[1])
     n = shape[0] * shape[1]
     spread = block_sizes(rows, columns, -12, 12)
     noise = (words(0, 3, 0, 0, n).astype(np.float64) / 2.0**31 - 1).reshape(shape)
@@ -55,9 +61,10 @@ def matrices(q: Quantizer) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def block_sizes(rows: int, columns: int, low: int, high: int) -> np.ndarray:
-    """2^e per block, e running through low … high, repeated over the elements of GRID blocks."""
-    e = low + np.arange(GRID[0] * GRID[1]) * 7 % (high - low + 1)
-    return np.ldexp(1.0, np.repeat(np.repeat(e.reshape(GRID), rows, 0), columns, 1))
+    """2^e per block, e running through low … high, repeated over the elements of the blocks."""
+    grid = grid_of(rows, columns)
+    e = low + np.arange(grid[0] * grid[1]) * 7 % (high - low + 1)
+    return np.ldexp(1.0, np.repeat(np.repeat(e.reshape(grid), rows, 0), columns, 1))
 
 
 def at_thresholds(noise: np.ndarray, rows: int, columns: int) -> np.ndarray:
@@ -66,12 +73,14 @@ def at_thresholds(noise: np.ndarray, rows: int, columns: int) -> np.ndarray:
     Significands: 1 and what precedes it (a logarithm rounds up there), 1.25 (5/4), 1.5, 1.75, 1.875, 1.9375: the largest elements of
     the small formats and the midpoints to the next ones.
     """
+    grid = grid_of(rows, columns)
     marks = np.array([2, 1.25, 1.5, 1.75, 1.875, 1.9375], np.float32)
     amax = np.stack([np.nextafter(marks, np.float32(0)), marks, np.nextafter(marks, np.float32(9)), marks * np.float32(1.03125)], 1)
-    amax = (amax.reshape(GRID[1], GRID[0]).T * np.ldexp(np.float32(1), np.arange(GRID[0])[:, None] * 3 - 5)).astype(np.float32)
+    amax = np.resize(amax, grid[::-1]).T * np.ldexp(np.float32(1), np.arange(grid[0])[:, None] * 3 - 5)
+    amax = amax.astype(np.float32)
     grow = lambda a: np.repeat(np.repeat(a, rows, 0), columns, 1)  # noqa: E731
     x = (noise * grow(amax) * 0.99).astype(np.float32)
-    signs = np.where(np.arange(GRID[0] * GRID[1]).reshape(GRID) % 2, np.float32(-1), np.float32(1))
+    signs = np.where(np.arange(grid[0] * grid[1]).reshape(grid) // 5 % 2, np.float32(-1), np.float32(1))
     x[rows // 2 :: rows, columns // 3 :: columns] = amax * signs
     return x
 
@@ -97,8 +106,26 @@ class QuantizerSuite:
 
     def outcomes(self, examples: int = 0) -> tuple[Outcome, ...]:
         """One per test matrix, and one for `examples` Hypothesis examples where asked."""
-        found = [self.compare(name, x) for name, x in matrices(self.q)]
+        found = [self.compare(name, x) for name, x in (*matrices(self.q), *self.edges())]
         return (*found, self.search(examples)) if examples else tuple(found)
+
+    def edges(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Name → [R, C] at the places where the definition's codes and block scales change."""
+        rows, columns = block = (min(self.q.blocks.other or 48, 256), min(self.q.blocks.k or 48, 256))
+        grid = (8, 6) if rows * columns <= SMALL else (2, 3)
+        kinds = [("elements where their code changes", edges.element_edges)]
+        if self.q.blocks.other is not None and self.q.blocks.k is not None:
+            kinds.append(("blocks where their scale changes", edges.scale_edges))
+        for name, make in kinds:
+            try:
+                sides = list(make(self.define, block, grid))
+            except (FormatError, NonFiniteError, ShapeError):  # not defined there; the other classes say what is refused
+                continue
+            yield from ((f"{name}, {side}", x) for side, x in zip(("below", "above"), sides, strict=True))
+
+    def define(self, x: np.ndarray) -> QTensor:
+        """The definition's answer, with the fixed words."""
+        return quantize(x, self.q, words=self.words(x.shape))
 
     def search(self, examples: int) -> Outcome:
         """Hypothesis over mixed matrices of all shapes beside the block's edges, shrunk to the smallest failure."""
@@ -118,7 +145,7 @@ class QuantizerSuite:
         """Scales first (a wrong scale explains wrong codes), then codes or values."""
         words = self.words(x.shape)
         try:
-            want = quantize(x, self.q, words=words)
+            want = self.define(x)
         except (FormatError, NonFiniteError):
             return Outcome(name, 0, 0, refused=x.size)
         got = self.run(x.copy()) if words is None else self.run(x.copy(), words=words.copy())

@@ -129,7 +129,8 @@ class _Suite:
 
     def call(self, x: np.ndarray, words: np.ndarray | None) -> np.ndarray:
         """The cast's answer as an array: codes stay unsigned, everything else becomes float64."""
-        y = np.asarray(self.cast(x.copy()) if words is None else self.cast(x.copy(), words.copy()))
+        with np.errstate(invalid="ignore"):  # among the inputs are signalling NaNs
+            y = np.asarray(self.cast(x.copy()) if words is None else self.cast(x.copy(), words.copy()))
         if y.shape != x.shape:
             raise ShapeError(f"the cast returned shape {y.shape} for an input of shape {x.shape}", where="run_suite",
                              remedy="it must keep the shape")  # fmt: skip
