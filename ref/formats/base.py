@@ -175,7 +175,11 @@ class Format(ABC):
         finite = np.where(special, 1.0, x)
         position, step, remainder = self._locate(finite)
         r = (word_bits or default_word_bits(self.bits)) if rule.stochastic else None
-        chosen = None if r is None else check_words(None if words is None else host(words), r, x.shape, f"{self.name}.encode")
+        chosen = (
+            None
+            if r is None
+            else check_words(None if words is None else host(words), r, x.shape, f"{self.name}.encode")
+        )
         codes, over = self._finish(position + step * rule.up(remainder, chosen, r), finite)
         over &= ~special
         if policy.unsigned == "absolute":
@@ -243,15 +247,27 @@ class Format(ABC):
             raise FormatError(
                 f"{float(x[over].flat[0])!r} is outside [{self.min!r}, {self.max!r}]", where=f"{self.name}.encode"
             )
-        over = over & ~self._stops(rule, negative, x)
+        over = over & ~self._stops(rule, policy, negative, x)
         if not over.any():
             return codes
+        if not self.signed and policy.unsigned in ("smallest", "nan"):
+            codes = np.where(over & negative, self._below_range(policy, negative, codes), codes)
+            over = over & ~negative
         target = policy.resolve("finite", self.targets, f"{self.name}.encode")
         return codes if target == "max" else np.where(over, self._signed_target(target, negative), codes)
 
-    def _stops(self, rule: Rounding, negative: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def _below_range(self, policy: Overflow, negative: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """What the policy's sign rule makes of values below an unsigned format's range: its smallest value, or NaN."""
+        if policy.unsigned == "smallest":
+            return self._target_code("max", negative)
+        if self.nan_code is None:
+            raise FormatError("no NaN for what is below the range", where=f"{self.name}.encode")
+        return np.full(codes.shape, self.nan_code, np.uint64)
+
+    def _stops(self, rule: Rounding, policy: Overflow, negative: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Where a finite overflow of x stays at the largest finite value of its sign whatever the policy's rule."""
-        below = negative & self.signed & ("-" in rule.toward_zero_for)
+        has_end = self.signed or policy.unsigned in ("smallest", "nan")  # those rules count 0 as the end below
+        below = negative & has_end & ("-" in rule.toward_zero_for)
         above = ~negative & (x != 0) & ("+" in rule.toward_zero_for)
         return below | above
 
@@ -263,7 +279,10 @@ class Format(ABC):
                 target = policy.resolve(field, self.targets, where)
                 if target == "raise":
                     raise NonFiniteError(f"{int(mask.sum())} of {x.size} values are {field}", where=where)
-                codes = np.where(mask, self._signed_target(target, np.signbit(x) & (field == "infinity")), codes)
+                negative = np.signbit(x) & (field == "infinity")
+                codes = np.where(mask, self._signed_target(target, negative), codes)
+                if not self.signed and policy.unsigned in ("smallest", "nan") and (mask & negative).any():
+                    codes = np.where(mask & negative, self._below_range(policy, negative, codes), codes)
         return codes
 
     def _signed_target(self, target: str, negative: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from lpref.ref.formats import (
     nf4,
     ocp_fp8,
     ocp_mx,
+    p3109,
     scale_formats,
 )
 from lpref.ref.formats.base import Format
@@ -41,6 +42,7 @@ FORMATS: dict[str, Format] = {
     "e2m3": ocp_mx.E2M3,
     "e3m2": ocp_mx.E3M2,
     "e2m1": ocp_mx.E2M1,
+    **p3109.P3109,
     **INTEGERS,
     "nf4": nf4.NF4,
     "bnb_fp4": nf4.BNB_FP4,
@@ -50,6 +52,7 @@ FORMATS: dict[str, Format] = {
 
 PARSERS: tuple[Callable[[str], Format | None], ...] = (  # names that carry parameters
     floats.parse,
+    p3109.parse,
 )
 
 ALIASES: dict[str, str] = {  # other people's spellings: ml_dtypes, NumPy and torch dtypes, CUDA's cudaDataType

@@ -13,12 +13,15 @@ except `raise`.
 | infinity_or_nan              | infinity where there is one, else NaN, else an error                                |
 | infinity_or_nan_or_max       | the same, else the largest finite value                                             |
 | infinity_or_fnuz_nan_or_max  | infinity, or NaN in FNUZ formats and E8M0, else the largest finite value            |
+| infinity_or_max              | infinity, else the largest finite value                                             |
 | fnuz_nan_or_max              | NaN in FNUZ formats, else the largest finite value                                  |
 | raise                        | NonFiniteError (infinity, NaN) or FormatError (finite overflow)                     |
 
 and for `nan` (the source NaN) also: nan_or_zero, nan_or_negative_zero, nan_or_max (where the format has no NaN).
 `unsigned` says what a negative x is in a format without sign: "finite" (a finite overflow below the range; under
-`max` it becomes the smallest value), or "absolute" (the sign is dropped, as conversions to E8M0 in hardware do).
+`max` it becomes the smallest value, where a rule says infinity NaN), "absolute" (the sign is dropped, as conversions
+to E8M0 in hardware do), "smallest" or "nan" (what is below the range, -infinity included, becomes that, whatever the
+other rules say).
 
 Presets:
 
@@ -34,9 +37,14 @@ Presets:
 | torch          | infinity_or_fnuz_nan_or_max | infinity_or_fnuz_nan_or_max | nan                  | absolute |
 | cuda_satfinite | max                         | max                         | nan_or_max           | absolute |
 | onnx_sat       | max                         | fnuz_nan_or_max             | nan                  | finite   |
+| p3109_sat_finite    | max                    | max                         | nan                  | smallest |
+| p3109_sat_propagate | max                    | infinity_or_max             | nan                  | smallest |
+| p3109_sat_none      | infinity_or_max        | infinity_or_max             | nan                  | nan      |
+| posit          | max                         | nan                         | nan                  | finite   |
 
 Sources: ONNX docs/technical/float8 (both tables); ml_dtypes 0.6 and torch 2.13 .. 2.15 on CPU, measured; CUDA 13
-cuda_fp8.hpp, compiled for the host (satfinite); OFP8 rev. 1.0 for ocp_* (from memory, agreeing with ONNX's tables).
+cuda_fp8.hpp, compiled for the host (satfinite); P3109 interim report v4.0, sec. 4.7.5;
+OFP8 rev. 1.0 for ocp_* (from memory, agreeing with ONNX's tables).
 Pitfalls: torch before 2.13 gave NaN where E4M3 overflows; onnx 1.23 saturate_cast(inf) to FNUZ returns the largest
 finite value where its own table says NaN; "449 -> 448" is rounding, not saturation (the threshold is 464).
 """
@@ -54,6 +62,7 @@ _RULES: dict[str, tuple[str, ...]] = {  # rule -> what to try, in order
     "infinity_or_nan": ("infinity", "nan"),
     "infinity_or_nan_or_max": ("infinity", "nan", "max"),
     "infinity_or_fnuz_nan_or_max": ("infinity", "fnuz_nan", "max"),
+    "infinity_or_max": ("infinity", "max"),
     "fnuz_nan_or_max": ("fnuz_nan", "max"),
     "raise": ("raise",),
 }
@@ -64,6 +73,7 @@ _NAN_RULES: dict[str, tuple[str, ...]] = {
     "nan_or_max": ("nan", "max"),
     "raise": ("raise",),
 }
+_SIGN_RULES = ("finite", "absolute", "smallest", "nan")
 
 
 @dataclass(frozen=True)
@@ -81,8 +91,8 @@ class Overflow:
         for name, rules in (("finite", _RULES), ("infinity", _RULES), ("nan", _NAN_RULES)):
             if getattr(self, name) not in rules:
                 raise UnknownNameError("overflow rule", getattr(self, name), rules, where=f"Overflow.{name}")
-        if self.unsigned not in ("finite", "absolute"):
-            raise UnknownNameError("sign rule", self.unsigned, ("finite", "absolute"), where="Overflow.unsigned")
+        if self.unsigned not in _SIGN_RULES:
+            raise UnknownNameError("sign rule", self.unsigned, _SIGN_RULES, where="Overflow.unsigned")
 
     def resolve(self, field: str, has: frozenset[str], where: str) -> str:
         """What the rule of `field` means in a format that has the targets `has`.
@@ -103,6 +113,7 @@ class Overflow:
         )
 
 
+_P3109 = "P3109 interim report v4.0, sec. 4.7.5"
 _OFP8 = "OCP OFP8 rev. 1.0, as in the tables of ONNX docs/technical/float8"
 
 OVERFLOW: dict[str, Overflow] = {
@@ -120,6 +131,10 @@ OVERFLOW: dict[str, Overflow] = {
     ),
     "cuda_satfinite": Overflow("max", "max", "nan_or_max", "absolute", "CUDA 13 cuda_fp8.hpp, compiled for the host", "read"),
     "onnx_sat": Overflow("max", "fnuz_nan_or_max", standard="ONNX docs/technical/float8, saturating table", source_level="read"),
+    "p3109_sat_finite": Overflow("max", "max", "nan", "smallest", _P3109, "read"),
+    "p3109_sat_propagate": Overflow("max", "infinity_or_max", "nan", "smallest", _P3109, "read"),
+    "p3109_sat_none": Overflow("infinity_or_max", "infinity_or_max", "nan", "nan", _P3109, "read"),
+    "posit": Overflow("max", "nan", standard="Standard for Posit Arithmetic (2022), sec. 4.1 and 6.5", source_level="secondary"),
 }
 
 

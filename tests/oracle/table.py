@@ -143,4 +143,8 @@ def make(name: str) -> Table:
     if name == "bnb_fp4":
         half = [F(0), *(nearest_float32(F(n) / 12) for n in (F(1, 16), 8, 12, 4, 6, 2, 3))]
         return book("bnb_fp4", "toward_zero", half + [-v for v in half], minus_zero=8)
+    if name.startswith("p3109_"):
+        from .p3109 import binary
+
+        return binary(name).table()
     raise KeyError(name)

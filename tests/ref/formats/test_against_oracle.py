@@ -71,6 +71,8 @@ def test_raise_raises_exactly_where_the_range_is_left(name: str, rule: str) -> N
         special = ~np.isfinite(f.decode(f.encode(x, rule, "ml_dtypes")))
         r = ROUNDINGS[rule]
         stops = np.where(x < 0, f.signed and "-" in r.toward_zero_for, "+" in r.toward_zero_for) & (x != 0)
+        if rule == "to_odd" and name.startswith("p3109") and name.endswith("ue"):
+            stops |= x > 0  # max has the odd code: P3109 sec. 4.7.5
         assert np.array_equal(special, left & ~stops)
     for i in np.flatnonzero(left)[:: max(1, int(left.sum()) // 8)]:
         with pytest.raises(ValueError, match="outside"):
