@@ -30,6 +30,7 @@ import numpy as np
 from numba import njit
 
 from lpref.accel.cpu.prefetch import ahead
+from lpref.accel.cpu.table import look, put, take
 
 FIELDS = (
     "shift", "emin", "limit_pos", "limit_neg", "over_pos", "over_neg", "inf_pos", "inf_neg", "nan", "sign",
@@ -187,10 +188,11 @@ def encode_buckets(u: Any, out: Any, entries: Any) -> Any:
     """Any deterministic cast to 8-bit codes by `cells`: one look-up, one comparison."""
     top = _0
     for i in range(u.size):
-        top = max(top, np.uint32(u[i] & _ABS))
-        entry = entries[u[i] >> np.uint32(16)]
-        behind = np.uint32(u[i] & np.uint32(0xFFFF)) >= np.uint32(entry >> np.uint32(16))
-        out[i] = np.uint32(entry >> np.uint32(8)) if behind else entry
+        bits = take(u, i)
+        top = max(top, np.uint32(bits & _ABS))
+        entry = look(entries, np.uint32(bits >> np.uint32(16)))
+        behind = np.uint32(bits & np.uint32(0xFFFF)) >= np.uint32(entry >> np.uint32(16))
+        put(out, i, np.uint32(entry >> np.uint32(8)) if behind else entry)
     return top
 
 
@@ -199,11 +201,12 @@ def encode_cells(u: Any, out: Any, first: Any, entries: Any) -> Any:
     """Any deterministic cast to codes of up to 16 bits: `encode_buckets` with a look-up of the cell before."""
     top = _0
     for i in range(u.size):
-        top = max(top, np.uint32(u[i] & _ABS))
-        bucket = first[u[i] >> np.uint32(16)]
-        low = np.uint32(u[i] & np.uint32(0xFFFF))
-        entry = entries[np.uint32(bucket >> np.uint32(5)) + _right(low, bucket)]
-        out[i] = np.uint64(entry >> np.uint64(16)) if low >= np.uint64(entry >> np.uint64(32)) else entry
+        bits = take(u, i)
+        top = max(top, np.uint32(bits & _ABS))
+        bucket = look(first, np.uint32(bits >> np.uint32(16)))
+        low = np.uint32(bits & np.uint32(0xFFFF))
+        entry = look(entries, np.uint32(np.uint32(bucket >> np.uint32(5)) + _right(low, bucket)))
+        put(out, i, np.uint64(entry >> np.uint64(16)) if low >= np.uint64(entry >> np.uint64(32)) else entry)
     return top
 
 

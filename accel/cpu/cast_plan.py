@@ -44,13 +44,13 @@ class Plan:
 @lru_cache(maxsize=128)
 def plan(f: Format, rule: Rounding, policy: Overflow) -> Plan:
     """The plan of a cast from float32."""
-    outcome, raises_above = _outcomes(f, rule, policy)
+    outcome, raises_above = outcomes(f, rule, policy)
     empty = np.zeros(len(FIELDS), np.uint32)
     if raises_above < 0:
         return Plan("definition", empty)
     fields = None
     if rule.name in BASES or rule.name in VARIANTS:
-        fields = _integer_fields(f) if isinstance(f, IntFormat) else _float_fields(f)
+        fields = _integer_fields(f) if isinstance(f, IntFormat) else float_fields(f)
     if fields is None:
         return _table(f, rule, policy, raises_above)
     base, c_odd, c_neg = BASES.get(rule.name, (0, 0, 0))
@@ -81,7 +81,7 @@ def _clamps(fields: dict[str, int], f: FloatFormat) -> bool:
     return one and fields["over_neg"] == fields["inf_neg"] == fields["over_pos"] | fields["sign"]
 
 
-def _outcomes(f: Format, rule: Rounding, policy: Overflow) -> tuple[dict[str, int], int]:
+def outcomes(f: Format, rule: Rounding, policy: Overflow) -> tuple[dict[str, int], int]:
     """Codes of what is beyond the range, asked of the format; and the magnitude bits above which something raises."""
     found: dict[str, int] = {}
     raises_above = NEVER
@@ -105,7 +105,7 @@ def _magnitude(x: float) -> int:
     return int(near.view(np.uint32)) - int(near > x)
 
 
-def _float_fields(f: Format) -> dict[str, int] | None:
+def float_fields(f: Format) -> dict[str, int] | None:
     """The scalars of an ExMy format whose grid lies on float32's, None for the others."""
     if not isinstance(f, FloatFormat) or f.subnormals != "yes" or not f.tie.startswith("even"):
         return None

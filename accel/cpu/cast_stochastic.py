@@ -16,6 +16,7 @@ import numpy as np
 from lpref.accel.cpu.bitcast import from_bits
 from lpref.accel.cpu.cast_kernels import _ABS, _INF, _INLINE, _KERNEL, _0, _1, _31, _finish, _left, _right, _scalars
 from lpref.accel.cpu.random import fill
+from lpref.accel.cpu.table import look, put, take
 
 WORDS = 1 << 12
 """Elements whose random words are made at a time: at most 16 KiB, which stays in the first cache."""
@@ -135,18 +136,19 @@ def encode_words_table(u: Any, out: Any, table: Any, words: Any, r: Any, variant
     odd = _1 if variant == 2 else _0
     top = _0
     for i in range(u.size):
-        a = np.uint32(u[i] & _ABS)
+        bits = take(u, i)
+        a = np.uint32(bits & _ABS)
         top = max(top, a)
-        bucket, low = first[u[i] >> np.uint32(16)], np.uint32(u[i] & np.uint32(0xFFFF))
-        entry = entries[np.uint32(bucket >> np.uint32(5)) + _right(low, bucket)]
+        bucket, low = look(first, np.uint32(bits >> np.uint32(16))), np.uint32(bits & np.uint32(0xFFFF))
+        entry = look(entries, np.uint32(np.uint32(bucket >> np.uint32(5)) + _right(low, bucket)))
         shift = np.uint64(16) if low >= np.uint32(entry >> np.uint64(32)) else np.uint64(0)
         code = np.uint32(np.uint32(entry >> shift) & np.uint32(0xFFFF))
-        at = np.uint32(code + (half if np.uint32(u[i] >> _31) else _0))
-        word, other = np.uint32(np.uint32(words[i]) & mask), np.uint32(above[at])
-        left = (np.float64(from_bits(np.int32(a))) - lower[at]) * scale
-        right = width[at] * (whole - np.float64(word) * 2.0)
+        at = np.uint32(code + (half if np.uint32(bits >> _31) else _0))
+        word, other = np.uint32(np.uint32(take(words, i)) & mask), np.uint32(look(above, at))
+        left = (np.float64(from_bits(np.int32(a))) - look(lower, at)) * scale
+        right = look(width, at) * (whole - np.float64(word) * 2.0)
         tie = np.uint32(word & odd) == _0
-        out[i] = other if (left > right) | ((left == right) & tie) else code
+        put(out, i, other if (left > right) | ((left == right) & tie) else code)
     return top
 
 

@@ -76,7 +76,7 @@ class Neighbours:
     """What stochastic rounding asks of a format that is a table.
 
     table: `Cells` (uint64) of the neighbour nearer to zero, and by its code (+ 2^bits for negative x) its magnitude, the distance to the
-    other neighbour (infinite where there is none), float64, and the other neighbour's code. word_bits: with more random bits the products
+    other neighbour (NaN where there is none), float64, and the other neighbour's code. word_bits: with more random bits the products
     of `encode_words_table` would not be exact.
     """
 
@@ -94,7 +94,7 @@ def neighbours(f: Format, policy: Overflow, raises_above: int) -> Neighbours | N
     own = f.decode(np.arange(2**f.bits))
     finite = np.isfinite(own)
     rank = np.searchsorted(values, np.where(finite, own, 0))
-    lower, width = np.zeros((2, 2**f.bits)), np.full((2, 2**f.bits), np.inf)
+    lower, width = np.zeros((2, 2**f.bits)), np.full((2, 2**f.bits), np.nan)
     above = np.zeros((2, 2**f.bits), np.uint16)
     for negative, step in ((0, 1), (1, -1)):
         there = rank + step
@@ -217,7 +217,7 @@ def _overflows_by_chance(f: Format, policy: Overflow, raises_above: int) -> bool
     """Do words decide the code of a number beyond the largest values (in formats with a half step there)?"""
     if raises_above < HIGHEST:
         return False
-    x = np.array([f.max * (1 + 2.0**-9), f.min * (1 + 2.0**-9)])
+    x = np.array([f.max, min(f.min, -f.min)]) * (1 + 2.0**-9)
     codes = [f.encode(x, "stochastic", policy, np.full(2, word, np.uint32), 32) for word in (0, 2**32 - 1)]
     return bool((codes[0] != codes[1]).any())
 

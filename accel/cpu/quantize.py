@@ -4,8 +4,9 @@
     embed      element x block scale in float32 (one value per element, one read of x), the tensor scale beside it; a Hadamard transform
                may come first, fused into the pass that measures amax
 
-Plain casts are in `plain`. A quantizer that the kernels do not cover (other roundings than nearest-even and stochastic, other overflow
-presets than saturation, unsigned elements), and a tensor that holds NaN or infinity, take the definition itself.
+Plain casts are in `plain`. Float and integer elements are rounded by arithmetic to nearest even or stochastically (`quantize_kernels`), all
+others by table (`table_kernels`). What has no table (32-bit words, casts that raise), and a tensor that holds NaN or infinity, take the
+definition itself.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lpref.accel.cpu import codebook_kernels, plain, quantize_kernels, threads
+from lpref.accel.cpu import plain, quantize_kernels, table_kernels, threads
+from lpref.accel.cpu.cast_plan import float_fields
 from lpref.accel.cpu.hadamard import hadamard
 from lpref.accel.cpu.rht_kernels import LANES, along_rows, down_columns
 from lpref.ref import quantize as ref
 from lpref.ref import scaling
 from lpref.ref.errors import ShapeError
+from lpref.ref.formats import FloatFormat, Format, IntFormat
 from lpref.ref.formats import format as format_named
 from lpref.ref.linalg import hadamard as ref_hadamard
 from lpref.ref.quantize import QTensor, Quantizer
-from lpref.ref.quantize.packing import code_dtype, pack
+from lpref.ref.quantize.packing import code_dtype, row_bytes
 from lpref.ref.quantize.qtensor import matrix_shape
 from lpref.ref.quantize.quantize import (
     block_scales,
@@ -39,7 +42,7 @@ from lpref.ref.quantize.quantize import (
     resolve_words,
 )
 from lpref.ref.random import WordAddress
-from lpref.ref.rounding import OVERFLOW, default_word_bits
+from lpref.ref.rounding import OVERFLOW, default_word_bits, is_stochastic
 from lpref.ref.scaling.nvfp4 import global_encode_scale
 
 Hadamard = tuple[int, str, NDArray | None]
@@ -99,36 +102,42 @@ class Plan:
     limits: NDArray[np.float32]
     fields: NDArray[np.int32]
     mx: tuple[int, int, int, np.float32]
-    codebook: codebook_kernels.Book | None = None
+    table: table_kernels.Table | None = None
 
 
 @cache
 def plan_of(q: Quantizer) -> Plan | None:
     """The plan, or None where the kernels do not cover the quantizer."""
-    fmt, rule = format_named(q.format), q.scale.rule
-    book = fmt.precision is None
-    if rule == "none" or OVERFLOW.get(q.overflow) != OVERFLOW["saturate"] or not fmt.signed or not 2 <= fmt.bits <= 16:
+    fmt = format_named(q.format)
+    if q.scale.rule == "none" or not 1 <= fmt.bits <= 16:
         return None
-    stochastic = 0 if q.rounding == "nearest_even" else (q.word_bits or default_word_bits(fmt.bits)) if q.rounding == "stochastic" else -1
-    if stochastic not in (0, 8, 16) or (book and (stochastic or getattr(fmt, "negative_zero", None) is not None)):
+    stochastic = (q.word_bits or default_word_bits(fmt.bits)) if is_stochastic(q.rounding) else 0
+    if stochastic not in (0, 8, 16):
         return None
     low, high = element_range(q, fmt)
     limits = np.array([low, high, *overflow_limits(q, fmt)], np.float32)
     target = fmt.max if q.scale.target is None else q.scale.target
-    if book:
-        return Plan(fmt.bits, 0, target, limits, np.zeros(5, np.int32), (0, 0, 0, np.float32(1)), codebook_kernels.book_of(q.format))
     precision = fmt.precision or 1
-    if fmt.min == -fmt.max and fmt.min_normal == 2.0**fmt.emin and fmt.decode(np.array([1]))[0] == 2.0 ** (fmt.emin - precision + 1):
-        trailing, emin, integer = precision - 1, fmt.emin, 0
-    elif fmt.min == -fmt.max - 1 and fmt.min_subnormal == 1:
-        trailing, emin, integer = fmt.bits - 1, fmt.bits - 1, 1
-    else:
-        return None
-    fields = np.array([(127 + emin) << 23, (23 - trailing) << 23, trailing, fmt.bits, integer], np.int32)
     threshold = {"floor": 1 << 23, "even": (1 << 23) - (1 << max(23 - precision, 0)), "ceil": 1, "rceil": 1}[q.scale.mode]
     emax = 0 if q.scale.mode == "rceil" else math.frexp(target)[1] - 1
     mx = (int(q.scale.mode == "rceil"), emax, threshold, np.float32(1) / np.float32(target))
-    return Plan(fmt.bits, stochastic, target, limits, fields, mx)
+    fields = _fields(q, fmt)
+    if fields is not None:
+        return Plan(fmt.bits, stochastic, target, limits, fields, mx)
+    table = table_kernels.table_of(q, stochastic)
+    return None if table is None else Plan(fmt.bits, stochastic, target, limits, np.zeros(5, np.int32), mx, table)
+
+
+def _fields(q: Quantizer, fmt: Format) -> NDArray[np.int32] | None:
+    """What the rounding by arithmetic is told (`quantize_kernels.run`); None where there is a table at best."""
+    if q.rounding not in ("nearest_even", "stochastic") or OVERFLOW.get(q.overflow) != OVERFLOW["saturate"] or not fmt.signed or fmt.bits < 2:
+        return None
+    if isinstance(fmt, IntFormat):
+        return np.array([(126 + fmt.bits) << 23, (24 - fmt.bits) << 23, fmt.bits - 1, fmt.bits, 1], np.int32)
+    if isinstance(fmt, FloatFormat) and fmt.zero == "signed" and float_fields(fmt) is not None:
+        trailing = fmt.trailing_bits
+        return np.array([(127 + fmt.emin) << 23, (23 - trailing) << 23, trailing, fmt.bits, 0], np.int32)
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,13 +165,11 @@ def quantize(
     if plan is None or ready is None:
         return ref.quantize(x, q, state=state, amax=amax, words=words, k_axis=k_axis)
     rows, columns = matrix_shape(ready.shape)
-    nibbles = plan.bits == 4
-    codes = np.empty((rows, (columns + 1) // 2 if nibbles else columns), code_dtype(plan.bits))
+    codes = np.empty((rows, row_bytes(columns, plan.bits)), code_dtype(plan.bits))
     counts = run(ready, plan, q, words, values=_NO_VALUES, codes=codes.reshape(ready.x.shape[0], -1))
     observed = _observed(ready, counts)
-    packed = codes if nibbles else pack(codes, plan.bits)
     s = ready.scales
-    return QTensor(packed, (s.codes.reshape(_grid(ready, q)),), s.tensor_scale, ready.axis, ready.shape, q, observed)
+    return QTensor(codes, (s.codes.reshape(_grid(ready, q)),), s.tensor_scale, ready.axis, ready.shape, q, observed)
 
 
 def embed(
@@ -252,7 +259,8 @@ def prepare(
 def _reshaped(x: NDArray, block: tuple[int, int]) -> NDArray:
     """A few long rows as many shorter ones, where blocks are runs inside a row: threads and caches then have rows to work on."""
     (rows, columns), (br, bc) = x.shape, block
-    width = bc * max(1, 1024 // bc)
+    unit = math.lcm(bc, 8)  # packed rows end on whole bytes
+    width = unit * max(1, 1024 // unit)
     if br != 1 or rows >= 64 or columns % width or columns == width:
         return x
     return x.reshape(rows * (columns // width), width)
@@ -330,30 +338,27 @@ def run(
     shown = np.ones_like(s.values) if bare else s.values
     align = 1 if br >= rows else br
     grain = max(align, threads.GRAIN // max(columns, 1))
-    if plan.codebook is not None:
-        book, divide = plan.codebook, s.operation == "divide"
+    address, given = _words(words, plan, q, ready)
+    head = (x, br, bc, s.factor, shown, s.operation == "divide", np.float32(q.scale.multiplier), plan.limits)
 
-        def work(r0: int, r1: int) -> tuple[int, int]:
-            args = (x, br, bc, s.factor, shown, divide, plan.limits, book.thresholds, book.first, book.steps, book.codes, book.values)
-            return codebook_kernels.run(*args, values, codes, plan.bits, r0, r1)
-    else:
-        address, given = _words(words, plan, q, ready)
-
-        def work(r0: int, r1: int) -> tuple[int, int]:
-            args = (x, br, bc, s.factor, shown, s.operation == "divide", np.float32(q.scale.multiplier), plan.limits, plan.fields)
-            return quantize_kernels.run(*args, given, plan.stochastic, address, values, codes, r0, r1)
+    def work(r0: int, r1: int) -> tuple[int, int]:
+        if plan.table is None:
+            return quantize_kernels.run(*head, plan.fields, given, plan.stochastic, address, values, codes, r0, r1)
+        t = plan.table
+        args = (*head, t.clip, t.table, t.values, t.variant, given, plan.stochastic, address, values, codes, plan.bits, r0, r1)
+        return table_kernels.run(*args)
 
     parts = threads.split(rows, work, align, grain)
     return sum(p[0] for p in parts), sum(p[1] for p in parts)
 
 
 def _words(words: Any, plan: Plan, q: Quantizer, ready: Prepared) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
-    """(step, stream, seed) of an address, or the given words [R, C]."""
-    if plan.stochastic and isinstance(words, WordAddress):
+    """(start, step, stream, seed) of an address, or the given words [R, C]."""
+    if plan.stochastic and isinstance(words, WordAddress) and words.start < 1 << 62:
         words.bits(0, plan.stochastic)  # raises for an address out of range
-        return np.array([words.step, words.stream, words.seed], np.uint64), _NO_WORDS
+        return np.array([words.start, words.step, words.stream, words.seed], np.uint64), _NO_WORDS
     given = resolve_words(words, q, format_named(q.format), ready.shape)
     if given is None:
-        return np.zeros(3, np.uint64), _NO_WORDS
+        return np.zeros(4, np.uint64), _NO_WORDS
     low = given.astype(np.int64, copy=False) & ((1 << plan.stochastic) - 1)
-    return np.zeros(3, np.uint64), np.ascontiguousarray(low, np.int32).reshape(ready.x.shape)
+    return np.zeros(4, np.uint64), np.ascontiguousarray(low, np.int32).reshape(ready.x.shape)

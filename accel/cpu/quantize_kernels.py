@@ -181,9 +181,10 @@ def given_row(words, r, c0, n, out):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def words_row(i0, n, bits, step, stream, seed, buffer, out):  # type: ignore[no-untyped-def]
-    """out[:n] <- the `bits`-bit words of elements i0 .. i0 + n; buffer: uint32, 4 for each Philox block."""
+def words_row(i0, n, bits, start, step, stream, seed, buffer, out):  # type: ignore[no-untyped-def]
+    """out[:n] <- the `bits`-bit words of elements start + i0 .. start + i0 + n; buffer: uint32, 4 for each Philox block."""
     per = 128 // bits
+    i0 += np.int64(start)
     g0 = i0 // per
     blocks = (i0 + n - 1) // per - g0 + 1
     for b in range(blocks):
@@ -230,20 +231,47 @@ def values_row(v, n, scale, zero, out, c0):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def nibbles_row(codes, n, out):  # type: ignore[no-untyped-def]
-    """out <- two 4-bit codes a byte, the lower index in the low nibble."""
-    for i in range(n // 2):
-        out[i] = codes[2 * i] | (codes[2 * i + 1] << 4)
-    if n % 2:
-        out[n // 2] = codes[n - 1]
+def packed_row(codes, n, bits, out, c0):  # type: ignore[no-untyped-def]
+    """The row `out` <- n codes from element c0 on (a multiple of 8), packed as `lpref.ref.quantize.packing.pack` does."""
+    if bits == 8 or bits > 6 or bits == 3 or bits == 5:
+        part = out[c0 : c0 + n]
+        for c in range(n):
+            part[c] = codes[c]
+        return
+    part = out[c0 * bits // 8 : (c0 + n) * bits // 8 + 1]
+    groups = n * bits // (24 if bits == 6 else 8)
+    done = groups * (4 if bits == 6 else 8 // bits)
+    if bits == 4:
+        for i in range(groups):
+            part[i] = codes[2 * i] | (codes[2 * i + 1] << 4)
+    elif bits == 6:
+        for i in range(groups):
+            a, b, c, d = codes[4 * i], codes[4 * i + 1], codes[4 * i + 2], codes[4 * i + 3]
+            part[3 * i] = a | (b << 6)
+            part[3 * i + 1] = (b >> 2) | (c << 4)
+            part[3 * i + 2] = (c >> 4) | (d << 2)
+    elif bits == 2:
+        for i in range(groups):
+            part[i] = codes[4 * i] | (codes[4 * i + 1] << 2) | (codes[4 * i + 2] << 4) | (codes[4 * i + 3] << 6)
+    else:
+        done = 0
+    at, held, pending = done * bits // 8, 0, 0
+    for i in range(done, n):
+        pending |= codes[i] << held
+        held += bits
+        if held >= 8:
+            part[at] = pending & 255
+            at, held, pending = at + 1, held - 8, pending >> 8
+    if held:
+        part[at] = pending
 
 
 @njit(**OPTIONS)
 def store_codes(v, n, f, wide, out, c0):  # type: ignore[no-untyped-def]
-    """The codes of n element values into the row `out`, from element c0 (even) on; `wide` is scratch."""
-    if f[3] == 4:
+    """The codes of n element values into the row `out`, from element c0 on; `wide` is scratch."""
+    if f[3] == 1 or f[3] == 2 or f[3] == 4 or f[3] == 6:
         codes_row(v, n, f[0], f[1], f[2], f[3], f[4], wide)
-        nibbles_row(wide, n, out[c0 // 2 : c0 // 2 + (n + 1) // 2])
+        packed_row(wide, n, f[3], out, c0)
     else:
         codes_row(v, n, f[0], f[1], f[2], f[3], f[4], out[c0 : c0 + n])
 
@@ -254,7 +282,7 @@ def run(x, br, bc, factors, scales, divide, multiplier, limits, f, words, bits, 
 
     x, values: float32 [R, C] (may be one array). factors, scales: float32 grids. limits: float32 (low, high, overflow low, overflow high).
     f: int32 (emin bits, shift, trailing bits, bits, integer). bits: 0 nearest-even, 8 or 16 stochastic; words: int32 [R, C], or empty and
-    address = uint64 (step, stream, seed). codes: [R, C], or [R, (C + 1) / 2] bytes of two. Empty values or codes are not wanted.
+    address = uint64 (start, step, stream, seed). codes: the rows packed. Empty values or codes are not wanted.
     """
     C = x.shape[1]
     width = min(C, TILE)
@@ -281,7 +309,7 @@ def run(x, br, bc, factors, scales, divide, multiplier, limits, f, words, bits, 
                 if words.size:
                     given_row(words, r, c0, n, random)
                 else:
-                    words_row(r * C + c0, n, bits, address[0], address[1], address[2], buffer, random)
+                    words_row(r * C + c0, n, bits, address[0], address[1], address[2], address[3], buffer, random)
                 stochastic_row(source, n, factor, limits[0], limits[1], random, np.int32(bits), f[0], f[1], v)
             under += under_row(row, v, scale)
             over += over_row(source, n, factor, limits[2], limits[3])
