@@ -103,6 +103,24 @@ def changes(f: Format, dtype: Any = np.float32) -> np.ndarray:
     return from_ordered(low, dtype)
 
 
+def word_steps(f: Format, r: int, dtype: Any = np.float32, count: int = 6000) -> tuple[np.ndarray, np.ndarray]:
+    """(x, words of r bits) where the variants of stochastic rounding differ: x at multiples of 2^-(r+1) between two values, the word at the
+    one with which x goes up, the one before and the one after.
+    """
+    values = table(f)
+    place = words(0, 8, 0, 0, 2 * count).astype(np.int64).reshape(2, count)
+    low = values[place[0] % (values.size - 1)]
+    high = values[place[0] % (values.size - 1) + 1]
+    step = place[1] % 2 ** min(r + 1, 31) << max(0, r + 1 - 31)
+    share = np.ldexp(step.astype(np.float64), -(r + 1))
+    toward = np.where(np.abs(low) <= np.abs(high), low + (high - low) * share, high + (low - high) * share)
+    need = 2**r - (step >> 1) + np.arange(count) % 4 - 2
+    with np.errstate(over="ignore"):
+        x = toward.astype(dtype)
+    good = (x == toward) & (low * high >= 0)
+    return x[good], np.clip(need, 0, 2**r - 1).astype(np.uint32)[good]
+
+
 def overflow_edges(f: Format, dtype: Any = np.float32) -> np.ndarray:
     """Around max, around the midpoint to the value that would follow max, around that value; the same below."""
     values = table(f)

@@ -115,7 +115,9 @@ class _Suite:
         """One per class of inputs, then the order."""
         for label, x in classes(self.f, dtype).items():
             yield self.compare(label, x)
-        if not self.rule.stochastic:
+        if self.rule.stochastic:
+            yield self.compare("steps of the word", *inputs.word_steps(self.f, self.word_bits, dtype))
+        else:
             yield self.monotone(np.concatenate([inputs.midpoints(self.f, dtype), inputs.spread(dtype)]))
 
     def words(self, n: int) -> np.ndarray | None:
@@ -158,9 +160,9 @@ class _Suite:
         parts = [self.halve(x[s], None if words is None else words[s]) for s in (slice(half), slice(half, None))]
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
-    def compare(self, name: str, x: np.ndarray) -> Outcome:
+    def compare(self, name: str, x: np.ndarray, words: np.ndarray | None = None) -> Outcome:
         """One class of inputs against the definition."""
-        words = self.words(x.size)
+        words = self.words(x.size) if words is None else words
         expected, ok = self.defined(x, words)
         refused = int(x.size - np.count_nonzero(ok))
         x, expected, words = x[ok], expected[ok], None if words is None else words[ok]
