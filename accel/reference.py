@@ -121,6 +121,8 @@ def reference_ops(numerics: str) -> dict[str, Callable[..., Any]]:
         "col2im": nn.col2im,
         "attention": partial(attention.attention, numerics=numerics),
         "attention_backward": partial(attention.attention_backward, numerics=numerics),
+        "attention_packed": partial(attention.attention_packed, numerics=numerics),
+        "attention_packed_backward": partial(attention.attention_packed_backward, numerics=numerics),
         # optimizer
         "adamw_update": optim.adamw_update,
         "sgd_update": optim.sgd_update,

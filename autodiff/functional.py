@@ -244,13 +244,13 @@ def check_last_axis(name: str, x: Tensor, *vectors: Tensor) -> None:
 
 
 from lpref.autodiff.fused.activation import gelu, relu, silu, swiglu, swiglu_packed  # noqa: E402
-from lpref.autodiff.fused.attention import attention  # noqa: E402
+from lpref.autodiff.fused.attention import attention, attention_packed  # noqa: E402
 from lpref.autodiff.fused.linear import conv2d, linear  # noqa: E402
 from lpref.autodiff.fused.loss import softmax_cross_entropy  # noqa: E402
 from lpref.autodiff.fused.norm import layernorm, rmsnorm  # noqa: E402
 
 __all__ = [
-    "abs", "add", "attention", "broadcast_to", "concat", "conv2d", "cos", "div", "embedding", "erf", "exp",
+    "abs", "add", "attention", "attention_packed", "broadcast_to", "concat", "conv2d", "cos", "div", "embedding", "erf", "exp",
     "expand_dims", "gelu", "getitem", "layernorm", "linear", "log", "log_softmax", "matmul", "max", "maximum", "mean",
     "mul", "neg", "pad", "power", "relu", "reshape", "rmsnorm", "rope", "rsqrt", "sigmoid", "silu", "sin", "softmax",
     "softmax_cross_entropy", "sqrt", "squeeze", "stack", "stop_gradient", "sub", "sum", "swiglu", "swiglu_packed", "tanh", "transpose",

@@ -107,15 +107,8 @@ class Transformer(Model):
     def heads(self, qkv: Tensor, batch: int, causal: bool, rotary: tuple | None) -> Tensor:
         """Attention of the packed projections [B·T, (H + 2 Hkv) d] -> [B·T, H d]."""
         c = self.cfg
-        tokens = qkv.shape[0] // batch
-        packed = qkv.reshape(batch, tokens, c.heads + 2 * c.kv, c.head_dim).transpose(0, 2, 1, 3)
-        if rotary is not None:
-            rotated, v = F.rope(packed[:, : c.heads + c.kv], *rotary), packed[:, c.heads + c.kv :]
-        else:
-            rotated, v = packed[:, : c.heads + c.kv], packed[:, c.heads + c.kv :]
-        q, k = rotated[:, : c.heads], rotated[:, c.heads :]
-        out = F.attention(q, k, v, causal=causal, scale=1.0 / math.sqrt(c.head_dim))
-        return out.transpose(0, 2, 1, 3).reshape(batch * tokens, c.heads * c.head_dim)
+        scale = 1.0 / math.sqrt(c.head_dim)
+        return F.attention_packed(qkv, batch=batch, heads=c.heads, kv_heads=c.kv, rotary=rotary, causal=causal, scale=scale)
 
     def activate(self, h: Tensor) -> Tensor:
         """The block's nonlinearity on the output of `mlp.up`."""

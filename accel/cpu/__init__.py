@@ -12,6 +12,7 @@ cache.use()  # before any kernel is defined
 from lpref.accel.cpu import (
     activation,
     attention,
+    attention_packed,
     blas,
     cast,
     elementwise,
@@ -78,6 +79,8 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "rope_backward": rope.rope_backward,
     "attention": attention.attention,
     "attention_backward": attention.attention_backward,
+    "attention_packed": attention_packed.attention_packed,
+    "attention_packed_backward": attention_packed.attention_packed_backward,
     "adamw_update": optim.adamw_update,
     "global_norm": optim.global_norm,
 }

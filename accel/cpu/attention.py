@@ -55,7 +55,7 @@ def attention_backward(
 
 
 @njit(**KERNEL)
-def _transposed(x):  # type: ignore[no-untyped-def]
+def transposed(x):  # type: ignore[no-untyped-def]
     """A copy of x [R, C] as [C, R]."""
     R, C = x.shape
     out = np.empty((C, R), np.float32)
@@ -107,23 +107,35 @@ def _padded(n, S):  # type: ignore[no-untyped-def]
 
 
 @njit(**KERNEL)
+def head_forward(q, kt, v, causal, scale, p, o, at, pitch):  # type: ignore[no-untyped-def]
+    """One head: q [T, D], kt [D, S], v [S, E] -> p [T, S]; row i of the result goes to o.flat[at + i·pitch …]."""
+    T, D = q.shape
+    S, E = v.shape
+    e, t = np.empty(QUERIES * S, np.float32), np.empty(S, np.float32)
+    skip = causal and reach(v) < np.inf
+    for i in range(0, T, QUERIES):
+        rows = min(QUERIES, T - i)
+        last = i + rows + S - T if causal else S
+        n = _padded(last, S)
+        product(p, i * S, S, q, i * D, D, 1, kt, 0, S, rows, n, D)
+        _softmax_rows(p, i, rows, i + 1 + S - T if causal else S, n, scale, e, t)
+        product(o, at + i * pitch, pitch, p, i * S, S, 1, v, 0, E, rows, E, last if skip else S)
+
+
+@njit(**KERNEL)
 def _forward(start, stop, q, k, v, causal, scale, o, probs):  # type: ignore[no-untyped-def]
     """Query heads start … stop of B · H."""
-    _, H, T, D = q.shape
-    G, S, E = k.shape[1], k.shape[2], v.shape[3]
-    e, t = np.empty(QUERIES * S, np.float32), np.empty(S, np.float32)
+    H, G = q.shape[1], k.shape[1]
     for task in range(start, stop):
         b, h = task // H, task % H
         g = h // (H // G)
-        qh, kt, vh, oh, p = q[b, h], _transposed(k[b, g]), v[b, g], o[b, h], probs[b, h]
-        skip = causal and reach(vh) < np.inf
-        for i in range(0, T, QUERIES):
-            rows = min(QUERIES, T - i)
-            last = i + rows + S - T if causal else S
-            n = _padded(last, S)
-            product(p, i * S, S, qh, i * D, D, 1, kt, 0, S, rows, n, D)
-            _softmax_rows(p, i, rows, i + 1 + S - T if causal else S, n, scale, e, t)
-            product(oh, i * E, E, p, i * S, S, 1, vh, 0, E, rows, E, last if skip else S)
+        head_forward(q[b, h], transposed(k[b, g]), v[b, g], causal, scale, probs[b, h], o[b, h], 0, v.shape[3])
+
+
+@njit(**KERNEL)
+def skips(causal, scale, do, q, k, v, p, E):  # type: ignore[no-untyped-def]
+    """May a head's backward leave out what causality masks? Only where no masked product, of these greatest magnitudes, can overflow."""
+    return causal and do * v * (E + 1.0) * max(1.0, abs(scale)) * (k + q + 1.0) < SAFE and p <= 1.0
 
 
 @njit(**KERNEL)
@@ -136,14 +148,13 @@ def _backward(start, stop, do, q, k, v, probs, causal, scale, dq, dk, dv):  # ty
     dkh, dvh = np.empty((S, D), np.float32), np.empty((S, E), np.float32)
     for task in range(start, stop):
         b, g = task // G, task % G
-        kh, vt = k[b, g], _transposed(v[b, g])
+        kh, vt = k[b, g], transposed(v[b, g])
         if group == 1:
             dkh, dvh = dk[b, g], dv[b, g]
         for h in range(g * group, (g + 1) * group):
             doh, qh, p = do[b, h], q[b, h], probs[b, h]
-            bound = reach(doh) * reach(vt) * (E + 1.0) * max(1.0, abs(scale)) * (reach(kh) + reach(qh) + 1.0)
-            skip = causal and bound < SAFE and reach(p) <= 1.0
-            _head_backward(doh, qh, kh, vt, p, skip, scale, dq[b, h], dkh, dvh, ds, t)
+            skip = skips(causal, scale, reach(doh), reach(qh), reach(kh), reach(vt), reach(p), E)
+            head_backward(doh, qh, kh, vt, p, skip, scale, dq[b, h], dkh, dvh, ds, t)
             if group == 1:
                 continue
             for j in range(S):
@@ -154,7 +165,7 @@ def _backward(start, stop, do, q, k, v, probs, causal, scale, dq, dk, dv):  # ty
 
 
 @njit(**KERNEL)
-def _head_backward(do, q, k, vt, p, skip, scale, dq, dk, dv, ds, t):  # type: ignore[no-untyped-def]
+def head_backward(do, q, k, vt, p, skip, scale, dq, dk, dv, ds, t):  # type: ignore[no-untyped-def]
     """One head; `skip` leaves out what causality masks. q [T, D], k [S, D], vt [E, S], p and ds [T, S]."""
     T, D = q.shape
     E, S = vt.shape

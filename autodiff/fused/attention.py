@@ -9,6 +9,7 @@ from lpref.autodiff import functional as F
 from lpref.autodiff.fused import Fused
 from lpref.autodiff.primitives import space
 from lpref.autodiff.tensor import Tensor
+from lpref.ref.attention.packed import head_dim
 from lpref.ref.errors import ShapeError
 
 
@@ -58,3 +59,41 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = True, scale: fl
         raise ShapeError(f"q of shape {q.shape}, k of shape {k.shape}, v of shape {v.shape}", where="autodiff.attention",
                          remedy="q [B, Hq, T, D], k [B, Hkv, S, D] and v [B, Hkv, S, E] with Hkv dividing Hq")  # fmt: skip
     return ATTENTION(q, k, v, causal=causal, scale=q.shape[3] ** -0.5 if scale is None else scale)
+
+
+def packed_forward(B: Any, qkv: Any, **options: Any) -> tuple[Any, Any]:
+    """The backend's packed attention; the probabilities are kept."""
+    return B.attention_packed(qkv, **options)
+
+
+def packed_backward(B: Any, do: Any, probs: Any, xs: tuple, wants: list[bool], **options: Any) -> tuple[Any, ...]:
+    """(dqkv,)."""
+    return (B.attention_packed_backward(do, *xs, probs, **options),)
+
+
+def packed_composite(
+    qkv: Tensor, batch: int, heads: int, kv_heads: int, rotary: tuple | None, causal: bool, scale: float
+) -> Tensor:
+    """Heads cut out of the columns, rotated, mixed, and put back side by side."""
+    width = qkv.shape[1] // (heads + 2 * kv_heads)
+    tokens = qkv.shape[0] // batch
+    every = F.transpose(F.reshape(qkv, (batch, tokens, heads + 2 * kv_heads, width)), (0, 2, 1, 3))
+    rotated = every[:, : heads + kv_heads]
+    rotated = rotated if rotary is None else F.rope(rotated, *rotary)
+    o = composite(rotated[:, :heads], rotated[:, heads:], every[:, heads + kv_heads :], causal, scale)
+    return F.reshape(F.transpose(o, (0, 2, 1, 3)), (batch * tokens, heads * width))
+
+
+ATTENTION_PACKED = Fused("attention_packed", packed_forward, packed_backward, packed_composite)
+
+
+def attention_packed(
+    qkv: Tensor, *, batch: int, heads: int, kv_heads: int, rotary: tuple | None = None, causal: bool = True, scale: float | None = None
+) -> Tensor:
+    """`attention` of packed projections qkv [B·T, (H + 2 G)·D] -> [B·T, H·D]; rotary: (cos, sin) [T, D/2] for queries and keys.
+
+    Columns: H query heads, G key heads, G value heads. Source: arXiv 1706.03762 section 3.2.2. Errors: ShapeError.
+    """
+    width = head_dim("autodiff.attention_packed", qkv, batch, heads, kv_heads, rotary)
+    options = {"batch": batch, "heads": heads, "kv_heads": kv_heads, "rotary": rotary, "causal": causal}
+    return ATTENTION_PACKED(qkv, **options, scale=width**-0.5 if scale is None else scale)

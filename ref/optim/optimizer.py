@@ -20,6 +20,7 @@ import numpy as np
 from lpref.ref.errors import ShapeError, SpecError, UnknownNameError
 from lpref.ref.optim.context import OptimContext
 from lpref.ref.optim.rules import RULES, Rule
+from lpref.ref.optim.slab import pack, unpack
 from lpref.ref.optim.storage import Sign, Storage, storage
 from lpref.ref.random import WordAddress
 
@@ -60,19 +61,42 @@ class Optimizer:
         if set(params) != set(grads):
             without, extra = sorted(set(params) - set(grads)), sorted(set(grads) - set(params))
             raise ShapeError(f"parameters without gradient: {without}, gradients without parameter: {extra}", where="Optimizer.update")
-        lr = self.rule.lr if ctx.lr is None else ctx.lr
         new_params: dict[str, Array] = {}
         new_state: dict[str, Array] = {}
+        for names in self._together(params):
+            self._update(names, params, grads, state, ctx, backend, new_params, new_state)
+        return {name: new_params[name] for name in params}, new_state
+
+    def _together(self, params: Mapping[str, Array]) -> list[list[str]]:
+        """Parameters that are updated as one vector: an elementwise rule on plain float32, one dtype and one decay group each."""
+        groups: dict[Any, list[str]] = {}
         for name, p in params.items():
-            old = {}
-            for s in self.rule.states():
-                old[s.name] = self._storage(s.name).decode(f"{name}/{s.name}", state, p.shape, s.sign)
-            delta, new = self.rule.update(p, grads[name], old, t=ctx.update + 1, lr=lr, decay=self.decays(name), ops=backend)
-            new_params[name] = self._storage("param").round(p + delta, WordAddress(ctx.seed, ctx.step, f"{name}/param"))
-            for s in self.rule.states():
+            plain = self.rule.elementwise and all(
+                self._storage(role).quantizer(p.size, sign) is None for role, sign in self._roles().items()
+            )
+            groups.setdefault((p.dtype, self.decays(name)) if plain else name, []).append(name)
+        return list(groups.values())
+
+    def _update(
+        self, names: list[str], params: Mapping[str, Array], grads: Mapping[str, Array], state: Mapping[str, Array], ctx: OptimContext,
+        backend: Any, new_params: dict[str, Array], new_state: dict[str, Array],
+    ) -> None:  # fmt: skip
+        """Update `names`, all plain, or a single one in any storage."""
+        shapes = [params[name].shape for name in names]
+        lr = self.rule.lr if ctx.lr is None else ctx.lr
+        old = {}
+        for s in self.rule.states():
+            old[s.name] = pack([self._storage(s.name).decode(f"{n}/{s.name}", state, params[n].shape, s.sign) for n in names])
+        p = pack([params[n] for n in names])
+        g = pack([grads[n] for n in names])
+        delta, new = self.rule.update(p, g, old, t=ctx.update + 1, lr=lr, decay=self.decays(names[0]), ops=backend)
+        delta += p
+        for name, value in zip(names, unpack(delta, shapes), strict=True):
+            new_params[name] = self._storage("param").round(value, WordAddress(ctx.seed, ctx.step, f"{name}/param"))
+        for s in self.rule.states():
+            for name, value in zip(names, unpack(new[s.name], shapes), strict=True):
                 words = WordAddress(ctx.seed, ctx.step, f"{name}/{s.name}")
-                new_state |= self._storage(s.name).encode(f"{name}/{s.name}", new[s.name], s.sign, words)
-        return new_params, new_state
+                new_state |= self._storage(s.name).encode(f"{name}/{s.name}", value, s.sign, words)
 
     def decays(self, name: str) -> bool:
         """Whether the parameter is in the decay group."""
@@ -85,9 +109,12 @@ class Optimizer:
     def memory(self, params: Mapping[str, Array]) -> dict[str, int]:
         """Bytes kept for all parameters, by role: "param" and each state tensor; from shapes alone."""
         sizes = [p.size for p in params.values()]
-        kinds: dict[str, Sign] = {"param": "signed"}
-        kinds |= {s.name: s.sign for s in self.rule.states()}
-        return {role: sum(self._storage(role).nbytes(n, sign) for n in sizes) for role, sign in kinds.items()}
+        return {role: sum(self._storage(role).nbytes(n, sign) for n in sizes) for role, sign in self._roles().items()}
+
+    def _roles(self) -> dict[str, Sign]:
+        """What is stored for each parameter: itself and its state, with the signs that occur."""
+        roles: dict[str, Sign] = {"param": "signed"}
+        return roles | {s.name: s.sign for s in self.rule.states()}
 
     def _storage(self, role: str) -> Storage:
         return self.storages.get(role, Storage())

@@ -89,6 +89,19 @@ def heads(draw: Draw, backward: bool) -> Iterator[tuple]:
         yield (do, q, k, v, *ref.attention(q, k, v, True), True, 0.3) if backward else (q, k, v, True, 0.3)
 
 
+def packed_heads(draw: Draw, backward: bool) -> Iterator[tuple]:
+    ref = lpref.backend("reference", "exact")
+    for B, H, G, T, D in ((1, 1, 1, 1, 2), (2, 4, 2, 17, 8), (1, 3, 1, 33, 16), (3, 2, 2, 8, 32)):
+        for rotary in (None, (draw(T, D // 2), draw(T, D // 2))):
+            for causal in (True, False):
+                for spoil in (None, np.inf, np.nan, 3e38):
+                    qkv, do = draw(B * T, (H + 2 * G) * D), draw(B * T, H * D)
+                    if spoil is not None:
+                        qkv[-1, draw.source.integers(0, qkv.shape[1], 2)] = spoil
+                    options = (B, H, G, rotary, causal, 0.3)
+                    yield (do, qkv, ref.attention_packed(qkv, *options)[1], *options) if backward else (qkv, *options)
+
+
 def entropies(draw: Draw, backward: bool) -> Iterator[tuple]:
     for n, v in SHAPES[1:]:
         for make in (draw, draw.wild):
@@ -213,6 +226,8 @@ CASES: dict[str, Any] = {
     "rope_backward": rotations,
     "attention": lambda draw: heads(draw, False),
     "attention_backward": lambda draw: heads(draw, True),
+    "attention_packed": lambda draw: packed_heads(draw, False),
+    "attention_packed_backward": lambda draw: packed_heads(draw, True),
     "adamw_update": updates,
     "global_norm": lists,
     "matmul": products,

@@ -9,14 +9,16 @@ from lpref.autodiff import Tensor, check_grads, grad
 from lpref.autodiff import functional as F
 from lpref.autodiff.check import weights
 from lpref.autodiff.fused.activation import GELU, RELU, SILU, SWIGLU, SWIGLU_PACKED
-from lpref.autodiff.fused.attention import ATTENTION
+from lpref.autodiff.fused.attention import ATTENTION, ATTENTION_PACKED
 from lpref.autodiff.fused.linear import LINEAR
 from lpref.autodiff.fused.loss import CROSS_ENTROPY
 from lpref.autodiff.fused.norm import LAYERNORM, RMSNORM
 from lpref.ref.linalg import HighPrecision
+from lpref.ref.nn import rope_tables
 
 TARGETS = np.array([[3, 0], [1, 1]])
 U = 2.0**-53
+ROTARY = rope_tables(3, 4, dtype=np.float64)
 ELEMENTARY = 1e-13  # relative accuracy of ref.elementary in float64
 
 # name -> (fused, parameters, shapes, longest sum)
@@ -36,6 +38,12 @@ CASES = {
     ),
     "attention, more keys than queries": (
         ATTENTION, {"causal": True, "scale": 0.7}, [(1, 2, 2, 3), (1, 1, 4, 3), (1, 1, 4, 3)], 6,
+    ),
+    "attention_packed": (
+        ATTENTION_PACKED, {"batch": 2, "heads": 2, "kv_heads": 1, "rotary": ROTARY, "causal": True, "scale": 0.5}, [(6, 16)], 4,
+    ),
+    "attention_packed, positions not rotated": (
+        ATTENTION_PACKED, {"batch": 1, "heads": 2, "kv_heads": 2, "rotary": None, "causal": False, "scale": 0.5}, [(3, 18)], 4,
     ),
     "linear": (LINEAR, {}, [(2, 3, 4), (5, 4)], 6),
 }  # fmt: skip

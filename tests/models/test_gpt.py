@@ -39,7 +39,7 @@ def test_the_default_step_is_a_short_tape(ops: Backend, ctx: Context) -> None:
     model = GPT(default_config(), None, 0, ops)
     ids = rng.integers(0, 256, (1, 9))
     loss = model.loss(SimpleNamespace(inputs=ids[:, :-1], targets=ids[:, 1:]), ctx)
-    assert nodes(loss) == 5 + 4 * 19
+    assert nodes(loss) == 5 + 4 * 10
 
 
 @pytest.fixture(scope="module")

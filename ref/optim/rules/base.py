@@ -27,6 +27,9 @@ class Rule:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
+    elementwise: ClassVar[bool] = True
+    """Each element's update depends on that element alone, so that many parameters may be updated as one vector."""
+
     lr: float
     """Learning rate where the context gives none."""
     weight_decay: float
