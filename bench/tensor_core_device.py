@@ -24,7 +24,7 @@ EMAX = {E4M3: 8, E5M2: 15, BF16: 127, FP16: 15}
 BITS = {E4M3: 3, E5M2: 2, BF16: 7, FP16: 10}
 CUDA = {E4M3: 28, E5M2: 29, BF16: 14, FP16: 2, torch.float32: 0}
 NAME = {E4M3: "e4m3", E5M2: "e5m2", BF16: "bfloat16", FP16: "binary16", torch.float32: "float32"}
-UNITS = {"fp8": (32, 13, 13, -132), "bf16": (16, 25, 23, -132), "fp16": (16, 25, 23, -132), "tf32": (8, 25, 23, -132)}
+UNITS = {"fp8": (32, 13, 13, -132), "bf16": (16, 25, 23, -133), "fp16": (16, 25, 23, -133), "tf32": (8, 25, 23, -133)}
 """products, fraction, kept, clamp"""
 
 
@@ -213,8 +213,8 @@ class Run:
         aligned = a.shape[1] * a.element_size() % 16 == 0 and rows * got.element_size() % 16 == 0
         sign_only = int((differ & (want == 0) & (got == 0)).sum())
         self.rows.append({"call": call, "model": name, "kind": kind, "a": NAME[a.dtype], "b": NAME[b.dtype], "out": NAME[got.dtype], "m": a.shape[0],
-                          "n": b.shape[0], "k": a.shape[1], "differ": int(differ.sum()), "of": differ.numel(), "zero_sign": sign_only, "split": split, "aligned": aligned,
-                          "nan": int(got.isnan().sum()), "inf": int(got.isinf().sum())})  # fmt: skip
+                          "n": b.shape[0], "k": a.shape[1], "differ": int(differ.sum()), "of": differ.numel(), "zero_sign": sign_only, "split": split,
+                          "aligned": aligned, "nan": int(got.isnan().sum()), "inf": int(got.isinf().sum())})  # fmt: skip
         if a.shape[1] <= 512 or (a.shape[1] == 4096 and call == "lt" and kind == "normal"):
             bad = torch.nonzero(differ)
             i, j = (int(bad[0][0]) // 4 * 4, int(bad[0][1]) // 4 * 4) if len(bad) else (0, 0)

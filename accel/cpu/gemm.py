@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit, prange
 
 from lpref.accel.cpu.product import matmul, product
+from lpref.accel.cpu.sums import inner_dot
 from lpref.accel.cpu.tile import WIDTH
 from lpref.ref.linalg import Accumulate, HighPrecision, accumulator
 from lpref.ref.linalg import gemm as ref_gemm
@@ -115,10 +116,10 @@ def _scaled_tiles(a: Any, b: Any, scale_a: Any, scale_b: Any, bounds: Any, step_
 
 
 def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None, *, numerics: str = "exact") -> np.ndarray:
-    """`lpref.ref.linalg.gemm`: the default accumulation is compiled here, every other model is the reference's."""
+    """`lpref.ref.linalg.gemm`: the default accumulation here, the inner products of every other model in `sums`."""
     model = accumulator(accumulate or "auto")
     if numerics != "exact" or model != Accumulate() or a.logical_shape[a.k_axis] != b.logical_shape[b.k_axis]:
-        return ref_gemm(a, b, model, numerics=numerics)
+        return ref_gemm(a, b, model, numerics=numerics, inner=inner_dot)
     if not (exactly_summable(a) and exactly_summable(b)):
         left, right = _rows(plain(a)), _rows(plain(b))
         if left.dtype != np.float32 or right.dtype != np.float32:

@@ -20,7 +20,7 @@ from lpref.ref import linalg
 from lpref.ref.contracts import Bits
 from lpref.ref.errors import ShapeError
 from lpref.ref.linalg import HighPrecision
-from lpref.ref.linalg.gemm import holds_codes
+from lpref.ref.linalg.gemm import holds_codes, refuse_coarse
 from lpref.ref.quantize import QTensor, Quantizer, stats
 
 Transforms = Sequence[tuple[Any, np.ndarray | None]]
@@ -80,8 +80,9 @@ def same_values(expected: Any, actual: Any) -> bool:
     return want.shape == got.shape and bool(near.all()) and same and actual.k_axis == expected.k_axis
 
 
-def gemm_fast(a: Any, b: Any, accumulate: linalg.Accumulate | None = None) -> np.ndarray:
+def gemm_fast(a: Any, b: Any, accumulate: linalg.Accumulate | str | None = None) -> np.ndarray:
     """c[i, j] = sum_k a[i, k] b[j, k] by BLAS over embedded values, times fl32(ts_a ts_b); `lpref.ref.linalg.gemm` within `fast_bound`."""
+    refuse_coarse(linalg.accumulator(accumulate or "auto"), "fast")
     if not any(isinstance(x, Embedded | HighPrecision) for x in (a, b)):
         return linalg.gemm(a, b, accumulate, numerics="fast")
     sides = [embedded(x) if isinstance(x, QTensor) and holds_codes(x) else x for x in (a, b)]

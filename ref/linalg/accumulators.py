@@ -20,6 +20,7 @@ from lpref.ref.linalg.tensor_core import TensorCore
 MMA_SIM = "arXiv 2511.10909; microsoft/MMA-Sim mmasim/simulator/nv_ptx.py"
 MMAEMU = "mmaemu 0.1.0 mmaemu/model/presets.py"
 H200 = "docs/accumulation.md: one H200, cuBLASLt 13.1, without split-K"
+_FP8_SOURCE, _HALF_SOURCE = f"{MMAEMU}; {H200}", f"{MMA_SIM}; {H200}"
 _FP8 = ("e4m3", "e5m2")
 _SMALL = (*_FP8, "e2m3", "e3m2", "e2m1")
 
@@ -80,10 +81,10 @@ ACCUMULATORS: dict[str, Accumulator] = {
         Accumulator("int24_saturate", "24-bit integers, saturating", Accumulate("integer", bits=24, overflow="saturate"), "definition"),
         Accumulator("int16_wrap", "16-bit integers, modulo 2^16", Accumulate("integer", bits=16), "two's complement"),
         Accumulator("int16_saturate", "16-bit integers, saturating", Accumulate("integer", bits=16, overflow="saturate"), "definition"),
-        Accumulator("hopper_fp8_fast", "sm_90 wgmma, FP8, fast accumulation", _HOPPER_FP8, f"{MMAEMU}; {H200}", "read"),
-        Accumulator("hopper_fp8_promote128", "sm_90 wgmma, FP8, promoted every 128", replace(_HOPPER_FP8, chunk=128), f"{MMAEMU}; {H200}", "read"),
-        Accumulator("hopper_bf16", "sm_90 wgmma, bfloat16", _unit(16, 25, ("bfloat16",)), f"{MMA_SIM}; {H200}", "read"),
-        Accumulator("hopper_fp16", "sm_90 wgmma, binary16", _unit(16, 25, ("binary16",)), f"{MMA_SIM}; {H200}", "read"),
+        Accumulator("hopper_fp8_fast", "sm_90 wgmma, FP8, fast accumulation", _HOPPER_FP8, _FP8_SOURCE, "read", True),
+        Accumulator("hopper_fp8_promote128", "sm_90 wgmma, FP8, promoted every 128", replace(_HOPPER_FP8, chunk=128), _FP8_SOURCE, "read", True),
+        Accumulator("hopper_bf16", "sm_90 wgmma, bfloat16", _unit(16, 25, ("bfloat16",), clamp=-133), _HALF_SOURCE, "read", True),
+        Accumulator("hopper_fp16", "sm_90 wgmma, binary16", _unit(16, 25, clamp=-133), _HALF_SOURCE, "read", True),
         _literature("volta_fp16", "sm_70 mma m8n8k4, binary16", _unit(4, 23)),
         _literature("volta_fp16_acc16", "sm_70 mma m8n8k4, binary16 accumulator", _unit(4, 23, accumulator="binary16")),
         _literature("turing_fp16", "sm_75 mma m16n8k8, binary16", _unit(8, 24)),
@@ -95,7 +96,7 @@ ACCUMULATORS: dict[str, Accumulator] = {
         _literature("ada_bf16", "sm_89 mma m16n8k16, bfloat16: two halves of 8 in sequence", _unit(8, 24, ("bfloat16",))),
         _literature("ada_fp8", "sm_89 mma m16n8k32, FP8: two halves of 16 in sequence", _ADA_FP8, f"{MMAEMU}; {MMA_SIM}"),
         _literature("ada_fp8_promote128", "sm_89 FP8, float32 promotion every 128", replace(_ADA_FP8, chunk=128), MMAEMU),
-        _literature("hopper_tf32", "sm_90 wgmma, TF32", _unit(8, 25, ("tf32",))),
+        Accumulator("hopper_tf32", "sm_90 wgmma, TF32", _unit(8, 25, ("tf32",), clamp=-133), _HALF_SOURCE, "read", True),
         _literature("blackwell_fp16", "sm_100 tcgen05 kind::f16, binary16", _unit(16, 25)),
         _literature("blackwell_bf16", "sm_100 tcgen05 kind::f16, bfloat16", _unit(16, 25, ("bfloat16",))),
         _literature("blackwell_tf32", "sm_100 tcgen05 kind::tf32", _unit(8, 25, ("tf32",))),

@@ -70,8 +70,8 @@ class TensorCore:
             problems.append(f"fraction: {self.fraction} is not in 1 .. 40")
         if not 1 <= self.kept <= 23:
             problems.append(f"kept: {self.kept} is not in 1 .. 23")
-        if not -1000 <= self.clamp <= -126:
-            problems.append(f"clamp: {self.clamp} is not in -1000 .. -126")
+        if not -300 <= self.clamp <= -126:
+            problems.append(f"clamp: {self.clamp} is not in -300 .. -126")
         if self.group < 1 or self.products % self.group:
             problems.append(f"group: {self.group} does not divide products: {self.products}")
         if problems:
