@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 
 
 @intrinsic
-def int_of(typing_context: Any, x: Any) -> Any:
+def _int_of(typing_context: Any, x: Any) -> Any:
     """The bits of a float64 as int64."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -22,7 +22,7 @@ def int_of(typing_context: Any, x: Any) -> Any:
 
 
 @intrinsic
-def float_of(typing_context: Any, x: Any) -> Any:
+def _float_of(typing_context: Any, x: Any) -> Any:
     """The float64 with these bits."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -41,12 +41,18 @@ def _instruction(name: str) -> Callable[..., Any]:
 
 
 @intrinsic
-def trunc(typing_context: Any, x: Any) -> Any:
+def _trunc(typing_context: Any, x: Any) -> Any:
     """Toward zero."""
     return types.float64(types.float64), _instruction("llvm.trunc.f64")
 
 
 @intrinsic
-def rint(typing_context: Any, x: Any) -> Any:
+def _rint(typing_context: Any, x: Any) -> Any:
     """To nearest even."""
     return types.float64(types.float64), _instruction("llvm.rint.f64")
+
+
+int_of: Any = _int_of
+float_of: Any = _float_of
+trunc: Any = _trunc
+rint: Any = _rint

@@ -48,11 +48,13 @@ def inner_dot(a: Piece, b: Piece, model: Accumulate) -> np.ndarray:
 @cache
 def placed(name: str) -> tuple[int, int, float] | None:
     """(precision, emin, largest value) of the formats whose rounding is `_rounded`; None for others."""
-    f = formats.format(name)
     if name == "float32":
         return 24, -126, np.inf
-    plain = isinstance(f, FloatFormat) and f.signed and f.subnormals == "yes" and f.tie == "even_significand" and f.precision >= 2
-    return (f.precision, f.emin, f.max) if plain and f.zero == "signed" and f.bits <= 16 and f.has_nan else None
+    f = formats.format(name)
+    if not isinstance(f, FloatFormat) or f.bits > 16 or f.tie != "even_significand" or f.precision < 2:
+        return None
+    plain = f.signed and f.subnormals == "yes" and f.zero == "signed" and f.has_nan
+    return (f.precision, f.emin, f.max) if plain else None
 
 
 def _narrow(a: Any, b: Any, model: Accumulate, place: tuple[int, int, float]) -> np.ndarray:

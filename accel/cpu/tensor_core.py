@@ -53,8 +53,8 @@ def _chain(first, last, a, ea, b, eb, out, products, fraction, kept, clamp, smal
                         s[j] += trunc(x * values[j] * scale[j])
                 for j in range(width):
                     v = s[j] * float_of(np.int64(1023 - fraction + top[j]) << 52)
-                    e = max(np.int64(((int_of(v) >> 52) & 2047) - 1023), np.int64(smallest))
-                    v = trunc(v * float_of((1023 + kept - e) << 52)) * float_of((1023 - kept + e) << 52)
+                    place = max(np.int64(((int_of(v) >> 52) & 2047) - 1023), np.int64(smallest))
+                    v = trunc(v * float_of((1023 + kept - place) << 52)) * float_of((1023 - kept + place) << 52)
                     c[j] = np.float64(np.float32(v) + np.float32(c[j])) if late else v + 0.0
                     largest = max(largest, abs(c[j]))
             for j in range(width):

@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import inf
 
 F = Fraction
-FORMATS = {"float32": (24, -126), "binary16": (11, -14), "bfloat16": (8, -126), "e6m9_ieee": (10, -30), "e4m3": (4, -6), "e5m2": (3, -14), "tf32": (11, -126)}
+FORMATS = {"float32": (24, -126), "binary16": (11, -14), "bfloat16": (8, -126), "e6m9_ieee": (10, -30)}
 
 
 def exponent(x: Fraction) -> int:
