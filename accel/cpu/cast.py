@@ -201,11 +201,11 @@ def _same_exponent(f: Format) -> bool:
 
 @cache
 def _in_float32(f: Format) -> bool:
-    """Are all values of the format float32 values?"""
+    """Are all values of the format float32 values (or rounded by decode in any case)?"""
     if _same_exponent(f):
         return f.bits <= 32
-    if f.bits > 16:
-        return False
+    if f.bits > 16 or not f.exact:
+        return f.bits <= 16
     values = f.table()[0]
     with np.errstate(over="ignore"):
         return bool(np.array_equal(values.astype(np.float32), values))

@@ -14,7 +14,7 @@ import numpy as np
 from lpref.accel.cpu.cast_kernels import FIELDS
 from lpref.accel.cpu.cells import HIGHEST, INFINITY_BITS, Cells, Neighbours, cells, neighbours
 from lpref.ref.errors import LprefError
-from lpref.ref.formats import FloatFormat, Format, IntFormat
+from lpref.ref.formats import FixedFormat, FloatFormat, Format, IntFormat
 from lpref.ref.rounding import Overflow, Rounding
 
 BASES = {  # rounding -> base, c_odd, c_neg of the kernels' `add`
@@ -119,9 +119,13 @@ def float_fields(f: Format) -> dict[str, int] | None:
     }  # fmt: skip
 
 
-def _integer_fields(f: IntFormat) -> dict[str, int]:
-    """An integer is a format with spacing 1: 23 trailing bits, all of float32's below 2^23 among the subnormals."""
+def _integer_fields(f: IntFormat) -> dict[str, int] | None:
+    """An integer is a format with one spacing: 23 trailing bits, all of float32's below 2^23 spacings among the subnormals."""
+    units = f.fraction_bits if isinstance(f, FixedFormat) else 0
+    if f.bits > 24 or units > 149:
+        return None
     return {
-        "shift": 0, "emin": 150, "limit_pos": int(f.max), "limit_neg": int(-f.min), "sign": 0, "sign_of_zero": 0,
+        "shift": 0, "emin": 150 - units, "limit_pos": int(f.max * 2**units), "limit_neg": int(-f.min * 2**units),
+        "sign": 0, "sign_of_zero": 0,
         "flip": 0xFFFFFFFF, "one": 1, "mask": 2**f.bits - 1,
     }  # fmt: skip

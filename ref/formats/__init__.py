@@ -10,8 +10,23 @@ lpref.ref.errors.UnknownNameError: unknown format 'e4m33'; did you mean 'e4m3' o
 
 from lpref.ref.formats.base import Format
 from lpref.ref.formats.codebook import CodebookFormat
+from lpref.ref.formats.complex_quartic import VectorFormat
+from lpref.ref.formats.fixed import FixedFormat
 from lpref.ref.formats.floats import FloatFormat, exmy
 from lpref.ref.formats.integers import IntFormat
-from lpref.ref.formats.names import ALIASES, FORMATS, format
+from lpref.ref.formats.names import ALIASES, FORMATS, VECTOR_FORMATS, format, vector_format
 
-__all__ = ["ALIASES", "FORMATS", "CodebookFormat", "FloatFormat", "Format", "IntFormat", "exmy", "format"]
+__all__ = [
+    "ALIASES",
+    "FORMATS",
+    "VECTOR_FORMATS",
+    "CodebookFormat",
+    "FixedFormat",
+    "FloatFormat",
+    "Format",
+    "IntFormat",
+    "VectorFormat",
+    "exmy",
+    "format",
+    "vector_format",
+]

@@ -7,11 +7,19 @@ the boundaries by fused multiply-add (torch.linspace on a CPU with FMA):
     step = (1 - 0.1) / n;    b_j = 0.1 + step j (first half), 1 - step (n - j) (second half)
     v = ((b_j + b_(j+1)) / 2) 10^(i-6)
 
-x goes to the nearest value; ties go down (lower code), a choice: the sources do not name one.
+x goes to the nearest value; ties go down (lower code), as in bitsandbytes' CPU and PyTorch back ends. Its CUDA kernel
+sends ties to the even code instead: seven halvings from code 127 leave an even code as pivot, which keeps its ties with
+both odd neighbours. `replace(DYNAMIC8, tie="even_code")` is that conversion.
+Used on x / absmax of blocks, of 256 elements now and 2048 in older optimizer states: the signed map for the first moment,
+the unsigned one for the second.
 
-Source: bitsandbytes functional.py create_dynamic_map (read); 8-bit optimizers, arXiv 2110.02861; arXiv 1511.04561.
+Facts: 256 distinct values each; signed: -.99296874 .. 1, smallest positive 5.5e-7; unsigned: smallest positive 3.25e-7,
+the largest but one .99648.
+
+Source: bitsandbytes functional.py create_dynamic_map, csrc/cpu_ops.cpp, backends/default/ops.py, csrc/kernels.cu
+dQuantize (read); 8-bit optimizers, arXiv 2110.02861; arXiv 1511.04561.
 Pitfalls: the signed map has +1 but not -1 (its smallest value is -.99296874), so a block whose largest magnitude is
-negative does not come back exactly.
+negative does not come back exactly; bitsandbytes compares with the float32 rounding of a midpoint, here it is exact.
 
 >>> DYNAMIC8.min, DYNAMIC8.max, DYNAMIC8.encode([-1.0, 0.0, 1.0], overflow="saturate").tolist()
 (-0.992968738079071, 1.0, [0, 127, 255])

@@ -7,20 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from lpref.ref.errors import UnknownNameError
+from lpref.ref.errors import FormatError, UnknownNameError
 from lpref.ref.formats import (
+    af4,
     bfloat16_tf32,
+    complex_quartic,
     dynamic_tree,
+    fixed,
     floats,
+    floatsd,
     fp8_variants,
     ieee754,
+    lns,
     nf4,
     ocp_fp8,
     ocp_mx,
     p3109,
+    pot,
+    radix4,
     scale_formats,
+    ternary,
 )
 from lpref.ref.formats.base import Format
+from lpref.ref.formats.complex_quartic import VectorFormat
 from lpref.ref.formats.integers import INTEGERS
 
 FORMATS: dict[str, Format] = {
@@ -44,15 +53,34 @@ FORMATS: dict[str, Format] = {
     "e2m1": ocp_mx.E2M1,
     **p3109.P3109,
     **INTEGERS,
+    "fixed16.8": fixed.FIXED16_8,
+    "fixed8.6": fixed.FIXED8_6,
+    "ternary": ternary.TERNARY,
+    "binary": ternary.BINARY,
     "nf4": nf4.NF4,
     "bnb_fp4": nf4.BNB_FP4,
+    "af4": af4.AF4,
     "dynamic8": dynamic_tree.DYNAMIC8,
     "dynamic8_unsigned": dynamic_tree.DYNAMIC8_UNSIGNED,
+    "lns8_g8": lns.LNS8_G8,
+    "lns8_g8_zero": lns.LNS8_G8_ZERO,
+    "pot4": pot.POT4,
+    "apot4_k2": pot.APOT4_K2,
+    "radix4_fp4": radix4.RADIX4_FP4,
+    "radix4_fp4_odd": radix4.RADIX4_FP4_ODD,
+    "floatsd8": floatsd.FLOATSD8,
+}
+
+VECTOR_FORMATS: dict[str, VectorFormat] = {  # code books of vectors: classify, encode, decode; no Format
+    "complex_quartic": complex_quartic.COMPLEX_QUARTIC,
 }
 
 PARSERS: tuple[Callable[[str], Format | None], ...] = (  # names that carry parameters
     floats.parse,
     p3109.parse,
+    fixed.parse,
+    lns.parse,
+    pot.parse,
 )
 
 ALIASES: dict[str, str] = {  # other people's spellings: ml_dtypes, NumPy and torch dtypes, CUDA's cudaDataType
@@ -65,10 +93,11 @@ ALIASES: dict[str, str] = {  # other people's spellings: ml_dtypes, NumPy and to
     "float8_e4m3": "e4m3_ieee", "float8_e3m4": "e3m4",
     "float8_e4m3fnuz": "e4m3fnuz", "float8_e5m2fnuz": "e5m2fnuz", "float8_e4m3b11fnuz": "e4m3b11fnuz",
     "float8_e8m0fnu": "e8m0", "e8m0fnu": "e8m0", "ue8m0": "e8m0", "CUDA_R_8F_UE8M0": "e8m0",
-    "CUDA_R_8F_UE4M3": "ue4m3",
+    "CUDA_R_8F_UE4M3": "ue4m3", "ue5m3fn": "ue5m3", "float8_ue5m3": "ue5m3",
     "float6_e2m3fn": "e2m3", "CUDA_R_6F_E2M3": "e2m3", "float6_e3m2fn": "e3m2", "CUDA_R_6F_E3M2": "e3m2",
     "float4_e2m1fn": "e2m1", "float4_e2m1fn_x2": "e2m1", "CUDA_R_4F_E2M1": "e2m1",
     "CUDA_R_4I": "int4", "CUDA_R_8I": "int8", "CUDA_R_16I": "int16",
+    "mxint8_element": "fixed8.6",
     "CUDA_R_4U": "uint4", "CUDA_R_8U": "uint8", "CUDA_R_16U": "uint16",
     "bool": "uint1",
 }  # fmt: skip
@@ -89,10 +118,26 @@ def _spelling(name: Any) -> str:
         return text
 
 
+def vector_format(name: Any) -> VectorFormat:
+    """The code book of vectors called `name`.
+
+    >>> vector_format("complex_quartic").classify([0.5 - 2j]).tolist()
+    [3]
+
+    Raises: UnknownNameError with the nearest names.
+    """
+    if name not in VECTOR_FORMATS:
+        raise UnknownNameError("vector format", name, VECTOR_FORMATS)
+    return VECTOR_FORMATS[name]
+
+
 def format(name: Any) -> Format:
     """The format called `name`: registered, generic (`e5m10_ieee`), an alias, a dtype object, or a Format itself; `e4m3@1` is a revision.
 
-    Raises: UnknownNameError with the nearest names; FormatError for a generic name that makes no format.
+    Code books of vectors (complex_quartic) are found by `vector_format`.
+
+    Raises: UnknownNameError with the nearest names; FormatError for a generic name that makes no format, and for the
+    name of a code book of vectors.
     """
     if isinstance(name, Format):
         return name
@@ -100,6 +145,8 @@ def format(name: Any) -> Format:
     text, _, revision = text.partition("@")
     text = ALIASES.get(text, text)
     found = FORMATS.get(text) or next((f for parse in PARSERS if (f := parse(text)) is not None), None)
+    if text in VECTOR_FORMATS:
+        raise FormatError(f"{text} is a code book of vectors", where="format", remedy=f"vector_format({text!r})")
     if found is None:
         raise UnknownNameError("format", name, [*FORMATS, *ALIASES])
     if revision not in ("", str(found.revision)):

@@ -2,7 +2,7 @@ r"""e8m0, ue4m3, ue5m3: formats of scales.
 
     e8m0:  2^(c - 127), c = 0 .. 254; 255 = NaN; no sign, no zero
     ue4m3: e4m3 without its sign, 7 bits (stored in 8), NaN 7F
-    ue5m3: unsigned, 5 exponent and 3 trailing bits, read like e4m3: only FF is NaN (the papers do not say)
+    ue5m3: unsigned, 5 exponent and 3 trailing bits, bias 15, read like e4m3: only FF is NaN, no infinity, max 114688
 
 e8m0 roundings: `toward_positive` is cvt.rp (what TransformerEngine uses), `toward_zero` is cvt.rz, `nearest_even`
 (the default of every format here) breaks ties **up** (1.5 -> 2, 3 -> 4), as ml_dtypes and torch do. Values
@@ -11,8 +11,9 @@ become 2^-127, under `ml_dtypes` NaN, under `raise` an error; `torch` and `cuda_
 2^-127. Beyond 2^127: `saturate` gives FE, `ocp_nonsat` FF.
 
 Source: OCP MX v1.0, sec. 5.4 (E8M0); PTX cvt ue8m0x2 as in TransformerEngine common/util/ptx.cuh and CUDA 13's
-cuda_fp8.hpp; the negative and zero rows measured with ml_dtypes 0.6 and torch 2.13. ue5m3: "Elucidating the design
-space of FP4 training".
+cuda_fp8.hpp; the negative and zero rows measured with ml_dtypes 0.6 and torch 2.13. ue5m3: CUDA Math API 13.4,
+__nv_fp8_ue5m3 (read: "no sign, 5 exponent, 1 implicit and 3 explicit mantissa bits; no infinity, NaN only FF"), its use:
+"Elucidating the design space of FP4 training", UE5M3 FP4 block scaling, arXiv 2609.02846.
 Pitfalls: code 0 is 2^-127, a float32 subnormal, and so is the reciprocal of code 254: flushing kills both; building
 the float by shifting the code gives 0 for code 0 and infinity for 255. gfloat breaks e8m0 ties to even (3 -> 2);
 ml_dtypes and torch send 2^-127 < x < 1.5 2^-127 to 2^-126.
@@ -40,7 +41,7 @@ UE4M3 = FloatFormat(
     zero="unsigned", specials="fn",
 )  # fmt: skip
 UE5M3 = FloatFormat(
-    name="ue5m3", bits=8, title="UE5M3 scale, read like E4M3", source_level="secondary", module=__name__,
-    standard="Elucidating the design space of FP4 training (arXiv); special codes by analogy with E4M3",
+    name="ue5m3", bits=8, title="UE5M3 scale", source_level="read", module=__name__,
+    standard="CUDA Math API 13.4, __nv_fp8_ue5m3",
     exponent_bits=5, trailing_bits=3, bias=15, is_signed=False, zero="unsigned", specials="fn",
 )  # fmt: skip

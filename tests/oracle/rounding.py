@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from .table import HALF, Table
 
@@ -22,14 +23,16 @@ class Place:
     lower: int | None
     upper: int | None
     nu: Fraction
+    side: int | None = None  # sign of |x| - midpoint where the midpoint is not the arithmetic mean
     below: bool = False  # not above the range's lower end, though not negative (zero in a format without zero)
 
 
 def place(table: Table, x: Fraction) -> Place:
     """Where x lies. x is finite."""
     values, negative = table.values, x < 0
-    if table.name == "int1":  # no value nearer to zero: the sign
-        return Place(negative, None if abs(x) > 1 else 1 if negative else 0, None, Fraction(0))
+    gap = next(((a, b) for a, b in pairwise(values) if a[0] < 0 < b[0]), None) if table.minus_zero is None else None
+    if gap and gap[0][0] < x < gap[1][0]:  # no value nearer to zero: the sign
+        return Place(negative, gap[0 if negative else 1][1], None, Fraction(0))
     if table.name == "e8m0" and x < values[0][0]:
         return Place(negative, None if x <= 0 else 0, None, Fraction(0), below=x <= 0)
     if not values[0][0] <= x <= values[-1][0]:
@@ -40,7 +43,8 @@ def place(table: Table, x: Fraction) -> Place:
     low, high = values[i], values[i + 1]
     if negative:
         low, high = high, low
-    return Place(negative, low[1], high[1], (x - low[0]) / (high[0] - low[0]))
+    side = table.side(abs(x), low[1] or 0, high[1] or 0) if table.side else None
+    return Place(negative, low[1], high[1], (x - low[0]) / (high[0] - low[0]), side)
 
 
 def up(table: Table, p: Place, rule: str, word: int = 0, r: int = 0) -> bool:
@@ -54,11 +58,12 @@ def up(table: Table, p: Place, rule: str, word: int = 0, r: int = 0) -> bool:
         if rule == "stochastic_b":
             return (2 * scaled).__floor__() + 2 * word + 1 >= 2 ** (r + 1)
         return round(scaled) + word >= 2**r
-    tie = {"even": odd, "up": not p.negative, "down": p.negative, "toward_zero": False}[table.tie]
+    tie = {"even": odd, "up": not p.negative, "down": p.negative, "toward_zero": False, "away": True}[table.tie]
+    side = p.side if p.side is not None else (nu > HALF) - (nu < HALF)
     return {
-        "nearest_even": nu > HALF or (nu == HALF and tie),
-        "nearest_away": nu >= HALF,
-        "nearest_toward_zero": nu > HALF,
+        "nearest_even": side > 0 or (side == 0 and tie),
+        "nearest_away": side >= 0,
+        "nearest_toward_zero": side > 0,
         "toward_zero": False,
         "toward_positive": nu > 0 and not p.negative,
         "toward_negative": nu > 0 and p.negative,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -41,13 +42,15 @@ class Table:
     """values: ascending (value, code), finite and distinct; `outside` marks virtual neighbours beyond the range."""
 
     name: str
-    tie: str  # even | up | down | toward_zero
+    tie: str  # even | up | down | toward_zero | away
     values: list[tuple[Fraction, int | None]]
     nan: int | None = None
     inf: int | None = None
     minus_inf: int | None = None
     minus_zero: int | None = None
     signed: bool = True
+    side: Callable[[Fraction, int, int], int] | None = None  # sign of |x| - midpoint of two codes, else arithmetic
+    minus_zeros: set[int] = field(default_factory=set)  # where -0 has more than one code
     codes: dict[int, Fraction | str] = field(default_factory=dict)  # every code: a fraction, "nan", "inf" or "-inf"
 
     @cached_property
@@ -147,4 +150,9 @@ def make(name: str) -> Table:
         from .p3109 import binary
 
         return binary(name).table()
-    raise KeyError(name)
+    from .books import make as make_book
+
+    found = make_book(name)
+    if found is None:
+        raise KeyError(name)
+    return found
