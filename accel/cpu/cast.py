@@ -161,14 +161,17 @@ class _Cast:
     def _stochastic(self, bits: np.ndarray, codes: np.ndarray, at: int) -> int:
         p, r, words = self.plan, np.uint32(self.word_bits), self.words
         q, table = p.scalars, NO_TABLE if p.neighbours is None else p.neighbours.table
-        kind, variant = STOCHASTIC[p.kind], VARIANTS[self.rounding.name]
+        kind, variant = "bc" if VARIANTS[self.rounding.name] and p.neighbours is None else p.kind, VARIANTS[self.rounding.name]
         if isinstance(words, WordAddress):
             lanes = np.empty(4 * (stochastic.WORDS * self.word_bits // 128 + 1), np.uint32)
             address = (np.uint64(v) for v in (words.start + at, words.step, words.stream, words.seed))
-            buffers = (lanes, lanes.view(f"u{self.word_bits // 8}"))
-            return int(stochastic.encode_drawn(kind, bits, codes, q, table, *buffers, r, variant, *address))
+            drawn = (lanes, lanes.view(f"u{self.word_bits // 8}"), r, variant, *address)
+            return int(stochastic.encode_drawn(KINDS.index(kind), bits, codes, q, table, *drawn))
         assert words is not None
-        return int(stochastic.encode_words(kind, bits, codes, q, table, words[at : at + bits.size], r, variant))
+        given = words[at : at + bits.size]
+        if kind == "neighbours":
+            return int(stochastic.encode_words_table(bits, codes, table, given, r, variant))
+        return int(GIVEN[kind](bits, codes, q, given, r, *((variant,) if kind == "bc" else ())))
 
 
 DETERMINISTIC = {  # kind -> the kernel for arrays within the caches, the one for arrays beyond
@@ -176,7 +179,13 @@ DETERMINISTIC = {  # kind -> the kernel for arrays within the caches, the one fo
     "clamp": (kernels.encode_clamp, kernels.encode_clamp_far),
     "any": (kernels.encode_any, kernels.encode_any),
 }
-STOCHASTIC = {"shift": 0, "clamp": 1, "any": 2, "neighbours": 3}
+KINDS = ("shift", "clamp", "any", "bc", "neighbours")  # as `encode_words` counts them
+GIVEN = {  # kind -> the stochastic kernel that is given words
+    "shift": stochastic.encode_words_shift,
+    "clamp": stochastic.encode_words_clamp,
+    "any": stochastic.encode_words_any,
+    "bc": stochastic.encode_words_bc,
+}
 NO_TABLE = tuple(np.empty(0, dtype) for dtype in ("u4", "u8", "f8", "f8", "u2"))
 
 

@@ -154,16 +154,16 @@ def encode_words_table(u: Any, out: Any, table: Any, words: Any, r: Any, variant
 
 @_KERNEL
 def encode_words(kind: Any, u: Any, out: Any, q: Any, table: Any, words: Any, r: Any, variant: Any) -> Any:
-    """The kernel of a kind (0 shift, 1 clamp, 2 any, 3 table) and a variant."""
-    if kind == 3:
-        return encode_words_table(u, out, table, words, r, variant)
-    if variant:
-        return encode_words_bc(u, out, q, words, r, variant)
+    """The kernel of a kind: 0 shift, 1 clamp, 2 any, 3 bc, 4 table."""
     if kind == 0:
         return encode_words_shift(u, out, q, words, r)
     if kind == 1:
         return encode_words_clamp(u, out, q, words, r)
-    return encode_words_any(u, out, q, words, r)
+    if kind == 2:
+        return encode_words_any(u, out, q, words, r)
+    if kind == 3:
+        return encode_words_bc(u, out, q, words, r, variant)
+    return encode_words_table(u, out, table, words, r, variant)
 
 
 @_KERNEL

@@ -57,8 +57,8 @@ def cells(f: Format, rule: Rounding, policy: Overflow, raises_above: int, wide: 
     raises_above: magnitude bits above which the definition raises; what the cells say there is not read. wide: uint64 cells in any case.
     """
     drop = policy.unsigned == "absolute" and not f.signed
-    kept = policy if raises_above >= HIGHEST else Overflow("max", "max", policy.nan, policy.unsigned)
-    found = _steps(lambda k: f.encode(from_key(k), rule, kept), _thresholds(f, rule, kept.nan, kept.unsigned, drop), drop)
+    kept = policy if raises_above >= HIGHEST else replace(policy, finite="max", infinity="max")
+    found = _steps(lambda k: f.encode(from_key(k), rule, kept), thresholds(f, rule, drop), drop)
     if found is None:
         return None
     keys, codes = found
@@ -102,6 +102,8 @@ def neighbours(f: Format, policy: Overflow, raises_above: int) -> Neighbours | N
         lower[negative, on] = np.abs(own[on])
         width[negative, on] = np.abs(values[there[on]]) - np.abs(own[on])
         above[negative, on] = codes[there[on]]
+    if policy.unsigned == "absolute" and not f.signed:
+        lower[1], width[1], above[1] = lower[0], width[0], above[0]
     longest = max((_significant_bits(w) for w in np.unique(width[np.isfinite(width)])), default=1)
     return Neighbours((inner.first, inner.entries, lower.reshape(-1), width.reshape(-1), above.reshape(-1)), 51 - longest)
 
@@ -127,12 +129,12 @@ def first_where(low: Keys, high: Keys, holds: Callable[[Keys], NDArray]) -> Keys
     return low
 
 
-def _thresholds(f: Format, rule: Rounding, nan: str, unsigned: str, drop: bool) -> Keys:
-    """The first key that a saturating cast sends to the second, third, ... value of the table, or beyond."""
+def thresholds(f: Format, rule: Rounding, drop: bool = False) -> Keys:
+    """The first key that a saturating cast sends to the second, third, ... value of the table, or beyond; drop: of |x|."""
     values = f.table()[0]
     with np.errstate(invalid="ignore"):
         rank = np.searchsorted(values, f.decode(np.arange(2**f.bits)))
-    saturate = Overflow("max", "max", nan, unsigned)
+    saturate = Overflow("max", "max", unsigned="absolute" if drop else "finite")
     low, high = _nearest_key(values[:-1]) - 2, _nearest_key(values[1:]) + 2  # it lies between the two values
     low, high = (np.clip(k, 0 if drop else LOWEST, HIGHEST + 1) for k in (low, high))
     want = np.arange(1, len(values))
