@@ -70,6 +70,11 @@ class Intervals:
         return np.repeat(self.codes[i:j], np.diff(bounds))
 
     @property
+    def line(self) -> Line:
+        """The format's number line."""
+        return line(self.format)
+
+    @property
     def refused(self) -> int:
         """How many patterns the definition refuses."""
         return int(np.add.reduce(np.diff(self.starts)[self.codes == REFUSED]))
@@ -125,7 +130,7 @@ class _Cast:
             yield 1, points[0].code if points else outside
         chain = [*zero, *points]
         for lower, upper in zip(chain, chain[1:], strict=False):
-            yield self.border(lower, upper.magnitude, negative), upper.code
+            yield self.border(lower, upper, negative), upper.code
         yield from self.end(chain, negative, outside)
         yield INFINITY, self.special("infinity", negative)
         yield INFINITY + 1, self.special("nan", negative)
@@ -140,21 +145,24 @@ class _Cast:
         if step == last.magnitude:
             yield pattern_above(last.magnitude, 1, strict=True), outside
         else:
-            yield self.border(last, step, negative), outside
+            yield self.border(last, Point(step, 2**self.f.bits), negative), outside
 
-    def border(self, lower: Point, upper: Fraction, negative: bool) -> int:
+    def border(self, lower: Point, upper: Point, negative: bool) -> int:
         """The first magnitude pattern that goes up from `lower`."""
-        theta, inclusive = self.threshold(lower.code % 2 == 1, negative)
-        middle = self.line.middle(lower.magnitude, upper)
-        if theta == Fraction(1, 2) and middle is not None:
-            return pattern_above(*middle, strict=not inclusive)
-        return pattern_above(lower.magnitude + theta * (upper - lower.magnitude), 1, strict=not inclusive)
+        theta, inclusive = self.threshold(lower.code, upper.code, negative)
+        if self.rule.nearest:
+            return pattern_above(*self.line.middle(lower.magnitude, upper.magnitude, negative), strict=not inclusive)
+        between = lower.magnitude + theta * (upper.magnitude - lower.magnitude)
+        return pattern_above(between, 1, strict=not inclusive)
 
-    def threshold(self, odd: bool, negative: bool) -> tuple[Fraction, bool]:
-        """(theta, inclusive) of the module's table."""
-        name, full = self.rule.name, 1 << self.r
+    def threshold(self, lower: int, upper: int, negative: bool) -> tuple[Fraction, bool]:
+        """(theta, inclusive) of the module's table, between two codes."""
+        name, full, odd = self.rule.name, 1 << self.r, lower % 2 == 1
         if name == "nearest_even":
-            tie = {"even_significand": odd, "even_code": odd, "up": not negative, "down": negative, "away": True, "toward_zero": False}
+            tie = {
+                "even_significand": odd, "even_code": odd, "lower_code": upper < lower, "up": not negative, "down": negative,
+                "away": True, "toward_zero": False,
+            }  # fmt: skip
             return Fraction(1, 2), tie[self.f.tie]
         if name in ("nearest_away", "nearest_toward_zero"):
             return Fraction(1, 2), name == "nearest_away"

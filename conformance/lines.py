@@ -4,20 +4,22 @@ Read off the table of values (`Format.decode` over all codes) and the family's s
 
 - floats: one more step of the last binade, the value that an unbounded exponent would give (rounding may reach it: overflow)
 - integers: max + 1, min - 1
-- code books: nothing; beyond the last value is an overflow at once
+- code books: nothing, beyond the last value is an overflow at once; or the magnitude that the book names as `beyond`
 
-Midpoints are arithmetic unless the format says otherwise (`Format.midpoint`).
+Midpoints are arithmetic, geometric (sqrt(l u); next to zero arithmetic) or listed by the book.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
-from lpref.ref.formats import FloatFormat, Format, IntFormat
+from lpref.ref.formats import CodebookFormat, FloatFormat, Format, IntFormat
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Line:
     next_above: Fraction | None
     next_below: Fraction | None
     midpoint: str = "arithmetic"
+    middles: tuple[Mapping[Fraction, Fraction], ...] = ({}, {})  # listed ones, positive and negative: lower magnitude -> midpoint's
     zero_is_outside: bool = False
 
     @property
@@ -59,9 +62,11 @@ class Line:
             return self.positive[0].code
         return self.minus_zero if negative and self.minus_zero is not None else self.zero
 
-    def middle(self, lower: Fraction, upper: Fraction) -> tuple[Fraction, int] | None:
-        """The midpoint as (number, root), None where it is the arithmetic one."""
-        return (lower * upper, 2) if self.midpoint == "geometric" and lower > 0 else None
+    def middle(self, lower: Fraction, upper: Fraction, negative: bool) -> tuple[Fraction, int]:
+        """The midpoint of two neighbouring magnitudes, as (number, which root of it)."""
+        if lower in self.middles[negative]:
+            return self.middles[negative][lower], 1
+        return (lower * upper, 2) if self.midpoint == "geometric" and lower > 0 else ((lower + upper) / 2, 1)
 
 
 @lru_cache(maxsize=64)
@@ -80,8 +85,19 @@ def line(f: Format) -> Line:
     return Line(
         positive, negative, zero, next((c for c, minus in zeros if minus), None),
         _first(np.isposinf(values)), _first(np.isneginf(values)), frozenset(np.flatnonzero(np.isnan(values)).tolist()),
-        above, below, getattr(f, "midpoint", "arithmetic"), zero is None and not f.signed,
+        above, below, f.midpoint, _listed(f, values), zero is None and isinstance(f, FloatFormat),
     )  # fmt: skip
+
+
+def _listed(f: Format, values: np.ndarray) -> tuple[dict[Fraction, Fraction], dict[Fraction, Fraction]]:
+    """Lower magnitude -> magnitude of the midpoint, where the book lists them; positive and negative."""
+    sides: tuple[dict[Fraction, Fraction], dict[Fraction, Fraction]] = {}, {}
+    middles = f.middles if isinstance(f, CodebookFormat) else ()
+    ascending = np.unique(values[np.isfinite(values)] + 0.0).tolist()
+    for (a, b), m in zip(pairwise(ascending) if middles else (), middles, strict=True):
+        if (a < 0) == (b < 0) or 0 in (a, b):
+            sides[m < 0][Fraction(min(abs(a), abs(b)))] = Fraction(abs(m))
+    return sides
 
 
 def _first(where: np.ndarray) -> int | None:
@@ -97,4 +113,7 @@ def _ends(f: Format, positive: tuple[Point, ...], negative: tuple[Point, ...]) -
         return above, above if negative else positive[0].magnitude
     if isinstance(f, IntFormat):
         return Fraction(f.max) + 1, Fraction(-f.min) + 1
-    return positive[-1].magnitude, negative[-1].magnitude if negative else Fraction(0)
+    beyond = f.beyond if isinstance(f, CodebookFormat) else None
+    above = positive[-1].magnitude if beyond is None else Fraction(beyond)
+    below = negative[-1].magnitude if negative else Fraction(0)
+    return above, below if beyond is None or not negative else above

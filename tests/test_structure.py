@@ -23,7 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "autodiff": {"ref"},
     "accel": {"ref", "specs"},
     "models": {"autodiff", "ref"},
-    "conformance": {"ref", "specs"},
+    "conformance": {"ref", "specs", "accel"},
     "trainer": {"models", "autodiff", "ref", "accel", "specs", "data", "conformance"},
     "cli": {"models", "autodiff", "ref", "accel", "specs", "data", "trainer", "conformance"},
 }

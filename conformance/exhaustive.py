@@ -1,0 +1,264 @@
+"""The exhaustive prover: a cast's codes for all 2^32 float32 inputs, against the definition.
+
+The definition is a list of intervals (`lpref.conformance.intervals`), so a chunk of consecutive patterns is compared with a handful of
+constant runs; nearly all the time is the target's own. First comes the stratified set, which finds most mistakes in a second; targets of
+less than 20 Melem/s get only that, and the proof says so.
+
+    from lpref.conformance import exhaustive
+    proof = exhaustive.prove("cpu", "e4m3")                      # 2^32 inputs, some ten seconds
+    proof = exhaustive.prove(my_cast, "e4m3", budget=5, resume="e4m3.state.json")
+
+NaN inputs are one class: any NaN code will do. Inputs that the definition refuses (NaN in a format without one) are left out and counted.
+Stochastic roundings: the same for every word of `words`, one pass each, all elements of a pass under the same word.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lpref.conformance import check, state, stratified
+from lpref.conformance.answers import Ask, asking
+from lpref.conformance.intervals import ANY_NAN, PATTERNS, REFUSED, Intervals, intervals
+from lpref.conformance.progress import Progress, to_stderr
+from lpref.conformance.targets.base import CastCase
+from lpref.ref.errors import FormatError, SpecError
+from lpref.ref.formats import format as format_of
+from lpref.ref.rounding import default_word_bits, is_stochastic
+
+CHUNK = 1 << 20
+SLOW = 20e6
+"""Elements per second below which a target is given the stratified set only: 2^32 would take over three and a half minutes."""
+SAVE_EVERY = 5.0  # seconds
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was tried, and what came of it. `mode`: all | stratified; `complete`: the whole of that was tried, within the budget."""
+
+    target: str
+    version: str
+    case: CastCase
+    mode: str
+    inputs: int  # tried, the refused ones among them
+    total: int  # what a complete run of this mode tries
+    refused: int  # inputs that the definition refuses: not compared
+    failures: int
+    first: dict[str, Any] | None  # the first counter-example: input, got, expected, as text; pattern and word as integers
+    seconds: float
+    rate: float  # inputs per second, comparison included
+    words: tuple[int, ...] = ()
+    note: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all inputs of the mode were tried."""
+        return self.inputs == self.total
+
+    @property
+    def passed(self) -> bool:
+        """No failure, and nothing left to try."""
+        return self.failures == 0 and self.complete
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, `from_json` reads it."""
+        return {"lpref_proof": 1, **asdict(self), "complete": self.complete, "passed": self.passed}
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Proof:
+        """The proof that `to_json` wrote.
+
+        Raises: SpecError for data of another version.
+        """
+        if data.get("lpref_proof") != 1:
+            raise SpecError([f"lpref_proof: {data.get('lpref_proof')!r}, this version reads 1"], where="Proof.from_json")
+        own = {k: v for k, v in data.items() if k not in ("lpref_proof", "complete", "passed")}
+        return Proof(**{**own, "case": CastCase(**data["case"]), "words": tuple(data["words"])})
+
+    def __str__(self) -> str:
+        share = "all" if self.mode == "all" else "stratified:"
+        what = f"{share} {self.inputs} float32 inputs" if self.complete else f"{self.inputs} of {self.total} float32 inputs ({self.mode})"
+        outcome = "passed" if self.passed else "FAILED" if self.failures else "not finished"
+        lines = [f"{outcome}  {self.target} {self.version}, {self.case}: {what}, {self.seconds:.1f} s, {self.rate / 1e6:.0f} Melem/s"]
+        if self.words:
+            lines.append(f"  words {', '.join(hex(w) for w in self.words)}, each a pass over the inputs")
+        if self.refused:
+            lines.append(f"  {self.refused} left out: the definition refuses them")
+        if self.note:
+            lines.append(f"  {self.note}")
+        if self.first:
+            lines.append(f"  {self.failures} differ; the first: {self.first['text']}")
+        return "\n".join(lines)
+
+
+def prove(
+    target: Any,
+    case: CastCase | str,
+    *,
+    budget: float | None = None,
+    resume: str | Path | None = None,
+    progress: Callable[[Progress], None] | None = to_stderr,
+    words: Sequence[int] | None = None,
+    all_inputs: bool | None = None,
+) -> Proof:
+    """Compare a cast with the definition on all 2^32 float32 inputs, or on the stratified set where the target is slow.
+
+    target      a Target, a callable f(x) or f(x, words) -> codes or values, "cpu" or "reference"
+    case        a CastCase, or a format's name
+    budget      minutes; what is not reached stays untried, `complete` is false and the state can be resumed
+    resume      a state file: written every few seconds in one atomic step, read if it exists
+    progress    called with a `Progress`: first the estimate, then about every second; None: silent
+    words       stochastic roundings: one pass for each (default: 0, 1, the middle, the last, and an uneven one)
+    all_inputs  True or False overrides what the target's speed decides
+
+    Raises: SpecError for formats above 16 bits and for a state file of something else; what the target raises.
+    """
+    case = CastCase(case) if isinstance(case, str) else case
+    f, ask = format_of(case.format), asking(target, case)
+    r = case.word_bits or default_word_bits(f.bits)
+    chosen = tuple(words if words is not None else _words(r)) if is_stochastic(case.rounding) else ()
+    passes = [intervals(f, case.rounding, case.overflow, w, r) for w in chosen or (0,)]
+    run = _Run(ask, case, passes, chosen, time.monotonic(), None if budget is None else 60.0 * budget)
+    rate = run.measure()
+    everything = rate >= SLOW if all_inputs is None else all_inputs
+    quick = run.stratified()
+    if quick.failures or not everything:
+        slow = f"{rate / 1e6:.1f} Melem/s: all inputs would take {PATTERNS * len(passes) / rate / 60:.0f} min" if not everything else ""
+        return replace(quick, note=slow or "stopped at the stratified set, which comes first")
+    return run.all(rate, None if resume is None else Path(resume), progress)
+
+
+def _words(r: int) -> tuple[int, ...]:
+    return tuple(dict.fromkeys((0, 1, 1 << (r - 1), (1 << r) - 1, 0x9E3779B9 >> (32 - r))))
+
+
+@dataclass
+class _Run:
+    """One call of `prove`."""
+
+    ask: Ask
+    case: CastCase
+    passes: list[Intervals]
+    words: tuple[int, ...]
+    started: float
+    budget: float | None
+    failures: int = 0
+    first: dict[str, Any] | None = None
+
+    def proof(self, mode: str, inputs: int, total: int, refused: int, seconds: float) -> Proof:
+        rate = inputs / seconds if seconds else 0.0
+        return Proof(self.ask.name, self.ask.version, self.case, mode, inputs, total, refused, self.failures, self.first, seconds, rate,
+                     self.words)  # fmt: skip
+
+    def measure(self) -> float:
+        """The target's own inputs per second, after a first call that may compile."""
+        x, word = (np.arange(CHUNK, dtype=np.uint32) << np.uint32(12)), self.words[0] if self.words else None
+        x = x[self.passes[0].expected(x) != REFUSED]
+        self.ask(x[:1024], word)
+        n = 1024
+        while True:
+            start = time.perf_counter()
+            self.ask(x[:n], word)
+            seconds = max(time.perf_counter() - start, 1e-7)
+            if n >= x.size or seconds > 0.05:
+                return min(n, x.size) / seconds
+            n *= 8
+
+    def stratified(self) -> Proof:
+        start, tried, refused = time.perf_counter(), 0, 0
+        for k, runs in enumerate(self.passes):
+            patterns = stratified.patterns(runs)
+            expected = runs.expected(patterns)
+            tried += patterns.size
+            refused += int(np.count_nonzero(expected == REFUSED))
+            for at in range(0, patterns.size, CHUNK):
+                self.compare(patterns[at : at + CHUNK], expected[at : at + CHUNK], k)
+        return self.proof("stratified", tried, tried, refused, time.perf_counter() - start)
+
+    def all(self, rate: float, path: Path | None, progress: Callable[[Progress], None] | None) -> Proof:
+        total = PATTERNS * len(self.passes)
+        what = {"target": self.ask.name, "version": self.ask.version, "case": self.case.fields(), "words": list(self.words),
+                "definition": state.digest(self.passes)}  # fmt: skip
+        saved = state.load(path, what)
+        done, before = saved["done"], saved["seconds"]
+        self.failures, self.first = saved["failures"], saved["first"]
+        start = spoke = kept = time.perf_counter()
+        tell = progress or (lambda _: None)
+        tell(Progress(self.ask.name, str(self.case), done, total, 0.0, rate, estimate=True))
+        begun = done
+        while done < total and not self.spent():
+            k, at = divmod(done, PATTERNS)
+            self.compare(np.arange(at, at + CHUNK, dtype=np.uint32), self.passes[k].between(at, at + CHUNK), k)
+            done, now = done + CHUNK, time.perf_counter()
+            if now - spoke > 1.0:
+                spoke = now
+                tell(Progress(self.ask.name, str(self.case), done, total, now - start, (done - begun) / (now - start)))
+            if path is not None and now - kept > SAVE_EVERY:
+                kept = now
+                self.save(path, what, done, before + now - start)
+        seconds = before + time.perf_counter() - start
+        if path is not None:
+            self.save(path, what, done, seconds)
+        refused = sum(p.refused for p in self.passes)
+        return replace(self.proof("all", done, total, refused, seconds), rate=(done - begun) / max(seconds - before, 1e-9))
+
+    def save(self, path: Path, what: dict[str, Any], done: int, seconds: float) -> None:
+        state.save(path, what, {"done": done, "seconds": seconds, "failures": self.failures, "first": self.first})
+
+    def spent(self) -> bool:
+        return self.budget is not None and time.monotonic() - self.started > self.budget
+
+    def compare(self, patterns: np.ndarray, expected: np.ndarray, k: int) -> None:
+        """Ask, compare, note what differs."""
+        if expected.min() == REFUSED:
+            keep = expected != REFUSED
+            patterns, expected = patterns[keep], expected[keep]
+            if not patterns.size:
+                return
+        word = self.words[k] if self.words else None
+        got = self.ask(patterns, word)
+        bad = differing(self.passes[k], got, expected)
+        if bad is not None:
+            self.failures += int(np.count_nonzero(bad))
+            if self.first is None:
+                i = int(np.flatnonzero(bad)[0])
+                self.first = self.explain(int(patterns[i]), got[i], int(expected[i]), word)
+
+    def explain(self, pattern: int, got: Any, expected: int, word: int | None) -> dict[str, Any]:
+        """The counter-example as text and as data."""
+        f = format_of(self.case.format)
+        shown = check.show_code(f, got) if got.dtype.kind == "u" else repr(float(got))
+        wanted = "a NaN code" if expected == ANY_NAN else check.show_code(f, expected)
+        text = f"x = {check.show_input(np.uint32(pattern).view(np.float32))}"
+        text += "" if word is None else f", word {word:#x}"
+        return {"pattern": pattern, "word": word, "got": shown, "expected": wanted, "text": f"{text}: got {shown}, the definition gives {wanted}"}
+
+
+def differing(runs: Intervals, got: np.ndarray, expected: np.ndarray) -> np.ndarray | None:
+    """Where the answers differ, None where nowhere. Codes are compared as integers, values with NaN as a class and signed zeros.
+
+    Raises: FormatError for an answer that is neither unsigned integers nor floating point.
+    """
+    nan = expected == ANY_NAN if expected.min() == ANY_NAN else None
+    if got.dtype.kind == "u":
+        if nan is None and 8 * got.dtype.itemsize >= runs.format.bits and np.array_equal(got, expected.astype(got.dtype)):
+            return None
+        bad: np.ndarray = got.astype(np.int64) != expected
+        if nan is not None:
+            bad = np.where(nan, ~np.isin(got, sorted(runs.line.nan_codes)), bad)
+        return bad if bad.any() else None
+    if got.dtype.kind != "f":
+        raise FormatError(f"an answer of {got.dtype}", where="prove", remedy="return unsigned codes, or values in floating point")
+    values = runs.format.decode(np.where(expected == ANY_NAN, 0, expected)).astype(np.float64)
+    bad = check.differing_values(got.astype(np.float64), values, signed_zero="negative_zero" in runs.format.targets)
+    if nan is not None:
+        bad = np.where(nan, ~np.isnan(got), bad)
+    return bad if bad.any() else None
