@@ -5,6 +5,7 @@ constant runs; nearly all the time is the target's own. First comes the stratifi
 less than 20 Melem/s get only that, and the proof says so.
 
     from lpref.conformance import exhaustive
+    python -m lpref.conformance.exhaustive e4m3 e5m2             # the CPU backend, without Python of your own
     proof = exhaustive.prove("cpu", "e4m3")                      # 2^32 inputs, some ten seconds
     proof = exhaustive.prove(my_cast, "e4m3", budget=5, resume="e4m3.state.json")
 
@@ -14,6 +15,8 @@ Stochastic roundings: the same for every word of `words`, one pass each, all ele
 
 from __future__ import annotations
 
+import argparse
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +29,7 @@ from lpref.conformance import check, state, stratified
 from lpref.conformance.answers import Ask, asking
 from lpref.conformance.intervals import ANY_NAN, PATTERNS, REFUSED, Intervals, intervals
 from lpref.conformance.progress import Progress, to_stderr
+from lpref.conformance.run_kernel import runs_hold
 from lpref.conformance.targets.base import CastCase
 from lpref.ref.errors import FormatError, SpecError
 from lpref.ref.formats import format as format_of
@@ -162,15 +166,17 @@ class _Run:
         """The target's own inputs per second, after a first call that may compile."""
         x, word = (np.arange(CHUNK, dtype=np.uint32) << np.uint32(12)), self.words[0] if self.words else None
         x = x[self.passes[0].expected(x) != REFUSED]
-        self.ask(x[:1024], word)
         n = 1024
         while True:
-            start = time.perf_counter()
-            self.ask(x[:n], word)
-            seconds = max(time.perf_counter() - start, 1e-7)
-            if n >= x.size or seconds > 0.05:
-                return min(n, x.size) / seconds
+            first, second = self.seconds(x[:n], word), self.seconds(x[:n], word)  # the first call may compile
+            if n >= x.size or second > 0.05:
+                return min(n, x.size) / min(first, second)
             n *= 8
+
+    def seconds(self, x: np.ndarray, word: int | None) -> float:
+        start = time.perf_counter()
+        self.ask(x, word)
+        return max(time.perf_counter() - start, 1e-7)
 
     def stratified(self) -> Proof:
         start, tried, refused = time.perf_counter(), 0, 0
@@ -196,7 +202,7 @@ class _Run:
         begun = done
         while done < total and not self.spent():
             k, at = divmod(done, PATTERNS)
-            self.compare(np.arange(at, at + CHUNK, dtype=np.uint32), self.passes[k].between(at, at + CHUNK), k)
+            self.consecutive(at, k)
             done, now = done + CHUNK, time.perf_counter()
             if now - spoke > 1.0:
                 spoke = now
@@ -216,7 +222,20 @@ class _Run:
     def spent(self) -> bool:
         return self.budget is not None and time.monotonic() - self.started > self.budget
 
-    def compare(self, patterns: np.ndarray, expected: np.ndarray, k: int) -> None:
+    def consecutive(self, at: int, k: int) -> None:
+        """The chunk that begins at pattern `at`: runs where the answers are codes, else element by element."""
+        patterns = np.arange(at, at + CHUNK, dtype=np.uint32)
+        bounds, codes = self.passes[k].between(at, at + CHUNK)
+        got = None
+        if codes.min() >= 0:
+            got = self.ask(patterns, self.words[k] if self.words else None)
+            if got.dtype.kind == "u" and 8 * got.dtype.itemsize >= self.passes[k].format.bits:
+                wanted = codes.astype(got.dtype)
+                if runs_hold(got, bounds, wanted):
+                    return
+        self.compare(patterns, np.repeat(codes, np.diff(bounds)), k, got)
+
+    def compare(self, patterns: np.ndarray, expected: np.ndarray, k: int, got: np.ndarray | None = None) -> None:
         """Ask, compare, note what differs."""
         if expected.min() == REFUSED:
             keep = expected != REFUSED
@@ -224,7 +243,7 @@ class _Run:
             if not patterns.size:
                 return
         word = self.words[k] if self.words else None
-        got = self.ask(patterns, word)
+        got = self.ask(patterns, word) if got is None else got
         bad = differing(self.passes[k], got, expected)
         if bad is not None:
             self.failures += int(np.count_nonzero(bad))
@@ -262,3 +281,23 @@ def differing(runs: Intervals, got: np.ndarray, expected: np.ndarray) -> np.ndar
     if nan is not None:
         bad = np.where(nan, ~np.isnan(got), bad)
     return bad if bad.any() else None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m lpref.conformance.exhaustive FORMAT…`: proofs of the CPU backend's casts; 0 where all passed, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m lpref.conformance.exhaustive", description=main.__doc__)
+    parser.add_argument("formats", nargs="+", metavar="FORMAT")
+    parser.add_argument("--rounding", default="nearest_even")
+    parser.add_argument("--overflow", default="saturate")
+    parser.add_argument("--budget", type=float, help="minutes for each format")
+    given = parser.parse_args(arguments)
+    passed = True
+    for name in given.formats:
+        proof = prove("cpu", CastCase(name, given.rounding, given.overflow), budget=given.budget, all_inputs=True)
+        print(proof, flush=True)
+        passed &= proof.passed
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -30,6 +30,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -62,12 +63,11 @@ class Intervals:
         """The code of each uint32 pattern."""
         return self.codes[np.searchsorted(self.starts, patterns.astype(np.int64), "right") - 1]
 
-    def between(self, start: int, stop: int) -> np.ndarray:
-        """The codes of the patterns start … stop - 1, in order."""
+    def between(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """The runs of the patterns start … stop - 1: (bounds [n + 1], codes [n]); bounds count from `start`."""
         i = int(np.searchsorted(self.starts, start, "right")) - 1
         j = int(np.searchsorted(self.starts, stop, "left"))
-        bounds = np.clip(self.starts[i : j + 1], start, stop)
-        return np.repeat(self.codes[i:j], np.diff(bounds))
+        return np.clip(self.starts[i : j + 1], start, stop) - start, self.codes[i:j]
 
     @property
     def line(self) -> Line:
@@ -129,7 +129,7 @@ class _Cast:
         if not zero:
             yield 1, points[0].code if points else outside
         chain = [*zero, *points]
-        for lower, upper in zip(chain, chain[1:], strict=False):
+        for lower, upper in pairwise(chain):
             yield self.border(lower, upper, negative), upper.code
         yield from self.end(chain, negative, outside)
         yield INFINITY, self.special("infinity", negative)
