@@ -105,9 +105,15 @@ class Plan:
     table: table_kernels.Table | None = None
 
 
+DEFINED = frozenset({"affine", "double", "flexpoint", "quartic", "s2fp8", "trit_planes", "twn"})
+"""Rules without a kernel: they take the definition."""
+
+
 @cache
 def plan_of(q: Quantizer) -> Plan | None:
     """The plan, or None where the kernels do not cover the quantizer."""
+    if q.scale.rule in DEFINED:
+        return None
     fmt = format_named(q.format)
     if q.scale.rule == "none" or not 1 <= fmt.bits <= 16:
         return None
@@ -118,7 +124,7 @@ def plan_of(q: Quantizer) -> Plan | None:
     limits = np.array([low, high, *overflow_limits(q, fmt)], np.float32)
     target = fmt.max if q.scale.target is None else q.scale.target
     precision = fmt.precision or 1
-    threshold = {"floor": 1 << 23, "even": (1 << 23) - (1 << max(23 - precision, 0)), "ceil": 1, "rceil": 1}[q.scale.mode]
+    threshold = {"floor": 1 << 23, "even": (1 << 23) - (1 << max(23 - precision, 0)), "ceil": 1, "rceil": 1}.get(q.scale.mode, 0)
     emax = 0 if q.scale.mode == "rceil" else math.frexp(target)[1] - 1
     mx = (int(q.scale.mode == "rceil"), emax, threshold, np.float32(1) / np.float32(target))
     fields = _fields(q, fmt)
@@ -203,6 +209,8 @@ def embed(
 
 def embedded(t: QTensor) -> Embedded:
     """The embedding of a `QTensor`."""
+    if not t.linear:
+        return Embedded(matrix_of(t), np.float32(1), t.k_axis, t.quantizer, _ONE, t.observed, exact=False)
     scale = t.scale_values()
     if scale.size == 1:
         return Embedded(t.element_values().astype(np.float32), np.float32(t.tensor_scale * scale[0, 0]), t.k_axis, t.quantizer, _ONE, t.observed)
@@ -211,6 +219,11 @@ def embedded(t: QTensor) -> Embedded:
     with np.errstate(over="ignore", invalid="ignore"):
         values = (t.element_values() * spread).astype(np.float32)
     return Embedded(values, t.tensor_scale, t.k_axis, t.quantizer, scale, t.observed, exact=t.quantizer.scale.format != "float32")
+
+
+def matrix_of(t: QTensor) -> NDArray[np.float32]:
+    """The values [R, C], rounded once to float32."""
+    return np.asarray(t.dequantize(np.float32)).reshape(t.shape)
 
 
 _ONE = np.ones((1, 1), np.float32)
@@ -305,13 +318,20 @@ def _checked_signs(signs: NDArray | None, size: int, length: int) -> NDArray[np.
     return np.resize(spread, length)
 
 
+def has_grid_kernel(scale: scaling.Scale) -> bool:
+    """Whether the scales of the block grid have a kernel here: the four modes of mx, and NVFP4 after TransformerEngine."""
+    if scale.rule == "mx":
+        return scale.mode in ("floor", "ceil", "even", "rceil")
+    return scale.rule == "nvfp4" and scale.apply == "te_nvfp4" and scale.select == "none"
+
+
 def _grid_scales(
     x: NDArray[np.float32], top: NDArray[np.int32], tensor_amax: np.float32, q: Quantizer, plan: Plan, axis: int,
     state: Mapping[str, Any] | None, amax: Any,
 ) -> scaling.BlockScales:  # fmt: skip
     """The rule's page on the grid: kernels for the two rules with small blocks, the definition itself for the others."""
     rule = q.scale.rule
-    if rule not in ("mx", "nvfp4") or (amax is not None and rule == "mx"):
+    if not has_grid_kernel(q.scale) or (amax is not None and rule == "mx"):
         return block_scales(x, top.view(np.float32), tensor_amax, q, format_named(q.format), axis, state, amax)
     values, factors = np.empty(top.shape, np.float32), np.empty(top.shape, np.float32)
     codes = np.empty(top.shape, np.uint8)

@@ -138,7 +138,8 @@ class FloatFormat(Format):
         m = (magnitude & np.uint64(2**m_bits - 1)).astype(np.float64)
         hidden = (e > 0) | (self.subnormals == "none")
         exponent = (e if self.subnormals == "none" else np.maximum(e, 1)) - (self.bias + m_bits)
-        value = np.ldexp(m + hidden * 2.0**m_bits, exponent)
+        with np.errstate(over="ignore"):  # the exponent of infinities is beyond float64's in the widest formats
+            value = np.ldexp(m + hidden * 2.0**m_bits, exponent)
         if self.subnormals == "flush":
             value = np.where(e == 0, 0.0, value)
         if self.subnormals == "none" and self.zero != "absent":

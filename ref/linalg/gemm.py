@@ -104,9 +104,8 @@ def refuse_coarse(model: Accumulate, numerics: str) -> None:
 
 
 def holds_codes(x: Any) -> bool:
-    """True for operands that are one tensor of codes with scales: no zero point, no residual."""
-    codes = not isinstance(x, HighPrecision)
-    return codes and getattr(x, "zero", None) is None and getattr(x, "residual", None) is None
+    """True for operands that are one tensor of codes under scales, zero points subtracted: `QTensor.linear`."""
+    return not isinstance(x, HighPrecision) and bool(getattr(x, "linear", True))
 
 
 def exactly_summable(x: Any) -> bool:
@@ -114,8 +113,14 @@ def exactly_summable(x: Any) -> bool:
     if not holds_codes(x):
         return False
     f = formats.format(x.quantizer.format)
-    grid = format_grid(f)
+    grid = element_grid(x, f)
     return f.precision is not None and grid is not None and grid[1] - grid[0] <= AUTO_BITS
+
+
+def element_grid(x: Any, f: Any) -> Grid | None:
+    """`format_grid`; the difference of a code and a zero point has one bit more."""
+    grid = format_grid(f)
+    return grid if grid is None or getattr(x, "zero", None) is None else (grid[0], grid[1] + 1)
 
 
 def format_grid(f: Any) -> Grid | None:
@@ -146,7 +151,7 @@ def factors(x: Any, dtype: Any = np.float64) -> Factors:
     scales = np.repeat(grid_of_scales, other if blocks.other is None else blocks.other, axis=0)[:other]
     scales = scales.astype(np.float32, copy=False)
     tensor = None if x.tensor_scale is None else np.float32(x.tensor_scale)
-    common: dict[str, Any] = {"tensor": tensor, "grid": format_grid(formats.format(x.quantizer.format)), "format": x.quantizer.format}
+    common: dict[str, Any] = {"tensor": tensor, "grid": element_grid(x, formats.format(x.quantizer.format)), "format": x.quantizer.format}
     rule = getattr(x.quantizer, "scale", None)
     if rule is not None:
         common["scale_emin"] = formats.format(rule.format).emin

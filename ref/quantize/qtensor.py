@@ -14,6 +14,9 @@ from lpref.ref.errors import ShapeError
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize.packing import pack, unpack
 from lpref.ref.quantize.quantizer import Quantizer
+from lpref.ref.scaling.double import decoded_scales
+from lpref.ref.scaling.quartic import expanded_units
+from lpref.ref.scaling.s2fp8 import expanded
 from lpref.ref.scaling.scales import loaded
 
 
@@ -24,7 +27,10 @@ class QTensor:
     codes          packed element codes of the 2-D logical array, see `packing`
     scales         scale codes per level; level 0 is the block grid ``[R/br, C/bc]``; empty for plain casts
     tensor_scale   float32, the outermost level (1 where there is none)
-    zero, residual, aux, basis    zero points, high-precision remainder, method data, name of the transformed basis; None if absent
+    zero           int32 zero points on the grid of the scales, or None: the elements are code - zero
+    residual       a second `QTensor` that is added (trit planes), or None
+    aux            what else decoding needs, by name: alpha and beta (s2fp8), offset (double); None if nothing
+    basis          name of the transformed basis, or None
     k_axis         contraction axis (0 or 1) of the 2-D logical array
     logical_shape  shape of the array that was quantized; its leading axes are flattened in the 2-D logical array
     quantizer      the definition that made it
@@ -39,7 +45,7 @@ class QTensor:
     quantizer: Quantizer
     observed: Mapping[str, Any] = field(default_factory=dict)
     zero: NDArray | None = None
-    residual: NDArray | None = None
+    residual: QTensor | None = None
     aux: Any = None
     basis: str | None = None
 
@@ -55,9 +61,18 @@ class QTensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of codes and scales; the tensor scale counts where the rule has one."""
-        two_level = self.quantizer.scale.rule == "nvfp4"
-        return int(self.codes.nbytes + sum(s.nbytes for s in self.scales) + (4 if two_level else 0))
+        """Bytes of codes and scales, of zero points (as many bits as a code), of `aux` and of the second tensor; the tensor scale
+        counts where the rule has one."""
+        more = 4 if self.quantizer.scale.rule == "nvfp4" else 0
+        more += 0 if self.zero is None else -(-self.zero.size * format_named(self.quantizer.format).bits // 8)
+        more += 0 if self.aux is None else sum(np.asarray(v).nbytes for v in self.aux.values())
+        more += 0 if self.residual is None else self.residual.nbytes
+        return int(self.codes.nbytes + sum(s.nbytes for s in self.scales) + more)
+
+    @property
+    def linear(self) -> bool:
+        """Whether the values are element x block scale x tensor scale, so that a product may multiply elements and scale sums."""
+        return self.residual is None and self.quantizer.scale.rule not in ("s2fp8", "quartic")
 
     def unpacked(self) -> NDArray:
         """One code per element, ``[R, C]``."""
@@ -67,30 +82,45 @@ class QTensor:
         """Block scales of the grid ``[R/br, C/bc]``, float32, without the tensor scale; ``[[1]]`` for plain casts."""
         if not self.scales:
             return np.ones((1, 1), np.float32)
+        if self.quantizer.scale.rule == "double":
+            return decoded_scales(self.scales[0], self.scales[1], self.aux, self.quantizer.scale)
         return loaded(self.scales[0], self.quantizer.scale.format)
 
     def element_values(self) -> NDArray[np.float64]:
-        """Decoded codes without any scale, ``[R, C]`` float64."""
-        return decoded(self.quantizer.format, self.unpacked())
+        """Decoded codes without any scale, zero points subtracted, ``[R, C]`` float64."""
+        values = decoded(self.quantizer.format, self.unpacked())
+        return values if self.zero is None else values - self._spread(self.zero)
+
+    def _spread(self, grid: NDArray) -> NDArray:
+        """A value per block as one per element ``[R, C]`` (or as it is, where there is one block)."""
+        (br, bc), (rows, columns) = self.block, self.shape
+        return grid if grid.shape == (1, 1) else np.repeat(np.repeat(grid, br, axis=0)[:rows], bc, axis=1)[:, :columns]
 
     def dequantize(self, dtype: Any = np.float64) -> NDArray:
         """Values in the shape that was quantized: the float64 product of element, block scale and tensor scale, which is exact for every
         exact format; another `dtype` (a NumPy dtype or the name of a format held in float64) rounds it once, to nearest even.
+        Trit planes add the second tensor in float64, s2fp8 expands in float64, complex_quartic gives complex128 (or complex64).
 
         >>> from lpref.ref.quantize import quantize
         >>> quantize(np.float32([[0.7, -3, 10]]), "mxfp4:tail=partial").dequantize(np.float32).tolist()
         [[1.0, -3.0, 8.0]]
         """
-        scale = self.scale_values().astype(np.float64)
-        rows, columns = self.shape
-        if self.scales and scale.shape != (1, 1):
-            br, bc = self.block
-            scale = np.repeat(np.repeat(scale, br, axis=0)[:rows], bc, axis=1)[:, :columns]
+        if self.quantizer.scale.rule == "quartic":
+            units = format_named(self.quantizer.format).decode(self.unpacked())
+            return expanded_units(units, self.scales).reshape(self.logical_shape).astype(dtype if np.dtype(dtype).kind == "c" else np.complex128)
         with np.errstate(invalid="ignore", over="ignore"):
-            values = (self.element_values() * scale * np.float64(self.tensor_scale)).reshape(self.logical_shape)
+            values = self._exact_values().reshape(self.logical_shape)
             if isinstance(dtype, str) or np.dtype(dtype).kind not in "f" or np.dtype(dtype).name == "bfloat16":
                 return format_named(dtype).round(values)
             return values.astype(dtype)
+
+    def _exact_values(self) -> NDArray[np.float64]:
+        """Values ``[R, C]`` in float64."""
+        if self.quantizer.scale.rule == "s2fp8":
+            return expanded(self.element_values(), self.aux)
+        scale = self._spread(self.scale_values().astype(np.float64)) if self.scales else 1.0
+        values: NDArray[np.float64] = self.element_values() * scale * np.float64(self.tensor_scale)
+        return values if self.residual is None else values + self.residual._exact_values()
 
     def transpose(self) -> QTensor:
         """The transposed tensor with the same codes; the contraction now runs over the former `other` axis.
@@ -103,11 +133,16 @@ class QTensor:
                 f"blocks of {self.quantizer.blocks.other} x {self.quantizer.blocks.k} (other x k) are not transpose-closed",
                 where="QTensor.transpose", remedy="quantize the transposed tensor, or use square blocks",
             )  # fmt: skip
+        if self.quantizer.scale.rule == "double":
+            raise ShapeError("second-level scales follow the row-major order of the blocks", where="QTensor.transpose",
+                             remedy="quantize the transposed tensor")  # fmt: skip
         rows, columns = self.shape
         bits = format_named(self.quantizer.format).bits
         codes = pack(np.ascontiguousarray(self.unpacked().T), bits)
         scales = tuple(np.ascontiguousarray(s.T) for s in self.scales)
-        return replace(self, codes=codes, scales=scales, logical_shape=(columns, rows))
+        zero = None if self.zero is None else np.ascontiguousarray(self.zero.T)
+        residual = None if self.residual is None else self.residual.transpose()
+        return replace(self, codes=codes, scales=scales, logical_shape=(columns, rows), zero=zero, residual=residual)
 
     def to_layout(self, name: str) -> dict[str, NDArray]:
         """Physical arrays ``{codes, scales, tensor_scale}`` of a named layout; see `layouts`."""

@@ -3,9 +3,10 @@ r"""`quantize`: a tensor becomes codes and scales.
     1. x as the 2-D logical array ``[R, C]``, float32 (float64 input is rounded once; plain casts read it exactly).
     2. Block scales by the quantizer's rule (the pages of `lpref.ref.scaling`).
     3. u = x / factor or x * factor, then * multiplier, float32, as the rule's page says; u = 0 in a block whose scale is NaN.
+       Rules that are no quotient (twn, s2fp8, trit_planes) say u themselves.
     4. Narrow integers: u clamped to +-(2^(b-1) - 1).
     5. code = encode(u) under the quantizer's rounding and overflow; stochastic words are indexed row-major in ``[R, C]``,
-       whatever the blocks, the contraction axis or the packing.
+       whatever the blocks, the contraction axis or the packing. With zero points: code = clamp(round(u) + z).
 
 Nothing is mutated; what `update_state` needs comes back in `QTensor.observed`.
 """
@@ -21,23 +22,35 @@ from numpy.typing import NDArray
 from lpref.ref.errors import FormatError, NonFiniteError, ShapeError, SpecError, WordsError
 from lpref.ref.formats import Format
 from lpref.ref.formats import format as format_named
+from lpref.ref.formats.integers import integer
 from lpref.ref.quantize.packing import pack
 from lpref.ref.quantize.qtensor import QTensor, decoded, matrix_shape
 from lpref.ref.quantize.quantizer import Quantizer
 from lpref.ref.quantize.registry import lookup
+from lpref.ref.quantize.state import settled
 from lpref.ref.random import WordAddress
 from lpref.ref.rounding import default_word_bits, is_stochastic
 from lpref.ref.scaling import (
     BlockScales,
     absmean_scales,
+    affine_scales,
     amax_scales,
+    bfp_scales,
+    double_scales,
+    flexpoint_scales,
+    four_over_six_scales,
     from_encode_scale,
     given_scales,
     mx_scales,
     nvfp4_scales,
+    quartic_scales,
+    s2fp8_scales,
     te_scales,
+    torchao_scales,
+    trit_plane_scales,
+    twn_scales,
 )
-from lpref.ref.scaling.statistics import block_absmean, block_amax, blocked, unblocked
+from lpref.ref.scaling.statistics import block_absmean, block_amax, block_extremes, blocked, unblocked
 
 
 def quantize(
@@ -52,7 +65,7 @@ def quantize(
     """Codes and scales of `x` under `q`.
 
     x       array of any shape; leading axes are flattened, the last one is k (``k_axis`` -1), or for matrices also axis 0
-    state   what `init_state` and `update_state` return: delayed and learned scales
+    state   what `init_state` and `update_state` return: delayed and learned scales; flexpoint without one settles on x first
     amax    replaces the measured amax: the tensor's for nvfp4, one per block (or a scalar) for amax, te, mx
     words   stochastic rounding: unsigned integers of x's shape, of which the low `word_bits` count, or a `WordAddress`
 
@@ -63,6 +76,8 @@ def quantize(
     ([[1, -3, 4, 127]], [[0.787401556968689]])
     """
     q = lookup(q) if isinstance(q, str) else q
+    if q.scale.rule == "quartic":
+        return quantize_quartic(x, q, k_axis)
     x, axis = logical_view(x, k_axis)
     shape, fmt = matrix_shape(x.shape), format_named(q.format)
     matrix = x.reshape(shape)
@@ -74,17 +89,78 @@ def quantize(
     block = q.blocks.on(shape, axis)
     found, tensor_amax = _statistics(matrix, block, q)
     scales = block_scales(matrix, found, tensor_amax, q, fmt, axis, state, amax)
-    u = scaled_elements(matrix, scales, block, q.scale.multiplier)
-    overflowed = beyond(u, matrix, q, fmt)
+    codes, values, overflowed = _cast(matrix, scales, block, q, fmt, words)
+    lost = (values == 0) & (matrix != 0)
+    observed = {"amax": tensor_amax, "count": matrix.size, "overflowed": overflowed}
+    if scales.residual is not None:
+        second = _second_plane(matrix, scales.residual, block, q, fmt, axis, x.shape)
+        lost &= second.element_values() == 0
+    else:
+        second = None
+    vanished, dead = scales.values == 0, np.isnan(scales.values)
+    if vanished.any():
+        lost |= _spread(vanished, matrix, block) & (matrix != 0)
+    if dead.any():  # what decodes to NaN did not become zero
+        lost &= ~_spread(dead, matrix, block)
+    observed["underflowed"] = int(np.count_nonzero(lost))
+    if q.scale.rule == "flexpoint":
+        observed["top"] = int(np.max(np.abs(values), initial=0))
+    levels = () if q.scale.rule == "s2fp8" else (scales.codes, *scales.more)
+    return QTensor(pack(codes, fmt.bits), levels, scales.tensor_scale, axis, x.shape, q, observed, scales.zero, second, scales.aux)
+
+
+def _spread(grid: NDArray, x: NDArray, block: tuple[int, int]) -> NDArray:
+    """A value per block as one per element."""
+    return unblocked(np.broadcast_to(grid[:, None, :, None], blocked(x, block).shape), x.shape)
+
+
+def _cast(
+    x: NDArray[np.float32], scales: BlockScales, block: tuple[int, int], q: Quantizer, fmt: Format, words: NDArray | None
+) -> tuple[NDArray, NDArray, int]:
+    """Steps 3 to 5: (codes, element values without zero point, overflowed elements)."""
+    u = scaled_elements(x, scales, block, q.scale.multiplier) if scales.elements is None else scales.elements
+    if scales.zero is not None:
+        return _cast_shifted(u, x, _spread(scales.zero, x, block), q, fmt, words)
+    overflowed = beyond(u, x, q, fmt)
     low, high = element_range(q, fmt)
     if q.narrow and fmt.min < low:
         u = np.clip(u, low, high)
     codes = fmt.encode(u, q.rounding, q.overflow, words, q.word_bits)
-    lost = (decoded(q.format, codes) == 0) & (matrix != 0)
-    if (scales.values == 0).any():
-        lost |= (unblocked(np.broadcast_to((scales.values == 0)[:, None, :, None], blocked(matrix, block).shape), shape)) & (matrix != 0)
-    observed = {"amax": tensor_amax, "count": matrix.size, "overflowed": overflowed, "underflowed": int(np.count_nonzero(lost))}
-    return QTensor(pack(codes, fmt.bits), (scales.codes,), scales.tensor_scale, axis, x.shape, q, observed)
+    return codes, decoded(q.format, codes), overflowed
+
+
+def _cast_shifted(
+    u: NDArray[np.float32], x: NDArray, zero: NDArray, q: Quantizer, fmt: Format, words: NDArray | None
+) -> tuple[NDArray, NDArray, int]:
+    """Integers with zero points: rounded first, then shifted, then clamped."""
+    wide, bits = integer(WIDE_BITS), q.word_bits or default_word_bits(fmt.bits)
+    whole = wide.decode(wide.encode(u, q.rounding, q.overflow, words, bits)) + zero
+    overflowed = beyond(u.astype(np.float64) + zero, x, q, fmt)
+    inside = np.clip(whole, *element_range(q, fmt))
+    return fmt.encode(inside), inside - zero, overflowed
+
+
+def _second_plane(
+    x: NDArray[np.float32], scales: BlockScales, block: tuple[int, int], q: Quantizer, fmt: Format, axis: int, shape: tuple[int, ...]
+) -> QTensor:  # fmt: skip
+    """The tensor that is added to the first one."""
+    codes, _, _ = _cast(x, scales, block, q, fmt, None)
+    return QTensor(pack(codes, fmt.bits), (scales.codes,), scales.tensor_scale, axis, shape, q)
+
+
+def quantize_quartic(x: Any, q: Quantizer, k_axis: int) -> QTensor:
+    """A complex tensor: codes of the four units, and the scales of its real and its imaginary class as two levels of one value each."""
+    x = np.asarray(x)
+    if x.dtype.kind != "c":
+        raise FormatError(f"x is {x.dtype}, not complex", where=f"quantize {q.name or q.format}", remedy="pass complex64: real + 1j * imaginary")
+    _, axis = logical_view(np.empty(x.shape, np.float32), k_axis)
+    matrix = np.ascontiguousarray(x.reshape(matrix_shape(x.shape)), np.complex64)
+    codes = format_named(q.format).encode(matrix)
+    levels = quartic_scales(matrix, codes, q.scale.eps)
+    with np.errstate(over="ignore"):
+        top = np.maximum(np.max(np.abs(matrix.real), initial=0), np.max(np.abs(matrix.imag), initial=0))
+    observed = {"amax": np.float32(top), "count": matrix.size, "overflowed": 0, "underflowed": 0}
+    return QTensor(pack(codes, 2), levels, np.float32(1), axis, x.shape, q, observed)
 
 
 def logical_view(x: Any, k_axis: int) -> tuple[NDArray, int]:
@@ -187,6 +263,10 @@ def _raise_non_finite(x: NDArray, q: Quantizer) -> None:
                              remedy="use scale.nonfinite propagate or ignore")  # fmt: skip
 
 
+WIDE_BITS = 24
+"""Integers before their zero point is added: |x / s| is at most 2^16 where s is measured."""
+
+
 def _statistics(x: NDArray[np.float32], block: tuple[int, int], q: Quantizer) -> tuple[NDArray[np.float32], np.float32]:
     """amax of every block, and of the tensor, under the policy for NaN and infinity."""
     if q.scale.nonfinite == "raise":
@@ -219,12 +299,42 @@ def block_scales(
     if rule == "mx":
         return mx_scales(found, target, (fmt.precision or 1) - 1, q.scale)
     if rule == "nvfp4":
-        return nvfp4_scales(found, tensor_amax, target)
-    if rule == "absmean":
-        mean = block_absmean(np.where(np.isfinite(x), x, np.float32(0)) if q.scale.nonfinite == "ignore" else x, q.blocks.on(x.shape, axis))
-        return absmean_scales(mean, q.scale)
+        return _nvfp4(x, found, tensor_amax, target, q, axis)
+    if rule == "flexpoint":
+        return flexpoint_scales(_state_scale(settled(q, x) if state is None else state, q), grid)
+    if rule == "bfp":
+        return bfp_scales(found, fmt.bits - 1, q.scale)
+    if rule == "double":
+        return double_scales(found, target, q.scale)
+    if rule not in ("learned", "constant"):
+        return _of_elements(x, q, fmt, q.blocks.on(x.shape, axis))
     step = state["scale"] if rule == "learned" and state and "scale" in state else q.scale.value
     return given_scales(step, grid, q.scale)
+
+
+def _nvfp4(x: NDArray[np.float32], found: NDArray[np.float32], amax: np.float32, target: float, q: Quantizer, axis: int) -> BlockScales:
+    """The variants of the rule nvfp4."""
+    if q.scale.apply == "torchao":
+        return torchao_scales(found, amax, target)
+    if q.scale.select != "none":
+        return four_over_six_scales(x, q.blocks.on(x.shape, axis), axis, found, amax, target, q.scale)
+    return nvfp4_scales(found, amax, target)
+
+
+def _of_elements(x: NDArray[np.float32], q: Quantizer, fmt: Format, block: tuple[int, int]) -> BlockScales:
+    """The rules that read more than amax."""
+    rule, ignore = q.scale.rule, q.scale.nonfinite == "ignore"
+    if rule == "affine":
+        low, high = element_range(q, fmt)
+        return affine_scales(*block_extremes(x, block, finite_only=ignore), float(low), float(high), q.scale)
+    seen = np.where(np.isfinite(x), x, np.float32(0)) if ignore else x
+    if rule == "absmean":
+        return absmean_scales(block_absmean(seen, block), q.scale, zero="zero" in fmt.targets)
+    if rule == "twn":
+        return twn_scales(seen, block, q.scale)
+    if rule == "s2fp8":
+        return s2fp8_scales(seen, 2.0**15 if q.scale.target is None else q.scale.target)
+    return trit_plane_scales(seen, block, q.scale)
 
 
 def _state_scale(state: Mapping[str, Any] | None, q: Quantizer) -> np.float32:

@@ -86,14 +86,38 @@ class Quantizer:
         fmt, rule, problems = format_named(self.format), self.scale.rule, []
         if self.word_bits not in (None, 8, 16, 32):
             problems.append(f"word_bits: {self.word_bits!r}; an element takes 8, 16 or 32 random bits (null: the format's default)")
+        if (rule == "quartic") != (self.format == "complex_quartic"):
+            return [f"scale.rule: 'quartic' goes with format complex_quartic, and it with no other; got {rule!r} with {self.format}"]
+        if rule == "quartic":
+            return problems if self.blocks == PER_TENSOR else ["blocks: 'quartic' has two scales per tensor; use blocks {other: all, k: all}"]
+        problems += self._element_problems(fmt)
         if rule == "nvfp4" and self.format != "e2m1":
             problems.append(f"scale.rule: 'nvfp4' scales e2m1 elements, not {self.format}")
         if rule == "mx" and fmt.precision is None:
             problems.append(f"scale.rule: 'mx' needs a float or integer format, not the code book {self.format}")
         if rule != "none" and fmt.bits > 16:
             problems.append(f"format: {self.format} has {fmt.bits} bits; scaled elements have at most 16 (rule none casts)")
+        if rule == "s2fp8" and self.blocks != PER_TENSOR:
+            problems.append("blocks: 's2fp8' has one shift and squeeze per tensor; use blocks {other: all, k: all}")
         if self.scale.history == "delayed" and self.blocks != PER_TENSOR:
             problems.append("scale.history: 'delayed' keeps one amax per tensor; use blocks {other: all, k: all}")
         if isinstance(self.revision, bool) or not isinstance(self.revision, int) or self.revision < 1:
             problems.append(f"revision: {self.revision!r} is not a positive integer")
+        return problems
+
+    def _element_problems(self, fmt: Any) -> list[str]:
+        """Elements that the rule cannot scale, and gradients that it does not have."""
+        rule, problems = self.scale.rule, []
+        integers = getattr(fmt, "is_signed", None) is not None and fmt.min_subnormal == 1.0
+        if rule == "affine" and not integers:
+            problems.append(f"scale.rule: 'affine' has zero points, so it needs an integer format (uint4, int8, ...), not {self.format}")
+        if rule in ("bfp", "flexpoint") and not (integers and fmt.signed and self.narrow):
+            problems.append(f"scale.rule: {rule!r} needs signed integers with narrow: true, not {self.format}")
+        ternary = (fmt.min, fmt.max) == (-1.0, 1.0) or (self.format == "int2" and self.narrow)
+        if rule in ("twn", "trit_planes") and not (ternary and fmt.bits == 2):
+            problems.append(f"scale.rule: {rule!r} makes -1, 0 and 1: use format ternary, or int2 with narrow: true, not {self.format}")
+        if rule == "s2fp8" and fmt.precision is None:
+            problems.append(f"scale.rule: 's2fp8' needs a float format such as e5m2, not the code book {self.format}")
+        if rule in ("affine", "s2fp8", "trit_planes", "twn") and self.gradient.kind in ("clipped_ste", "lsq"):
+            problems.append(f"gradient.kind: rule {rule!r} has no clipping range; use ste, not {self.gradient.kind!r}")
         return problems

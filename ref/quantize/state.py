@@ -1,6 +1,7 @@
 """Quantizer state: read-only within a step, changed once between steps by a pure function of what the step observed.
 
     delayed   {"scale": float32 encode scale, "history": float32 [window]}, see `lpref.ref.scaling.te`
+    flexpoint {"scale": float32 kappa, "history": float32 [window], "length": int32}, see `lpref.ref.scaling.flexpoint`
     learned   {"scale": float32 step}; gradients change it, not observations
     others    {}
 """
@@ -15,30 +16,35 @@ import numpy as np
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize.quantizer import Quantizer
 from lpref.ref.quantize.registry import lookup
-from lpref.ref.scaling import te
+from lpref.ref.scaling import flexpoint, te
 
 
 def init_state(q: Quantizer | str) -> dict[str, Any]:
     """The state before the first step: scale 1 and an empty history for delayed scaling."""
     q = lookup(q) if isinstance(q, str) else q
+    if q.scale.rule == "flexpoint":
+        return flexpoint.initial(q.scale)
     if q.scale.history == "delayed":
         return {"scale": np.float32(1), "history": np.zeros(q.scale.window, np.float32)}
     return {"scale": np.float32(q.scale.value)} if q.scale.rule == "learned" else {}
 
 
 def merge(observed: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Observations of micro-batches or ranks as one: the largest amax (NaN wins), the sums of the counts.
+    """Observations of micro-batches or ranks as one: the largest amax (NaN wins) and mantissa (`top`), the sums of the counts.
 
     >>> {k: float(v) for k, v in merge([{"amax": 2.0, "count": 4}, {"amax": 3.0, "count": 4}]).items()}
     {'amax': 3.0, 'count': 8.0}
     """
     merged: dict[str, Any] = {}
     for one in observed:
-        for key in ("amax", "count", "overflowed", "underflowed"):
+        for key in ("amax", "count", "overflowed", "underflowed", "top"):
             if key in one:
                 value = one[key]
                 before = merged.get(key, np.float32(0) if key == "amax" else 0)
-                merged[key] = np.maximum(before, np.float32(value)) if key == "amax" else before + int(value)
+                if key == "amax":
+                    merged[key] = np.maximum(before, np.float32(value))
+                else:
+                    merged[key] = max(before, int(value)) if key == "top" else before + int(value)
     return merged
 
 
@@ -55,8 +61,32 @@ def update_state(q: Quantizer | str, state: Mapping[str, Any] | None, observed: 
     q = lookup(q) if isinstance(q, str) else q
     state = init_state(q) if state is None else state
     seen = merge(observed)
-    if q.scale.history != "delayed" or "amax" not in seen:
+    if q.scale.rule == "flexpoint" and "top" in seen:
+        return flexpoint.update(q.scale, format_named(q.format).bits, state, seen["top"])
+    if q.scale.rule != "te" or q.scale.history != "delayed" or "amax" not in seen:
         return dict(state)
     target = q.scale.target if q.scale.target is not None else format_named(q.format).max
     scale, history = te.update(q.scale, target, np.float32(state["scale"]), np.asarray(state["history"], np.float32), seen["amax"])
     return {**state, "scale": scale, "history": history}
+
+
+def settled(q: Quantizer | str, x: Any, limit: int = 32) -> dict[str, Any]:
+    """The state of flexpoint after quantizing `x` again and again until its scale stands still: how a tensor is initialized.
+
+    Each round starts from an empty history, so that only the present tensor speaks; at most `limit` rounds (a scale moves by at least the
+    headroom a round, and has 32 values).
+
+    >>> import numpy as np
+    >>> float(settled("flexpoint16", np.full((4, 4), 0.3, np.float32))["scale"])
+    3.0517578125e-05
+    """
+    from lpref.ref.quantize.quantize import quantize
+
+    q = lookup(q) if isinstance(q, str) else q
+    state = init_state(q)
+    for _ in range(limit):
+        after = update_state(q, {**init_state(q), "scale": state["scale"]}, [quantize(x, q, state=state).observed])
+        if after["scale"] == state["scale"]:
+            return after
+        state = after
+    return state

@@ -2,23 +2,49 @@
 
 from types import ModuleType
 
-from lpref.ref.scaling import absmean, amax, learned, mx, nvfp4, te
+from lpref.ref.scaling import (
+    absmean,
+    affine,
+    amax,
+    bfp,
+    double,
+    flexpoint,
+    learned,
+    mx,
+    nvfp4,
+    quartic,
+    s2fp8,
+    te,
+    trit_planes,
+    twn,
+)
 from lpref.ref.scaling.absmean import absmean_scales
+from lpref.ref.scaling.affine import affine_scales
 from lpref.ref.scaling.amax import amax_scales
+from lpref.ref.scaling.bfp import bfp_scales
 from lpref.ref.scaling.blocks import Blocks
+from lpref.ref.scaling.double import double_scales
+from lpref.ref.scaling.flexpoint import flexpoint_scales
+from lpref.ref.scaling.four_over_six import four_over_six_scales
 from lpref.ref.scaling.learned import given_scales
 from lpref.ref.scaling.mx import mx_scales, shared_exponent
-from lpref.ref.scaling.nvfp4 import nvfp4_scales
+from lpref.ref.scaling.nvfp4 import nvfp4_scales, torchao_scales
+from lpref.ref.scaling.quartic import quartic_scales
 from lpref.ref.scaling.rule import Scale
+from lpref.ref.scaling.s2fp8 import s2fp8_scales
 from lpref.ref.scaling.scales import BlockScales
 from lpref.ref.scaling.te import from_encode_scale, te_scales
+from lpref.ref.scaling.trit_planes import trit_plane_scales
+from lpref.ref.scaling.twn import twn_scales
 
 PAGES: dict[str, ModuleType] = {
-    "amax": amax, "te": te, "mx": mx, "nvfp4": nvfp4, "absmean": absmean, "learned": learned, "constant": learned,
+    "amax": amax, "te": te, "mx": mx, "nvfp4": nvfp4, "absmean": absmean, "twn": twn, "affine": affine, "bfp": bfp, "flexpoint": flexpoint,
+    "s2fp8": s2fp8, "double": double, "trit_planes": trit_planes, "quartic": quartic, "learned": learned, "constant": learned,
 }  # fmt: skip
 """Rule -> the module whose docstring is its page: formula, order of operations, zero block, NaN and infinity. `none` has no scale."""
 
 __all__ = [
-    "PAGES", "BlockScales", "Blocks", "Scale", "absmean_scales", "amax_scales", "from_encode_scale", "given_scales", "mx_scales", "nvfp4_scales",
-    "shared_exponent", "te_scales",
+    "PAGES", "BlockScales", "Blocks", "Scale", "absmean_scales", "affine_scales", "amax_scales", "bfp_scales", "double_scales",
+    "flexpoint_scales", "four_over_six_scales", "from_encode_scale", "given_scales", "mx_scales", "nvfp4_scales", "quartic_scales", "s2fp8_scales",
+    "shared_exponent", "te_scales", "torchao_scales", "trit_plane_scales", "twn_scales",
 ]  # fmt: skip

@@ -2,13 +2,16 @@ r"""Scale from the mean magnitude: BitNet b1.58's ternary weights, $W \approx s 
 
 Every intermediate, float32, in this order::
 
-    m = tree_sum(|w|) / n           the defined sum over the n elements of the block, row-major, padding left out
+    m = tree_sum(|w|) / n           the defined sum over the n elements of the block, row-major, padding left out; one that overflows is
+                                    taken over |w| 2^-32, and m multiplied by 2^32
     s = max(m, eps)
     mul_inverse (b1.58): r = 1 / s;  u = w * r         divide: u = w / s
     code = clip(round(u), -1, 1)    int2 with `narrow`: codes -1, 0, 1 in two's complement
 
 Ternary is the format int2 with ``narrow: true``: the fourth code, -2, is never produced, and codes multiply like any integers.
-Zero block: s = max(0, eps), or 1 where that is 0; zero codes. NaN or infinity: s = NaN, codes of zero, the block decodes to NaN.
+With int1 or binary (the sign, sgn(0) = +1) the same scale is XNOR-Net's: alpha = mean |W|, which minimizes ||W - alpha sgn(W)|| (arXiv
+1603.05279; one alpha per output channel: `binary_absmean:other=1`).
+Zero block: s = max(0, eps), or 1 where that is 0 (0 for signs, which have no zero); zero codes. NaN or infinity: s = NaN, codes of zero, the block decodes to NaN.
 
 Source: arXiv 2402.17764 (eps 1e-5); formulae of the 1bitLLM code: scale = 1 / mean(|w|).clamp(min=1e-5), (w * scale).round().clamp(-1, 1) / scale.
 Source level: read (the formulae), the paper from memory.
@@ -18,6 +21,8 @@ Pitfalls: ties at half the mean go to the even code (0); fusing QKV changes the 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,12 +31,16 @@ from lpref.ref.scaling.rule import Scale
 from lpref.ref.scaling.scales import BlockScales, stored
 
 
-def absmean_scales(mean: NDArray[np.float32], scale: Scale) -> BlockScales:
-    """Scales of blocks with these mean magnitudes.
+def absmean_scales(mean: NDArray[np.float32], scale: Scale, zero: bool = True) -> BlockScales:
+    """Scales of blocks with these mean magnitudes; `zero`: whether the element format has a zero.
 
     >>> absmean_scales(np.float32([[0.5, 0]]), Scale("absmean", eps=1e-5)).values.tolist()
     [[0.5, 9.999999747378752e-06]]
     """
     s = np.maximum(mean, np.float32(scale.eps))
-    s = np.where(s == 0, np.float32(1), np.where(np.isinf(s), np.float32(np.nan), s)).astype(np.float32)
-    return with_apply(s, stored(s, "float32"), scale.apply)
+    one = np.where(s == 0, np.float32(1), np.where(np.isinf(s), np.float32(np.nan), s)).astype(np.float32)
+    made = with_apply(one, stored(one, "float32"), scale.apply)
+    if zero:
+        return made
+    values = np.where(s == 0, np.float32(0), one).astype(np.float32)
+    return replace(made, codes=stored(values, "float32"), values=values)

@@ -10,11 +10,19 @@ Every intermediate, float32, in this order::
     s = a / t
     pow2 up: s = 2^ceil(log2 s)     down: s = 2^floor(log2 s)          from exponent bits
     s = 1 where a = 0               s = 2^-149 where the division underflowed to 0
+    s = cast(s) in a stored format of 8 bits (e4m3, ue4m3, ue5m3): nearest even, saturated, at least its smallest positive value
     divide:      u = x / s
     mul_inverse: r = min(1 / s, FLT_MAX);  u = x * r
+    u = u * multiplier              where it is not 1: `target` 1 and `multiplier` 127 is fl32(127 * fl32(x / amax)), SwitchBack's int8;
+                                    the tensor scale is then fl32(1 / multiplier)
 
 Zero block: s = 1, all codes zero. NaN or infinity in the block: s = NaN, codes of zero, the block decodes to NaN.
 Saturation: x / s may exceed t by one rounding, and with ``pow2: down`` by up to 2; the overflow preset decides (saturate by default).
+
+Integers, one idea and four roundings of it. int8_row: s = amax / 127, u = x / s. SwitchBack (bitsandbytes triton/quantize_rowwise.py, read:
+llrint(127 * (x / max_val)), decoded by amax * code * (1/127)): int8_switchback. Its tensor-wise kernel: 127 * (x * (1 / amax)). Others write
+x * (127 / amax). They differ in the last code near ties only; int8_row keeps the quotient by the scale that is stored.
+One-level NVFP4 of torchao: format e4m3, eps = 6 * 2^-6, mul_inverse (nvfp4_one_level). torchao's tensor-wise FP8 is the rule te with eps 1e-12.
 
 Source: DeepSeek-V3, arXiv 2412.19437 sec. 3.3; deepseek-ai/DeepGEMM deep_gemm/utils/math.py (amax clamped to 1e-4, x * (1 / s), optional
 power-of-two ceiling: eps=1e-4, apply=mul_inverse, pow2=up); symmetric integers and NF4 after bitsandbytes functional.py.
@@ -27,8 +35,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lpref.ref.formats import format as format_named
 from lpref.ref.scaling.rule import Scale
-from lpref.ref.scaling.scales import FLT_MAX, TINIEST, BlockScales, power_of_two, stored
+from lpref.ref.scaling.scales import FLT_MAX, ONE, TINIEST, BlockScales, power_of_two, stored
 
 
 def amax_scales(amax: NDArray[np.float32], target: float, scale: Scale) -> BlockScales:
@@ -46,12 +55,17 @@ def amax_scales(amax: NDArray[np.float32], target: float, scale: Scale) -> Block
         if scale.format == "e8m0":
             s = np.maximum(s, np.float32(2.0**-127))
         s = np.where(np.isinf(a), np.float32(np.nan), s).astype(np.float32)
-        return with_apply(s, stored(s, scale.format), scale.apply)
+        codes = stored(s, scale.format)
+        if scale.format not in ("float32", "e8m0"):
+            small = format_named(scale.format)
+            codes = stored(np.maximum(s, np.float32(small.min_subnormal)), scale.format)
+            s = small.decode(codes).astype(np.float32)
+        return with_apply(s, codes, scale.apply, np.float32(1) / np.float32(scale.multiplier))
 
 
-def with_apply(s: NDArray, codes: NDArray, apply: str) -> BlockScales:
+def with_apply(s: NDArray, codes: NDArray, apply: str, tensor_scale: np.float32 = ONE) -> BlockScales:
     """Decode scales `s` and the way elements meet them: ``x / s``, or ``x * min(fl32(1 / s), FLT_MAX)``."""
     if apply == "divide":
-        return BlockScales(codes, s, s, "divide")
+        return BlockScales(codes, s, s, "divide", tensor_scale)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        return BlockScales(codes, s, np.minimum(np.float32(1) / s, FLT_MAX), "multiply")
+        return BlockScales(codes, s, np.minimum(np.float32(1) / s, FLT_MAX), "multiply", tensor_scale)

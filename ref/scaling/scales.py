@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lpref.ref.formats import format as format_named
 
 FLT_MAX = np.float32(np.finfo(np.float32).max)
 TINIEST = np.float32(2.0**-149)
@@ -22,6 +25,11 @@ class BlockScales:
     factor        float32, what an element is divided by or multiplied with
     operation     divide | multiply
     tensor_scale  float32, the second level
+    elements      float32 [R, C], what is cast, where that is not the quotient (or product) of element and factor
+    zero          int32 zero points of the grid
+    more          codes of further scale levels, stored behind `codes`
+    aux           what decoding needs besides, by name
+    residual      scales of a second tensor that is added (trit planes)
     """
 
     codes: NDArray
@@ -29,6 +37,11 @@ class BlockScales:
     factor: NDArray[np.float32]
     operation: Literal["divide", "multiply"]
     tensor_scale: np.float32 = ONE
+    elements: NDArray[np.float32] | None = None
+    zero: NDArray[np.int32] | None = None
+    more: tuple[NDArray, ...] = ()
+    aux: Mapping[str, Any] | None = None
+    residual: BlockScales | None = None
 
 
 def power_of_two(s: NDArray, direction: str) -> NDArray[np.float32]:
@@ -45,9 +58,11 @@ def power_of_two(s: NDArray, direction: str) -> NDArray[np.float32]:
 
 
 def stored(values: NDArray, format_name: str) -> NDArray:
-    """Codes of scales that their format holds exactly: float32 bit patterns, or E8M0 exponents (NaN is 0xFF)."""
+    """Codes of scales that their format holds exactly: float32 bit patterns, E8M0 exponents (NaN is 0xFF), or the format's codes."""
     if format_name == "float32":
         return np.ascontiguousarray(values, np.float32).view(np.uint32)
+    if format_name != "e8m0":
+        return format_named(format_name).encode(values)
     _, exponent = np.frexp(values)
     return np.where(np.isnan(values), 255, np.clip(exponent - 1 + 127, 0, 254)).astype(np.uint8)
 
@@ -59,6 +74,4 @@ def loaded(codes: NDArray, format_name: str) -> NDArray[np.float32]:
     if format_name == "e8m0":
         powers = np.ldexp(np.float32(1), np.minimum(codes, 254).astype(np.int32) - 127)
         return np.where(codes == 255, np.float32(np.nan), powers).astype(np.float32)
-    from lpref.ref.formats import format as format_named
-
     return format_named(format_name).decode(codes).astype(np.float32)

@@ -44,14 +44,37 @@ def block_amax(x: NDArray[np.float32], block: tuple[int, int], *, finite_only: b
     return np.max(np.max(inner, axis=1), axis=-1) if block[0] > 1 else np.max(inner[:, 0], axis=-1)
 
 
-def block_absmean(x: NDArray[np.float32], block: tuple[int, int]) -> NDArray[np.float32]:
+def block_extremes(
+    x: NDArray[np.float32], block: tuple[int, int], *, finite_only: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(min(x, 0), max(x, 0)) of every block; NaN wins, or with `finite_only` NaN and infinity count as 0."""
+    if finite_only:
+        x = np.where(np.isfinite(x), x, np.float32(0))
+    if x.size == 0:
+        return block_amax(x, block), block_amax(x, block)
+    inner, zero = blocked(x, block), np.float32(0)
+    return np.minimum(np.min(inner, axis=(1, 3)), zero), np.maximum(np.max(inner, axis=(1, 3)), zero)
+
+
+def block_absmean(
+    x: NDArray[np.float32], block: tuple[int, int], counted: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
     """Mean magnitude of every block: the defined float32 sum over its elements (row-major inside the block, without padding),
-    divided by their number in float32. An empty block has mean 0."""
+    divided by their number (of those `counted`, where given: the others are zeros in x) in float32. An empty block has mean 0.
+
+    A sum of finite elements that overflows is taken over |x| 2^-32, and the mean multiplied by 2^32; no mean is above the largest."""
     (rows, columns), (br, bc) = x.shape, block
     out = np.zeros((-(-rows // br), -(-columns // bc)), np.float32)
     for i, j in np.ndindex(*out.shape):
-        part = np.abs(x[i * br : (i + 1) * br, j * bc : (j + 1) * bc]).reshape(-1)
-        if part.size:
-            with np.errstate(over="ignore"):
-                out[i, j] = reduce.tree_sum(part) / np.float32(part.size)
+        cut = np.s_[i * br : (i + 1) * br, j * bc : (j + 1) * bc]
+        part = np.abs(x[cut]).reshape(-1)
+        number = part.size if counted is None else int(np.count_nonzero(counted[cut]))
+        if not number:
+            continue
+        with np.errstate(over="ignore", under="ignore"):
+            mean = reduce.tree_sum(part) / np.float32(number)
+            if np.isinf(mean) and np.isfinite(part).all():
+                scaled = reduce.tree_sum(part * np.float32(2.0**-32)) / np.float32(number)
+                mean = np.minimum(scaled * np.float32(2.0**32), np.max(part))
+        out[i, j] = mean
     return out

@@ -31,7 +31,10 @@ RNG = np.random.default_rng(0)
 X = RNG.standard_normal((128, 512)).astype(np.float32)
 ALL = [n for n in QUANTIZERS]
 SCALED = [n for n in ALL if QUANTIZERS[n].scale.rule != "none"]
-POW2 = [n for n in ALL if QUANTIZERS[n].scale.rule == "mx"]
+POW2 = [n for n in ALL if QUANTIZERS[n].scale.rule == "mx" and QUANTIZERS[n].scale.mode == "floor" and n != "mxfp4_three_quarters"]
+ONE_TENSOR = [n for n in ALL if QUANTIZERS[n].scale.rule not in ("s2fp8", "trit_planes")]
+SUMMED = ["ternary_absmean", "ternary_twn", "nf4_double", "trit_planes", "s2fp8", "binary_absmean"]
+"""Scales that are sums: their order is row-major in the logical array, so they do not commute with transposition to the bit."""
 
 
 def same(a: QTensor, b: QTensor) -> bool:
@@ -39,11 +42,11 @@ def same(a: QTensor, b: QTensor) -> bool:
     return all(equal) and np.array_equal(a.tensor_scale, b.tensor_scale, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ONE_TENSOR)
 def test_dequantize_is_the_product_of_the_levels(name: str) -> None:
     t = quantize(X, name)
     br, bc = t.block
-    scale = np.repeat(np.repeat(t.scale_values().astype(float), br, 0), bc, 1) if t.scales else 1.0
+    scale = np.repeat(np.repeat(t.scale_values().astype(float), br, 0), bc, 1)[:128, :512] if t.scales else 1.0
     assert (t.dequantize() == t.element_values() * scale * float(t.tensor_scale)).all()
     assert t.dequantize(np.float32).dtype == np.float32
     assert (t.dequantize(np.float32) == t.dequantize().astype(np.float32)).all()
@@ -83,7 +86,7 @@ def test_row_blocks_refuse_to_transpose(name: str) -> None:
         quantize(X, name).transpose()
 
 
-@pytest.mark.parametrize("name", [n for n in ALL if n != "ternary_absmean"])
+@pytest.mark.parametrize("name", [n for n in ALL if n not in SUMMED])
 def test_contracting_over_axis_0_is_the_transposed_problem(name: str) -> None:
     x = np.concatenate([X, X[:, ::-1] * 3])[:, :128]
     a, b = quantize(x, name, k_axis=0), quantize(np.ascontiguousarray(x.T), name)
@@ -93,7 +96,7 @@ def test_contracting_over_axis_0_is_the_transposed_problem(name: str) -> None:
 
 @settings(max_examples=60)
 @given(
-    st.sampled_from([n for n in SCALED if n not in ("int4_learned", "ternary_absmean")]), st.integers(1, 40), st.integers(1, 300),
+    st.sampled_from([n for n in SCALED if n not in ("int4_learned", "ternary_absmean", "trit_planes")]), st.integers(1, 40), st.integers(1, 300),
     st.sampled_from([0, 1]),
 )  # fmt: skip
 def test_tails_do_not_enter_anything(name: str, rows: int, columns: int, k_axis: int) -> None:
@@ -177,12 +180,12 @@ def test_plain_casts_round_float64_once() -> None:
 @pytest.mark.parametrize("name", SCALED)
 def test_zero_tensors_have_zero_codes(name: str) -> None:
     t = quantize(np.zeros((128, 256), np.float32), name)
-    assert (t.element_values() == 0).all()
+    assert (t.element_values() == (1 if name == "binary_absmean" else 0)).all()
     assert (t.dequantize() == 0).all()
     assert t.observed["overflowed"] == t.observed["underflowed"] == 0
 
 
-@pytest.mark.parametrize("name", [n for n in SCALED if QUANTIZERS[n].scale.rule in ("amax", "mx", "absmean")])
+@pytest.mark.parametrize("name", [n for n in SCALED if QUANTIZERS[n].scale.rule in ("amax", "mx", "absmean", "twn", "bfp", "affine", "trit_planes") and n != "binary_absmean"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_bad_element_takes_its_block_and_no_other(name: str, bad: float) -> None:
     x = np.resize(X, (128, 512)).copy()
@@ -192,7 +195,7 @@ def test_a_bad_element_takes_its_block_and_no_other(name: str, bad: float) -> No
     poisoned = np.zeros(clean.scale_values().shape, bool)
     poisoned[i, j] = True
     assert (np.isnan(t.scale_values()) == poisoned).all()
-    blocks = np.repeat(np.repeat(poisoned, t.block[0], 0), t.block[1], 1)
+    blocks = np.repeat(np.repeat(poisoned, t.block[0], 0), t.block[1], 1)[:128, :512]
     assert (np.isnan(t.dequantize()) == blocks).all()
     assert (t.element_values()[blocks] == 0).all()
     assert (t.unpacked()[~blocks] == clean.unpacked()[~blocks]).all()
@@ -322,7 +325,7 @@ def test_bad_input() -> None:
         (lambda: Quantizer("e4m3", overflow="saturat"), "did you mean 'saturate'"), (lambda: Quantizer("e4m3", tail="pad"), "tail: unknown 'pad'"),
         (lambda: Quantizer("e4m3", word_bits=7), "word_bits: 7"), (lambda: Quantizer("float32"), "32 bits"),
         (lambda: Quantizer("nf4", scale=Scale("mx", format="e8m0")), "code book"), (lambda: Blocks(0, 3), "blocks.other is 0"),
-        (lambda: Scale("amx"), "did you mean 'amax'"), (lambda: Scale("mx"), "e8m0"), (lambda: Scale(multiplier=0.75), "does not read it"),
+        (lambda: Scale("amx"), "did you mean 'amax'"), (lambda: Scale("mx"), "e8m0"), (lambda: Scale("te", apply="mul_inverse", multiplier=0.75), "does not read it"),
         (lambda: Scale("nvfp4", format="e4m3"), "te_nvfp4"), (lambda: Scale(eps=-1), "eps"), (lambda: GradRule("stee"), "gradient.kind"),
         (lambda: lookup("mxfp4:scal=rceil"), "did you mean 'scale'"), (lambda: lookup("mxfp4:k=a"), "cannot read 'a'"),
         (lambda: Quantizer("e4m3", Blocks(1, 32), Scale("te", apply="mul_inverse", history="delayed")), "one amax per tensor"),
