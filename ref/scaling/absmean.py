@@ -11,7 +11,8 @@ Every intermediate, float32, in this order::
 Ternary is the format int2 with ``narrow: true``: the fourth code, -2, is never produced, and codes multiply like any integers.
 With int1 or binary (the sign, sgn(0) = +1) the same scale is XNOR-Net's: alpha = mean |W|, which minimizes ||W - alpha sgn(W)|| (arXiv
 1603.05279; one alpha per output channel: `binary_absmean:other=1`).
-Zero block: s = max(0, eps), or 1 where that is 0 (0 for signs, which have no zero); zero codes. NaN or infinity: s = NaN, codes of zero, the block decodes to NaN.
+Zero block: s = max(0, eps), or 1 where that is 0 (0 for signs, which have no zero); zero codes. NaN or infinity: s = NaN, codes of
+zero, the block decodes to NaN.
 
 Source: arXiv 2402.17764 (eps 1e-5); formulae of the 1bitLLM code: scale = 1 / mean(|w|).clamp(min=1e-5), (w * scale).round().clamp(-1, 1) / scale.
 Source level: read (the formulae), the paper from memory.

@@ -10,8 +10,9 @@ TransformerEngine's formula, float32, in this order (t = 6, the largest E2M1 val
     x^   = q * float(d_b) * tensor_scale,   tensor_scale = fl32(amax / 2688)
 
 ``apply: torchao`` is torchao's two-level mode: s_t = fl32(amax / 2688), d_b = e4m3(clamp((amax_b / 6) / s_t, 2^-6, 448)),
-u = x * ((1 / s_t) / d_b); the same bytes except on blocks below 2^-6 of the largest, whose scale stays at E4M3's least normal number (never
-0). Its one-level mode is the rule `amax` in e4m3. ``select: mae | mse`` is the page four_over_six.
+u = x * min((1 / s_t) / d_b, FLT_MAX); the same bytes except on blocks below 2^-6 of the largest, whose scale stays at E4M3's least normal
+number (never 0). torchao has no minimum: NaN for amax below 8e-36, and for a zero tensor. Its one-level mode is the rule `amax` in e4m3.
+``select: mae | mse`` is the page four_over_six.
 
 Zero tensor: S = 1, tensor_scale = 0. Zero block: d_b = 0, e_b = FLT_MAX, zero codes. A block so small that d_b rounds to 0 decodes to 0
 whatever its codes are. amax infinite: S = 1, tensor_scale infinite. amax NaN: every d_b is the NaN code 0x7F, codes zero, all decodes to NaN.
@@ -66,4 +67,4 @@ def torchao_scales(block_amax: NDArray[np.float32], amax: np.float32, target: fl
         safe = np.float32(1) if outer == 0 else outer
         codes = e4m3.encode(np.clip(block_amax / np.float32(target) / safe, E4M3_LEAST_NORMAL, E4M3_MAX))
         values = e4m3.decode(codes).astype(np.float32)
-        return BlockScales(codes, values, (np.float32(1) / safe / values).astype(np.float32), "multiply", np.float32(outer))
+        return BlockScales(codes, values, np.minimum(np.float32(1) / safe / values, FLT_MAX).astype(np.float32), "multiply", np.float32(outer))

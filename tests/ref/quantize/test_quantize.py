@@ -32,6 +32,8 @@ X = RNG.standard_normal((128, 512)).astype(np.float32)
 ALL = [n for n in QUANTIZERS]
 SCALED = [n for n in ALL if QUANTIZERS[n].scale.rule != "none"]
 POW2 = [n for n in ALL if QUANTIZERS[n].scale.rule == "mx" and QUANTIZERS[n].scale.mode == "floor" and n != "mxfp4_three_quarters"]
+LOCAL = ("amax", "mx", "absmean", "twn", "bfp", "affine", "trit_planes")
+"""Rules whose scale is NaN in the block of a NaN, and nowhere else."""
 ONE_TENSOR = [n for n in ALL if QUANTIZERS[n].scale.rule not in ("s2fp8", "trit_planes")]
 SUMMED = ["ternary_absmean", "ternary_twn", "nf4_double", "trit_planes", "s2fp8", "binary_absmean"]
 """Scales that are sums: their order is row-major in the logical array, so they do not commute with transposition to the bit."""
@@ -185,7 +187,7 @@ def test_zero_tensors_have_zero_codes(name: str) -> None:
     assert t.observed["overflowed"] == t.observed["underflowed"] == 0
 
 
-@pytest.mark.parametrize("name", [n for n in SCALED if QUANTIZERS[n].scale.rule in ("amax", "mx", "absmean", "twn", "bfp", "affine", "trit_planes") and n != "binary_absmean"])
+@pytest.mark.parametrize("name", [n for n in SCALED if QUANTIZERS[n].scale.rule in LOCAL and n != "binary_absmean"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_bad_element_takes_its_block_and_no_other(name: str, bad: float) -> None:
     x = np.resize(X, (128, 512)).copy()
@@ -325,7 +327,8 @@ def test_bad_input() -> None:
         (lambda: Quantizer("e4m3", overflow="saturat"), "did you mean 'saturate'"), (lambda: Quantizer("e4m3", tail="pad"), "tail: unknown 'pad'"),
         (lambda: Quantizer("e4m3", word_bits=7), "word_bits: 7"), (lambda: Quantizer("float32"), "32 bits"),
         (lambda: Quantizer("nf4", scale=Scale("mx", format="e8m0")), "code book"), (lambda: Blocks(0, 3), "blocks.other is 0"),
-        (lambda: Scale("amx"), "did you mean 'amax'"), (lambda: Scale("mx"), "e8m0"), (lambda: Scale("te", apply="mul_inverse", multiplier=0.75), "does not read it"),
+        (lambda: Scale("amx"), "did you mean 'amax'"), (lambda: Scale("mx"), "e8m0"),
+        (lambda: Scale("te", apply="mul_inverse", multiplier=0.75), "does not read it"),
         (lambda: Scale("nvfp4", format="e4m3"), "te_nvfp4"), (lambda: Scale(eps=-1), "eps"), (lambda: GradRule("stee"), "gradient.kind"),
         (lambda: lookup("mxfp4:scal=rceil"), "did you mean 'scale'"), (lambda: lookup("mxfp4:k=a"), "cannot read 'a'"),
         (lambda: Quantizer("e4m3", Blocks(1, 32), Scale("te", apply="mul_inverse", history="delayed")), "one amax per tensor"),
