@@ -62,7 +62,7 @@ def _add(digest: hashlib._Hash, name: str, values: np.ndarray) -> None:
 
 
 def _formats(digest: hashlib._Hash, x: np.ndarray) -> None:
-    from lpref.ref.formats import FORMATS
+    from lpref.ref.formats import FORMATS, VECTOR_FORMATS
 
     words = np.arange(x.size, dtype=np.uint32) * np.uint32(2654435761)
     for name, f in sorted(FORMATS.items()):
@@ -73,6 +73,10 @@ def _formats(digest: hashlib._Hash, x: np.ndarray) -> None:
         _add(digest, name, f.encode(values, overflow="saturate"))
         if f.bits < 32:
             _add(digest, name, f.encode(values, rounding="stochastic", overflow="saturate", words=words))
+    for name, book in sorted(VECTOR_FORMATS.items()):
+        digest.update(f"{name}\0{book.standard}\0{book.revision}\0".encode())
+        _add(digest, name, book.decode(np.arange(len(book.vectors))))
+        _add(digest, name, book.classify(x[: x.size // 2 * 2].reshape(-1, 2)))
 
 
 def _quantizers(digest: hashlib._Hash) -> None:

@@ -34,9 +34,9 @@ def first_line(thing: Any) -> str:
 
 
 def _formats() -> Iterable[dict[str, Any]]:
-    from lpref.ref.formats import FORMATS
+    from lpref.ref.formats import FORMATS, VECTOR_FORMATS
 
-    return (row(name, "format", f) for name, f in FORMATS.items())
+    return (row(name, "format", f) for name, f in [*FORMATS.items(), *VECTOR_FORMATS.items()])
 
 
 def _roundings() -> Iterable[dict[str, Any]]:

@@ -27,9 +27,9 @@ def evidence() -> dict[str, set[str]]:
 
 
 def _formats() -> Iterable[str]:
-    from lpref.ref.formats import FORMATS
+    from lpref.ref.formats import FORMATS, VECTOR_FORMATS
 
-    return FORMATS
+    return [*FORMATS, *VECTOR_FORMATS]
 
 
 def _roundings() -> Iterable[str]:

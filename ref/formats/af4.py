@@ -8,7 +8,8 @@ NF4 divides the normal distribution itself into equal parts, although x / absmax
     F(x) = 1 / (2 B) + (B - 1) / B  Int_0^inf P(z < m x given |z| < m) p_absmax(m) dm,
 
 and chooses codes that are medians of their cells, F(c_i) - F((c_(i-1) + c_i) / 2) = F((c_i + c_(i+1)) / 2) - F(c_i)
-for the six codes between -1 and 0 and, separately, the seven between 0 and 1; -1, 0 and 1 are kept.
+for the six codes between -1 and 0 and, separately, the seven between 0 and 1, where the cell of the code next to 0 ends
+at 0 itself; -1, 0 and 1 are kept.
 The values are the published eight decimals, read as float32.
 
 Ties: the author's code takes the first of equal distances in the ascending list, so the lower value.

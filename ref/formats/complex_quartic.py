@@ -32,6 +32,7 @@ mean NaN.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -42,7 +43,7 @@ from lpref.ref.errors import FormatError, NonFiniteError
 
 
 @dataclass(frozen=True, kw_only=True)
-class VectorFormat:
+class VectorFormat(ABC):
     """A code book whose values are vectors of `dimension` numbers; the last axis of arrays holds them."""
 
     name: str
@@ -93,6 +94,11 @@ class VectorFormat:
         if np.isnan(z).any():
             raise NonFiniteError(f"{int(np.isnan(z).any(-1).sum())} vectors hold a NaN", where=where)
         return z
+
+
+    @abstractmethod
+    def classify(self, vector: Any) -> np.ndarray:
+        """Vectors [..., dimension] -> codes [...]."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,6 +58,7 @@ class LnsFormat(InexactCodebook):
     zero: bool = False
 
 
+@lru_cache(maxsize=8192)
 def power_of_root(j: int, n: int, bits: int) -> int:
     """floor(2^(j / n) 2^bits) for n a power of two, by repeated integer square roots.
 
