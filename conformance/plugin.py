@@ -21,6 +21,16 @@ CLAIMED: pytest.StashKey[dict[str, list[tuple[str, str]]]] = pytest.StashKey()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options."""
     group = parser.getgroup("lpref", "lpref conformance")
+    group.addoption("--lpref-impl", metavar="MODULE:CALLABLE", help="what `pytest --pyargs lpref.conformance` tests: a function, or a Target")
+    group.addoption("--lpref-format", metavar="NAME", help="it is a cast to this format (or: its products take values of it)")
+    group.addoption("--lpref-quantizer", metavar="NAME", help="it is this block quantizer, parameters allowed: mxfp4:scale=rceil")
+    group.addoption("--lpref-accumulate", metavar="NAME", help="it is a matrix product with this accumulation model")
+    group.addoption("--lpref-rounding", metavar="NAME", help="rounding (default nearest_even; the quantizer's own)")
+    group.addoption("--lpref-overflow", metavar="NAME", help="overflow policy (default saturate; the quantizer's own)")
+    group.addoption("--lpref-word-bits", metavar="N", type=int, help="random bits of a stochastic rounding")
+    group.addoption("--lpref-dtype", metavar="NAME", default="float32", help="dtype of a cast's inputs: float32, float64, float16")
+    group.addoption("--lpref-canonical-nan", action="store_true", help="NaN must have the canonical code")
+    group.addoption("--lpref-examples", metavar="N", type=int, default=0, help="also N Hypothesis examples, shrunk where they fail")
     group.addoption("--lpref-evidence", metavar="FILE", help="write what the tests marked `proves` proved to FILE")
     group.addoption("--lpref-device", metavar="NAME", help="the device's name in the evidence (default: asked of the system)")
 
