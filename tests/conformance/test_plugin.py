@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+import lpref.conformance.test_impl  # noqa: F401  loaded now: the inner runs forget what they load, and NumPy loads only once
+
 pytest_plugins = ["pytester"]
 
 KERNELS = """
