@@ -36,6 +36,7 @@ Presets:
 | ml_dtypes      | infinity_or_nan_or_max      | infinity_or_nan_or_max      | nan_or_negative_zero | finite   |
 | torch          | infinity_or_fnuz_nan_or_max | infinity_or_fnuz_nan_or_max | nan                  | absolute |
 | cuda_satfinite | max                         | max                         | nan_or_max           | absolute |
+| cuda_nosat     | infinity_or_nan             | infinity_or_nan             | nan                  | absolute |
 | onnx_sat       | max                         | fnuz_nan_or_max             | nan                  | finite   |
 | p3109_sat_finite    | max                    | max                         | nan                  | smallest |
 | p3109_sat_propagate | max                    | infinity_or_max             | nan                  | smallest |
@@ -130,6 +131,9 @@ OVERFLOW: dict[str, Overflow] = {
         "infinity_or_fnuz_nan_or_max", "infinity_or_fnuz_nan_or_max", "nan", "absolute", "torch 2.13 .. 2.15 on CPU, measured", "read"
     ),
     "cuda_satfinite": Overflow("max", "max", "nan_or_max", "absolute", "CUDA 13 cuda_fp8.hpp, compiled for the host", "read"),
+    "cuda_nosat": Overflow(
+        "infinity_or_nan", "infinity_or_nan", "nan", "absolute", "CUDA 13 cuda_fp8.hpp (__NV_NOSAT), compiled for the host", "read"
+    ),
     "onnx_sat": Overflow("max", "fnuz_nan_or_max", standard="ONNX docs/technical/float8, saturating table", source_level="read"),
     "p3109_sat_finite": Overflow("max", "max", "nan", "smallest", _P3109, "read"),
     "p3109_sat_propagate": Overflow("max", "infinity_or_max", "nan", "smallest", _P3109, "read"),
