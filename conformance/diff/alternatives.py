@@ -36,7 +36,9 @@ from lpref.ref.formats import format as format_of
 from lpref.ref.rounding import Overflow
 
 
-def encode_where_defined(f: Format, x: np.ndarray, rounding: Any, overflow: Any, words: Any = None, word_bits: Any = None) -> tuple[np.ndarray, np.ndarray]:
+def encode_where_defined(
+    f: Format, x: np.ndarray, rounding: Any, overflow: Any, words: Any = None, word_bits: Any = None
+) -> tuple[np.ndarray, np.ndarray]:
     """(codes, where the definition has one): NaN, infinities and finite overflows are tried by themselves where all together raise."""
     codes, ok = np.zeros(x.shape, f.code_dtype), np.zeros(x.shape, bool)
     v = x.astype(np.float64)
@@ -80,7 +82,8 @@ def cast_alternative(becomes: Mapping[str, Any], x: np.ndarray, case: CastCase, 
     codes, ok = encode_where_defined(f, y, becomes.get("rounding", case.rounding), overflow, words, case.word_bits)
     values = f.decode(codes)
     if "clamp" in becomes:
-        values = np.clip(values, *(float(v) for v in becomes["clamp"]))
+        low, high = (float(v) for v in becomes["clamp"])
+        values = np.clip(values, low, high)
     return values, ok
 
 

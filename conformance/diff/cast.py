@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from lpref.conformance import check
@@ -119,14 +121,18 @@ class CastComparison:
                 i = int(at[0])
                 value, word = x[i], None if words is None else words[i : i + 1]
             else:
-                value, word = shrink_cast(x[at], lambda v, which=which: self.label(v, None)[2] == which), None
+                value, word = shrink_cast(x[at], partial(self.labelled, which)), None
             out.append(self.example(value, word, self.entries[which - 1] if which else None, trace))
         return out
+
+    def labelled(self, which: int, x: np.ndarray) -> np.ndarray:
+        """Which inputs have that label."""
+        return self.label(x, None)[2] == which
 
     def example(self, value: np.generic, word: np.ndarray | None, entry: Known | None, trace: bool) -> Example:
         """Everything about one input."""
         x = np.array([value], DTYPES[self.case.input])
-        got, codes, exists = self.ask(x, word)
+        got, codes, _ = self.ask(x, word)
         want_codes, _ = self.expected(x, word)
         f, shown = self.f, float(x[0])
         want = check.show_code(f, want_codes[0])

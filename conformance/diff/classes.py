@@ -67,7 +67,7 @@ def inside(f: Format, dtype: type, count: int = 1 << 14) -> np.ndarray:
     info = np.finfo(dtype)
     low, high = max(low, info.minexp - info.nmant), min(high, info.maxexp)
     raw = words(0, 8, 0, 0, 2 * count).astype(np.float64)
-    significands = (raw[:count] / 2.0**31 - 1).astype(dtype)
+    significands: np.ndarray = (raw[:count] / 2.0**31 - 1).astype(dtype)
     return np.ldexp(significands, (low + raw[count:] % (high - low + 1)).astype(np.int32)).astype(dtype)
 
 

@@ -55,7 +55,7 @@ class Known:
             return False
         subject = getattr(case, "format", None) or getattr(case, "quantizer", "")
         allowed = self.formats or self.quantizers
-        if allowed and subject not in allowed and subject.partition(":")[0] not in allowed:
+        if allowed and str(subject) not in allowed and str(subject).partition(":")[0] not in allowed:
             return False
         return all(one_of(getattr(case, k, None), v) for k, v in self.case.items())
 
@@ -90,7 +90,8 @@ def read(text: str) -> tuple[Known, ...]:
     if problems:
         raise SpecError(problems, where="known.yaml")
     lists = ("formats", "quantizers", "classes")
-    return tuple(Known(**{k: tuple(v) if k in lists else v for k, v in e.items()}) for e in entries)
+    made: list[dict[str, Any]] = [{k: tuple(v) if k in lists else v for k, v in e.items()} for e in entries]
+    return tuple(Known(**fields_) for fields_ in made)
 
 
 def about(target: str, version: str, case: Case) -> list[Known]:

@@ -29,6 +29,19 @@ __all__ = [
 
 TARGETS: dict[str, str] = {  # name -> module:class, imported when used
     "ml_dtypes": "ml_dtypes_:MlDtypes",
+    "gfloat": "gfloat_:Gfloat",
+    "torch": "torch_:Torch",
+    "torchao": "torchao_:Torchao",
+    "microxcaling": "microxcaling_:Microxcaling",
+    "apytypes": "apytypes_:Apytypes",
+    "pychop": "pychop_:Pychop",
+    "qtorch": "qtorch_:Qtorch",
+    "onnx": "onnx_:Onnx",
+    "softposit": "softposit_:Softposit",
+    "bitsandbytes": "bitsandbytes_:Bitsandbytes",
+    "cuda_headers": "cuda_headers:CudaHeaders",
+    "mmaemu": "mmaemu_:Mmaemu",
+    "optax": "optax_:Optax",
 }
 
 

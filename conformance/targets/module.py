@@ -104,6 +104,7 @@ def load(spec: str) -> Callable[..., Any]:
     Raises: TargetMissing.
     """
     module_name, _, path = spec.partition(":")
+    thing: Any = None
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
@@ -111,7 +112,7 @@ def load(spec: str) -> Callable[..., Any]:
             found = importlib.util.spec_from_file_location(Path(module_name).stem, module_name)
             if found is None or found.loader is None or not Path(module_name).is_file():
                 raise TargetMissing("no such file", where=module_name)
-            thing: Any = importlib.util.module_from_spec(found)
+            thing = importlib.util.module_from_spec(found)
             found.loader.exec_module(thing)
         else:
             thing = importlib.import_module(module_name)
@@ -123,7 +124,8 @@ def load(spec: str) -> Callable[..., Any]:
         raise TargetMissing(str(error), where=spec, remedy="write module:callable, or FILE.py:callable") from error
     if not callable(thing):
         raise TargetMissing(f"is a {type(thing).__name__}, not callable", where=spec)
-    return thing  # type: ignore[no-any-return]
+    found_callable: Callable[..., Any] = thing
+    return found_callable
 
 
 def to_library(x: np.ndarray, array: str, device: str) -> Any:
