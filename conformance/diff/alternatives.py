@@ -18,6 +18,7 @@ Blocks::
     quantizer: mxfp4:scale=ceil      another quantizer
     scale_code: 254                  the block's scale code; codes are those of the definition under that scale (0 where it is NaN)
     values: nan | zero               the whole block decodes to it
+    model: torchao_nvfp4             a formula of `lpref.conformance.diff.models`
     result: [scale, codes]           no definition: just the columns of the matrix
 """
 

@@ -11,6 +11,7 @@ import numpy as np
 from lpref.conformance import check
 from lpref.conformance.diff.cast import taken_notes
 from lpref.conformance.diff.known import Known, about
+from lpref.conformance.diff.models import MODELS
 from lpref.conformance.diff.numberline import bits_of, place
 from lpref.conformance.diff.report import UNEXPLAINED, CaseReport, Cell, Example
 from lpref.conformance.diff.shrink import shrink_matrix
@@ -30,6 +31,7 @@ from lpref.ref.rounding import default_word_bits, is_stochastic
 CLASSES: dict[str, str] = {
     "NaN": "a NaN in the block",
     "infinity": "an infinity in the block",
+    "tensor not finite": "a NaN or an infinity elsewhere, under a scale of the whole tensor",
     "zeros": "every element is zero",
     "scale at its end": "the smallest or largest scale of the scale format",
     "just below 2^k": "amax is one of the two numbers just below a power of two",
@@ -63,7 +65,8 @@ def thresholds(q: Quantizer) -> Iterator[tuple[str, np.ndarray]]:
                            *(np.nextafter(edges, np.float32(d)) for d in (0, 4))])  # fmt: skip
     rows, columns = (min(b, 256) if b else 48 for b in (q.blocks.other, q.blocks.k))
     for base in (-140, -126, -20, 0, 9, 100, 127):
-        tops = np.ldexp(near, base).astype(np.float32)
+        with np.errstate(over="ignore"):
+            tops = np.ldexp(near, base).astype(np.float32)
         tops = tops[np.isfinite(tops)]
         tops = tops[: 1 if q.blocks.other is None or q.blocks.k is None else tops.size]
         noise = random_words(0, 10, 0, 0, tops.size * rows * columns).astype(np.float64) / 2.0**32
@@ -154,6 +157,8 @@ class BlockComparison:
             return Blocks(np.full(x.shape, np.nan if becomes["values"] == "nan" else 0.0))
         if "scale_code" in becomes:
             return self.under_scale(x, int(becomes["scale_code"]), becomes)
+        if "model" in becomes:
+            return Blocks(**MODELS[becomes["model"]](x, self.q))
         named = str(becomes.get("quantizer", self.case.quantizer))
         via = becomes.get("via")
         given = x if via is None else format_of(via).round(x)
@@ -175,6 +180,7 @@ class BlockComparison:
         out = np.full(grid, names.index("others"), np.int8)
         target = float(self.q.scale.target or self.f.max)
         top = np.frexp(target)[0]
+        spoilt = self.q.scale.rule == "nvfp4" and not np.isfinite(x).all()
         for i, j in np.ndindex(*grid):
             part = x[i * block[0] : (i + 1) * block[0], j * block[1] : (j + 1) * block[1]]
             amax = np.max(np.abs(part)) if part.size else np.float32(0)
@@ -183,6 +189,8 @@ class BlockComparison:
                 name = "NaN"
             elif np.isinf(amax):
                 name = "infinity"
+            elif spoilt:
+                name = "tensor not finite"
             elif amax == 0:
                 name = "zeros"
             elif want.scales is not None and self.at_end(float(want.scales[i, j])):

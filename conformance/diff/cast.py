@@ -60,23 +60,19 @@ class CastComparison:
         """(codes, where defined) by the definition."""
         return encode_where_defined(self.f, x, self.case.rounding, self.case.overflow, words, self.word_bits)
 
-    def signed_zero(self, codes: np.ndarray | None) -> bool:
-        """Whether -0 and +0 are told apart: the format has both, or codes came."""
-        return "negative_zero" in self.f.targets
-
     def label(self, x: np.ndarray, words: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """For every input (class, result kind, label, defined, values): label -1 same, 0 unexplained, i + 1 explained by entry i."""
         want_codes, ok = self.expected(x, words)
-        got, codes, exists = self.ask(x, words)
-        want = self.f.decode(want_codes)
-        signed = self.signed_zero(codes)
-        bad = check.differing_values(got, want, signed)
+        want, got, exists = self.f.decode(want_codes), np.full(x.shape, np.nan), np.ones(x.shape, bool)
+        got[ok], codes, exists[ok] = self.ask(x[ok], None if words is None else words[ok])
+        signed = "negative_zero" in self.f.targets
+        bad = check.differing_values(got, want, signed) & ok
         if codes is not None:  # codes: two codes of one value differ too, NaN apart
-            bad |= (codes.astype(np.int64) != want_codes.astype(np.int64)) & ~(np.isnan(got) & np.isnan(want))
+            bad[ok] |= (codes.astype(np.int64) != want_codes[ok].astype(np.int64)) & ~(np.isnan(got) & np.isnan(want))[ok]
             bad |= ~exists
         kinds, classes = result_kinds(x, got, want, self.f), classify(x, self.f)
         kinds[~exists] = list(RESULTS).index("no code")
-        label = np.where(bad & ok, 0, -1)
+        label = np.where(bad, 0, -1)
         names = list(CLASSES)
         for i, entry in enumerate(self.entries):
             at = np.flatnonzero((label == 0) & exists)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -63,19 +63,19 @@ def compare_gemm(session: Session, version: str, case: GemmCase) -> CaseReport:
         model = Accumulate(inner=case.accumulate)
     else:
         model = accumulator(case.accumulate)
-    parts = []
+    parts: list[Part] = []
     for name, a, b in operands(case):
         x, y = HighPrecision(a, 1), HighPrecision(b, 1)
         with np.errstate(all="ignore"):
             want = gemm(x, y, model)
             bound = (gamma(a.shape[1]) + 2.0**-24) * magnitude(x, y)
         parts.append((name, {"a": a, "b": b}, "c", want, bound if case.accumulate == "exact" else None))
-    return compare(session, version, case, parts)
+    return compare(session, version, case, parts, bounded=True)
 
 
 def compare_attention(session: Session, version: str, case: AttentionCase) -> CaseReport:
     """o against dense softmax attention; there is no bound: the bits, or a count of float32 neighbours."""
-    parts = []
+    parts: list[Part] = []
     for name, heads, length in (("one head", 1, 16), ("grouped heads", 4, 24)):
         q, k, v = (noise(20 + i, (2, heads if i == 0 else 1 if heads == 1 else 2, length, 8), 3).astype(np.float32) for i in range(3))
         want = attention(q, k, v, bool(case.causal))[0]
@@ -88,17 +88,24 @@ def compare_optimizer(session: Session, version: str, case: OptimizerCase) -> Ca
     opt = optimizer(case.optimizer)
     params = {"w": noise(30, (6, 8), 4).astype(np.float32), "b": noise(31, (8,), 4).astype(np.float32)}
     state = opt.init(params)
-    parts = []
+    parts: list[Part] = []
     for step in range(case.steps):
         grads = {k: noise(40 + 2 * step + i, p.shape, 8).astype(np.float32) for i, (k, p) in enumerate(params.items())}
         arrays = {f"{kind}.{k}": v for kind, tree in (("params", params), ("grads", grads), ("state", state)) for k, v in tree.items()}
+        ctx = {"step": step, "update": step, "seed": 0, "lr": float(opt.rule.lr)}
+        arrays |= {f"ctx.{k}": np.array(v) for k, v in ctx.items()}
+        old = params
         params, state = opt.update(params, grads, state, OptimContext(step=step, update=step))
-        parts += [(f"step {step + 1}, {k}", {**arrays, "update": np.array([step], np.int64)}, f"params.{k}", params[k], None) for k in params]
+        # a float32 number off in the larger of the old and the new parameter: an update may cancel
+        parts += [(f"step {step + 1}, {k}", arrays, f"params.{k}", params[k], old[k]) for k in params]
     return compare(session, version, case, parts)
 
 
-def compare(session: Session, version: str, case: Case, parts: list) -> CaseReport:  # type: ignore[type-arg]
-    """Elementwise, over (class, arrays, name of the answer, definition, bound or None)."""
+Part = tuple[str, Mapping[str, np.ndarray], str, np.ndarray, np.ndarray | None]
+
+
+def compare(session: Session, version: str, case: Case, parts: list[Part], bounded: bool = False) -> CaseReport:
+    """Elementwise, over (class, arrays, name of the answer, definition, None or the bound (`bounded`) or what else sets the spacing)."""
     same: dict[str, int] = {}
     cells: list[Cell] = []
     examples: list[Example] = []
@@ -107,7 +114,7 @@ def compare(session: Session, version: str, case: Case, parts: list) -> CaseRepo
     try:
         for name, arrays, key, want, bound in parts:
             got = session.ask(case, arrays)[key].astype(np.float64)
-            result = judge(got, want, bound)
+            result = judge(got, want, bound if bounded else None, None if bounded else bound)
             same[name] = int(np.count_nonzero(result == ""))
             for kind in RESULTS:
                 count = int(np.count_nonzero(result == kind))
@@ -128,13 +135,14 @@ def compare(session: Session, version: str, case: Case, parts: list) -> CaseRepo
     return CaseReport(session.spec, version, case, same, tuple(cells), 0, tuple(examples), tuple(used), None, taken_notes(session), session.seconds)
 
 
-def judge(got: np.ndarray, want: np.ndarray, bound: np.ndarray | None) -> np.ndarray:
-    """The result of every element; empty where the values are equal (NaN with NaN)."""
+def judge(got: np.ndarray, want: np.ndarray, bound: np.ndarray | None, beside: np.ndarray | None = None) -> np.ndarray:
+    """The result of every element; empty where the values are equal (NaN with NaN). Neighbours are counted at the larger of want, beside."""
     wanted = want.astype(np.float64)
     equal = (got == wanted) | (np.isnan(got) & np.isnan(wanted))
     with np.errstate(invalid="ignore", over="ignore"):
         off = np.abs(got - wanted)
-        ulp = np.spacing(np.abs(wanted).astype(np.float32)).astype(np.float64)
+        size = np.abs(want) if beside is None else np.maximum(np.abs(want), np.abs(beside))
+        ulp = np.spacing(size.astype(np.float32)).astype(np.float64)
         close = off <= 8 * ulp
         inside = np.zeros(got.shape, bool) if bound is None else off <= bound
     out = np.where(close, "few ulp", "beyond").astype("U16")

@@ -190,6 +190,9 @@ class Target:
             return f"the package {self.package} is not installed; python3 -m pip install {self.package}"
         return None
 
+    def prepare(self) -> None:
+        """Import, compile, load: done once, before the first case, and not counted against its time."""
+
     def cases(self) -> tuple[Case, ...]:
         """What it implements, under its own policies: these are compared when no option narrows the run."""
         return ()
@@ -218,9 +221,10 @@ class Target:
         raise TargetRefused("no matrix products", where=self.name)
 
     def optimizer(
-        self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray], case: OptimizerCase
-    ) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
-        """One step."""
+        self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray], case: OptimizerCase,
+        ctx: Mapping[str, Any],
+    ) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:  # fmt: skip
+        """One step; ctx holds step, update (counted from 0), seed and lr."""
         raise TargetRefused("no optimizers", where=self.name)
 
     def attention(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, case: AttentionCase) -> np.ndarray:

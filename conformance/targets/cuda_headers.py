@@ -1,7 +1,7 @@
 """NVIDIA's CUDA headers (cuda_fp8.h, cuda_fp6.h, cuda_fp4.h) compiled for the host with g++: the vendor's conversions, without a GPU.
 
-They come with the triton wheel or a CUDA toolkit (CUDA_HOME); nothing of them is copied. `cuda_satfinite` is __NV_SATFINITE, `ocp_nonsat` is
-__NV_NOSAT. E8M0: `toward_positive` is cudaRoundPosInf, `toward_zero` cudaRoundZero.
+They come with a CUDA toolkit (CUDA_HOME), or with the packages triton (cuda_fp*.h) and nvidia-cuda-cccl (nv/target); nothing is copied.
+`cuda_satfinite` is __NV_SATFINITE, `ocp_nonsat` is __NV_NOSAT. E8M0: `toward_positive` is cudaRoundPosInf, `toward_zero` cudaRoundZero.
 """
 
 from __future__ import annotations
@@ -41,18 +41,23 @@ class CudaHeaders(Target):
 
     @property
     def version(self) -> str:
-        folder = headers()
-        if folder is None:
+        folders = headers()
+        if not folders:
             return ""
+        folder = folders[0]
         match = re.search(r"#define\s+CUDART_VERSION\s+(\d+)", (folder / "cuda_runtime_api.h").read_text(errors="replace"))
         number = int(match.group(1)) if match else 0
         return f"{number // 1000}.{number % 1000 // 10}"
 
     @property
     def available(self) -> str | None:
-        if headers() is None:
-            return "no cuda_fp4.h: install the package triton, or set CUDA_HOME to a CUDA toolkit"
+        if not headers():
+            return "no cuda_fp4.h and nv/target: install the packages triton and nvidia-cuda-cccl, or set CUDA_HOME to a CUDA toolkit"
         return None if shutil.which("g++") else "g++ is not on the PATH"
+
+    def prepare(self) -> None:
+        """Compiles the loops."""
+        built()
 
     def cases(self) -> tuple[Case, ...]:
         sat = [CastCase(f, overflow="cuda_satfinite", input=i) for f in KINDS if f != "e8m0" for i in ("float32", "float64")]
@@ -91,13 +96,20 @@ def loops() -> str:
     return "\n".join(lines)
 
 
-def headers() -> Path | None:
-    """The folder with the headers: a CUDA toolkit's, or the one inside triton."""
+def headers() -> list[Path]:
+    """The folders with the headers, cuda_fp4.h's first: a CUDA toolkit's, or those inside the packages; empty where one is missing."""
     folders = [Path(os.environ[k]) / "include" for k in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(k)]
-    spec = importlib.util.find_spec("triton")
-    if spec is not None and spec.submodule_search_locations:
-        folders += [Path(p) / "backends" / "nvidia" / "include" for p in spec.submodule_search_locations]
-    return next((f for f in folders if (f / "cuda_fp4.h").is_file() and (f / "cuda_runtime_api.h").is_file()), None)
+    folders += [p / "backends" / "nvidia" / "include" for p in package_folders("triton")]
+    folders += [Path(f) for p in package_folders("nvidia") for f in sorted(map(str, p.glob("*/include")))]
+    conversions = next((f for f in folders if (f / "cuda_fp4.h").is_file() and (f / "cuda_runtime_api.h").is_file()), None)
+    targets = next((f for f in [*folders, *(f / "cccl" for f in folders)] if (f / "nv" / "target").is_file()), None)
+    return [conversions, targets] if conversions and targets else []
+
+
+def package_folders(name: str) -> list[Path]:
+    """Where a package lies; nothing is imported."""
+    spec = importlib.util.find_spec(name)
+    return [Path(p) for p in (spec.submodule_search_locations or ())] if spec is not None else []
 
 
 @cache
@@ -106,17 +118,17 @@ def built() -> ctypes.CDLL:
 
     Raises: TargetMissing with the compiler's last words.
     """
-    folder = headers()
-    if folder is None:
+    folders = headers()
+    if not folders:
         raise TargetMissing("no headers", where="cuda_headers")
     source = SOURCE.format(loops=loops())
-    name = hashlib.sha256((source + str(folder)).encode()).hexdigest()[:16]
+    name = hashlib.sha256((source + str(folders)).encode()).hexdigest()[:16]
     out = Path(tempfile.gettempdir()) / f"lpref-cuda-headers-{os.getuid()}-{name}.so"
     if not out.is_file():
         with tempfile.TemporaryDirectory() as work:
             (Path(work) / "loops.cpp").write_text(source)
             made = Path(work) / "loops.so"
-            command = ["g++", "-O2", "-shared", "-fPIC", "-w", f"-I{folder}", "-o", str(made), str(Path(work) / "loops.cpp")]
+            command = ["g++", "-O2", "-shared", "-fPIC", "-w", *(f"-I{f}" for f in folders), "-o", str(made), str(Path(work) / "loops.cpp")]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise TargetMissing(f"g++ failed: {done.stderr.strip().splitlines()[-1:]}", where="cuda_headers")

@@ -24,7 +24,7 @@ Little endian throughout. A frame is a 32-byte header and a body of `length` byt
     cast       in   x                    out  codes (unsigned) or values (floating), of x's shape
     quantize   in   x [R, C]             out  codes, scales, tensor_scale (float32, no axes); or values
     gemm       in   a [M, K], b [N, K]   out  c [M, N]
-    optimizer  in   params.*, grads.*, state.*   out  params.*, state.*
+    optimizer  in   params.*, grads.*, state.*, ctx.* (step, update, seed, lr)   out  params.*, state.*
     attention  in   q, k, v              out  o
     an error   in                        out  op 255 with a text: message=…, kind=raised|refused|missing
     bye                                  the target ends; so it does at the end of its input

@@ -87,9 +87,9 @@ class CallableTarget(Target):
     def gemm(self, a: np.ndarray, b: np.ndarray, case: GemmCase) -> np.ndarray:
         return read_array(self.function(self.give(a), self.give(b)))
 
-    def optimizer(self, params: Any, grads: Any, state: Any, case: OptimizerCase) -> Any:
+    def optimizer(self, params: Any, grads: Any, state: Any, case: OptimizerCase, ctx: Mapping[str, Any]) -> Any:
         give = lambda tree: {k: self.give(v) for k, v in tree.items()}  # noqa: E731
-        answer = self.function(give(params), give(grads), give(state), case.fields())
+        answer = self.function(give(params), give(grads), give(state), {**case.fields(), **ctx})
         if not isinstance(answer, tuple) or len(answer) != 2:
             raise TargetAnswer(f"returned a {type(answer).__name__}, not (params, state)")
         return tuple({k: read_array(v) for k, v in tree.items()} for tree in answer)
@@ -124,8 +124,7 @@ def load(spec: str) -> Callable[..., Any]:
         raise TargetMissing(str(error), where=spec, remedy="write module:callable, or FILE.py:callable") from error
     if not callable(thing):
         raise TargetMissing(f"is a {type(thing).__name__}, not callable", where=spec)
-    found_callable: Callable[..., Any] = thing
-    return found_callable
+    return thing  # type: ignore[no-any-return]
 
 
 def to_library(x: np.ndarray, array: str, device: str) -> Any:
@@ -170,8 +169,10 @@ def read_array(y: Any) -> np.ndarray:
 
 def method(target: Target, op: str) -> Callable[..., Any]:
     """The method of a target that answers `op`."""
-    return {"cast": target.cast, "quantize": target.quantize, "gemm": target.gemm, "optimizer": target.optimizer,
-            "attention": target.attention}[op]  # fmt: skip
+    methods: dict[str, Callable[..., Any]] = {
+        "cast": target.cast, "quantize": target.quantize, "gemm": target.gemm, "optimizer": target.optimizer, "attention": target.attention,
+    }  # fmt: skip
+    return methods[op]
 
 
 def answer(target: Target, case: Case, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -185,6 +186,7 @@ def answer(target: Target, case: Case, arrays: Mapping[str, np.ndarray]) -> dict
         return {k: np.asarray(v) for k, v in y.items() if v is not None} if isinstance(y, Mapping) else {"values": np.asarray(y)}
     if case.op == "optimizer":
         trees = [{k.partition(".")[2]: v for k, v in arrays.items() if k.startswith(f"{kind}.")} for kind in ("params", "grads", "state")]
-        params, state = ask(*trees)
+        ctx = {k.partition(".")[2]: v.item() for k, v in arrays.items() if k.startswith("ctx.")}
+        params, state = ask(*trees, ctx=ctx)
         return {f"{kind}.{k}": np.asarray(v) for kind, tree in (("params", params), ("state", state)) for k, v in tree.items()}
     return {ALONE[case.op]: np.asarray(ask(*arrays.values()))}

@@ -20,7 +20,7 @@ class Optax(Target):
         return (OptimizerCase("adamw"),)
 
     def optimizer(self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray],
-                  case: OptimizerCase) -> tuple[Any, Any]:  # fmt: skip
+                  case: OptimizerCase, ctx: Mapping[str, Any]) -> tuple[Any, Any]:  # fmt: skip
         import jax.numpy as jnp
         import optax
 
@@ -31,7 +31,7 @@ class Optax(Target):
         p = {k: jnp.asarray(v) for k, v in params.items()}
         fresh = opt.init(p)
         moments = {n: {k: jnp.asarray(state[f"{k}/{n}"]) for k in p} for n in ("m", "v")}
-        count = jnp.asarray(np.int32(state["update"][0] if "update" in state else 0))
+        count = jnp.asarray(np.int32(ctx["update"]))
         adam = fresh[0]._replace(count=count, mu=moments["m"], nu=moments["v"])
         updates, after = opt.update({k: jnp.asarray(v) for k, v in grads.items()}, (adam, *fresh[1:]), p)
         new = optax.apply_updates(p, updates)

@@ -27,11 +27,15 @@ class Qtorch(Target):
                 return f"QPyTorch builds itself with {tool}, which is not on the PATH"
         return super().available
 
+    def prepare(self) -> None:
+        """Compiles, which takes minutes the first time."""
+        add_scripts_to_path()
+        import qtorch.quant  # noqa: F401
+
     def cases(self) -> tuple[Case, ...]:
         return tuple(CastCase(f, "nearest_away") for f in FORMATS)
 
     def cast(self, x: np.ndarray, case: CastCase, words: np.ndarray | None = None) -> np.ndarray:
-        add_scripts_to_path()
         import torch
         from qtorch.quant import float_quantize
 

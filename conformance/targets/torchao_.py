@@ -28,7 +28,7 @@ class Torchao(Target):
     def cases(self) -> tuple[Case, ...]:
         mx = [QuantizeCase(q if m == "floor" else f"{q}:scale={m}") for q in ("mxfp8_e4m3", "mxfp8_e5m2", "mxfp4") for m in MODES]
         six = [QuantizeCase("mxfp6_e2m3"), QuantizeCase("mxfp6_e3m2")]
-        return (*(CastCase(f) for f in CASTS), *mx, *six, QuantizeCase("nvfp4"))
+        return (*(CastCase(f, overflow="cuda_satfinite") for f in CASTS), *mx, *six, QuantizeCase("nvfp4"))
 
     def cast(self, x: np.ndarray, case: CastCase, words: np.ndarray | None = None) -> np.ndarray:
         import torch

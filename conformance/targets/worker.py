@@ -69,6 +69,7 @@ def reply(target: Target | None, question: Frame) -> Frame:
     assert target is not None
     try:
         if question.op == "hello":
+            target.prepare()
             return Frame("hello", 0, {"name": target.name, "version": target.version})
         case = case_from(question.op, question.text)
         refusal = target.refuses(case)
