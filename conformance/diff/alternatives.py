@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.conformance.diff.classes import RESULTS
+from lpref.conformance.diff.classes import RESULTS, wide
 from lpref.conformance.targets.base import CastCase
 from lpref.ref.errors import FormatError, NonFiniteError
 from lpref.ref.formats import Format
@@ -42,7 +42,7 @@ def encode_where_defined(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(codes, where the definition has one): NaN, infinities and finite overflows are tried by themselves where all together raise."""
     codes, ok = np.zeros(x.shape, f.code_dtype), np.zeros(x.shape, bool)
-    v = x.astype(np.float64)
+    v = wide(x)
     parts = [np.ones(x.shape, bool)]
     over = np.isfinite(v) & ((v > f.max) | (v < f.min))
     while parts:
@@ -69,12 +69,12 @@ def cast_alternative(becomes: Mapping[str, Any], x: np.ndarray, case: CastCase, 
     if "value" in becomes:
         return np.full(x.shape, float(becomes["value"])), np.ones(x.shape, bool)
     if "signed_value" in becomes:
-        return np.copysign(float(becomes["signed_value"]), x.astype(np.float64)), np.ones(x.shape, bool)
+        return np.copysign(float(becomes["signed_value"]), wide(x)), np.ones(x.shape, bool)
     y = x
     for name in [becomes["via"]] if isinstance(becomes.get("via"), str) else becomes.get("via", []):
-        y = format_of(name).round(y.astype(np.float64), overflow="to_infinity")
+        y = format_of(name).round(wide(y), overflow="to_infinity")
     if becomes.get("flush"):
-        y = np.where(np.abs(y.astype(np.float64)) < float(np.finfo(np.float32).tiny), np.copysign(0.0, y.astype(np.float64)), y.astype(np.float64))
+        y = np.where(np.abs(wide(y)) < float(np.finfo(np.float32).tiny), np.copysign(0.0, wide(y)), wide(y))
     if becomes.get("absolute"):
         y = np.abs(y)
     f = format_of(becomes.get("format", case.format))

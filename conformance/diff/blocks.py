@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,6 @@ from lpref.ref.quantize import QTensor, Quantizer, quantize
 from lpref.ref.quantize.packing import row_bytes, unpack
 from lpref.ref.quantize.registry import lookup
 from lpref.ref.random import bits
-from lpref.ref.random import words as random_words
 from lpref.ref.rounding import default_word_bits, is_stochastic
 
 CLASSES: dict[str, str] = {
@@ -52,27 +51,6 @@ class Blocks:
     scales: np.ndarray | None = None  # grid, float64 values
     codes: np.ndarray | None = None  # [R, C]
     tensor_scale: float = 1.0
-
-
-def thresholds(q: Quantizer) -> Iterator[tuple[str, np.ndarray]]:
-    """A matrix whose blocks have their amax at the thresholds of scale rules: powers of two, the largest significand, and neighbours."""
-    f = format_of(q.format)
-    target = float(q.scale.target or f.max)
-    significand = target / 2.0 ** (int(np.frexp(target)[1]) - 1)
-    trailing = (f.precision or 1) - 1
-    edges = np.array([1, significand, 2 - 2.0 ** -(trailing + 1), 2 - 2.0 ** -(trailing + 2), 1.5, 4 / 3, 7 / 4, 2], np.float32)
-    near = np.concatenate([edges, *(np.nextafter(np.nextafter(edges, np.float32(d)), np.float32(d)) for d in (0, 4)),
-                           *(np.nextafter(edges, np.float32(d)) for d in (0, 4))])  # fmt: skip
-    rows, columns = (min(b, 256) if b else 48 for b in (q.blocks.other, q.blocks.k))
-    for base in (-140, -126, -20, 0, 9, 100, 127):
-        with np.errstate(over="ignore"):
-            tops = np.ldexp(near, base).astype(np.float32)
-        tops = tops[np.isfinite(tops)]
-        tops = tops[: 1 if q.blocks.other is None or q.blocks.k is None else tops.size]
-        noise = random_words(0, 10, 0, 0, tops.size * rows * columns).astype(np.float64) / 2.0**32
-        x = (noise.reshape(tops.size * rows, columns) * np.repeat(tops, rows)[:, None].astype(np.float64)).astype(np.float32)
-        x[np.arange(tops.size) * rows, np.arange(tops.size) % columns] = tops
-        yield f"thresholds at 2^{base}", x
 
 
 class BlockComparison:
@@ -217,7 +195,7 @@ class BlockComparison:
         refused = 0
         examples = []
         try:
-            for _, x in (*matrices(self.q), *thresholds(self.q)):
+            for _, x in matrices(self.q):
                 try:
                     self.definition(x)
                 except (FormatError, NonFiniteError):

@@ -36,6 +36,12 @@ DTYPES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "
 DENSE = 4096  # formats with more values: this many of them, evenly, and both ends
 
 
+def wide(x: np.ndarray) -> np.ndarray:
+    """x in float64; a signalling NaN is a NaN."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(x, np.float64)
+
+
 def cast_inputs(f: Format, input_name: str) -> np.ndarray:
     """The inputs of a cast: all of a 16-bit type; else all values and midpoints of f with their neighbours, edges, specials, random ones."""
     dtype = DTYPES[input_name]
@@ -75,7 +81,7 @@ def classify(x: np.ndarray, f: Format) -> np.ndarray:
     """The class of every input, as an index into `CLASSES`."""
     names = list(CLASSES)
     out = np.full(x.shape, names.index("inside"), np.int8)
-    v = x.astype(np.float64)
+    v = wide(x)
     finite = np.isfinite(v)
     v = np.where(finite, v, 1.0)
     size = np.abs(v)
@@ -94,8 +100,8 @@ def classify(x: np.ndarray, f: Format) -> np.ndarray:
         "overflow": (v >= high) | ((v <= low) & f.signed),
         "negative": (v < 0) & (not f.signed),
         "zero": v == 0,
-        "infinity": np.isinf(x.astype(np.float64)),
-        "NaN": np.isnan(x.astype(np.float64)),
+        "infinity": np.isinf(wide(x)),
+        "NaN": np.isnan(wide(x)),
     }
     for name, mask in masks.items():  # the strongest last
         mask = mask & finite if name not in ("infinity", "NaN") else mask
@@ -132,7 +138,7 @@ def result_kinds(x: np.ndarray, got: np.ndarray, want: np.ndarray, f: Format) ->
     """What came instead of `want` (values), as an index into `RESULTS`; meaningless where they agree."""
     names = list(RESULTS)
     out = np.full(x.shape, names.index("finite"), np.int8)
-    v = np.where(np.isfinite(x.astype(np.float64)), x.astype(np.float64), 0.0)
+    v = np.where(np.isfinite(wide(x)), wide(x), 0.0)
     v = np.clip(v, f.min, f.max)
     lower, upper = f.decode(f.encode(v, "toward_negative")), f.decode(f.encode(v, "toward_positive"))
     masks = {

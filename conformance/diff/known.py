@@ -8,7 +8,7 @@ an entry only where everything fits and the alternative gives the very value tha
     package: ml_dtypes                   source: where that is written, or `measured`
     versions: ">=0.5,<0.7"               source_level: read | measured | secondary
     op: cast
-    formats: [e4m3, e5m2]                quantizers: [mxfp4, …]        left out: all
+    formats: [e4m3, e5m2]                quantizers: [mxfp4, …]        left out: all; without parameters they stand for all of theirs
     case: {input: float64}               fields of the case that must match
     classes: [tie, near tie]             rows of the matrix; left out: all
     becomes: see `lpref.conformance.diff.alternatives`
@@ -55,7 +55,8 @@ class Known:
             return False
         subject = getattr(case, "format", None) or getattr(case, "quantizer", "")
         allowed = self.formats or self.quantizers
-        if allowed and str(subject) not in allowed and str(subject).partition(":")[0] not in allowed:
+        plain = str(subject).partition(":")[0] if not any(":" in a for a in allowed) else str(subject)
+        if allowed and str(subject) not in allowed and plain not in allowed:
             return False
         return all(one_of(getattr(case, k, None), v) for k, v in self.case.items())
 
