@@ -47,6 +47,7 @@ class CaseReport:
     error: tuple[str, str] | None = None
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -84,7 +85,7 @@ class CaseReport:
             "cells": [{"class": c.input_class, "result": c.result, "count": c.count, "known": c.known or None} for c in self.cells],
             "examples": [{"known": e.known or None, **e.data, **({"trace": list(e.trace)} if e.trace else {})} for e in self.examples],
             "error": None if self.error is None else {"kind": self.error[0], "message": self.error[1]},
-            "notes": list(self.notes),
+            "notes": list(self.notes), **self.extra,
         }  # fmt: skip
 
 

@@ -139,7 +139,13 @@ def compare(session: Session, version: str, case: Case, trace: bool = False) -> 
 
 
 def run(spec: str, options: Options) -> Iterator[CaseReport]:
-    """The reports, case by case.
+    """The reports, case by case; raises what `start` raises."""
+    for _, _, _, report in start(spec, options):
+        yield report
+
+
+def start(spec: str, options: Options) -> Iterator[tuple[Session, str, Case, CaseReport]]:
+    """(session, version, case, report), case by case.
 
     Raises: UnknownNameError and SpecError for options, TargetMissing for a built-in target that is not installed.
     """
@@ -153,7 +159,7 @@ def run(spec: str, options: Options) -> Iterator[CaseReport]:
         version = target.version
     with Session(spec, array=options.array, device=options.device, timeout=options.timeout) as session:
         for case in chosen:
-            yield compare(session, version, case, options.trace)
+            yield session, version, case, compare(session, version, case, options.trace)
 
 
 def known_target(spec: str) -> None:

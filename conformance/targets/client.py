@@ -20,6 +20,7 @@ from lpref.conformance.targets.base import (
     Case,
     CastCase,
     QuantizeCase,
+    Target,
     TargetAnswer,
     TargetCrashed,
     TargetMissing,
@@ -221,3 +222,32 @@ def expect(got: Mapping[str, Any], name: str, shape: tuple[int, ...], kind: str,
         raise TargetAnswer(f"{name} are {array.dtype}, not {wanted}", where=where, remedy="view codes as unsigned, or return floats")
     if array.shape != shape:
         raise TargetAnswer(f"{name} have shape {list(array.shape)}, not {list(shape)}", where=where)
+
+
+class Remote(Target):
+    """A session as a `Target`, for what asks targets in their own terms (`identify`, `prove`)."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.name = session.spec  # type: ignore[misc]
+
+    @property
+    def version(self) -> str:
+        """Known to who started the session."""
+        return ""
+
+    @property
+    def available(self) -> str | None:
+        """It was asked before."""
+        return None
+
+    def cast(self, x: np.ndarray, case: CastCase, words: np.ndarray | None = None) -> np.ndarray:
+        got = self.session.ask(case, {"x": x} if words is None else {"x": x, "words": words})
+        return got["codes"] if "codes" in got else got["values"]
+
+    def quantize(
+        self, x: np.ndarray, case: QuantizeCase, amax: np.ndarray | None = None, words: np.ndarray | None = None
+    ) -> Mapping[str, Any] | np.ndarray:
+        given = {"x": x, "amax": amax, "words": words}
+        got = self.session.ask(case, {k: v for k, v in given.items() if v is not None})
+        return got if "codes" in got else got["values"]
