@@ -12,6 +12,7 @@ from lpref.conformance.diff.cast import CastComparison
 from lpref.conformance.diff.classes import CLASSES, DTYPES, RESULTS
 from lpref.conformance.diff.report import CaseReport, Cell, text
 from lpref.conformance.diff.run import Options, start
+from lpref.conformance.exhaustive import prove
 from lpref.conformance.identify import identify
 from lpref.conformance.targets.base import Case, CastCase, QuantizeCase, TargetError
 from lpref.conformance.targets.client import Remote, Session
@@ -44,8 +45,6 @@ def identified(report: CaseReport, session: Session, case: Case) -> CaseReport:
 
 def proved(report: CaseReport, session: Session, version: str, case: Case, budget: float | None) -> CaseReport:
     """With the proof over all float32 inputs; its first counter-example is looked up among the known differences."""
-    from lpref.conformance.exhaustive import prove
-
     if not isinstance(case, CastCase):
         return replace(report, notes=(*report.notes, f"--exhaustive knows casts, not {case.op}"))
     try:
