@@ -26,6 +26,7 @@ import numpy as np
 from lpref.ref.errors import CheckpointError, SpecError, UnknownNameError
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import QUANTIZERS, Blocks, QTensor, Quantizer, Scale, lookup, quantize
+from lpref.ref.quantize.extras import EXTRAS, extra_bytes, extras, with_extras
 from lpref.ref.random import WordAddress
 
 Array = np.ndarray
@@ -54,6 +55,7 @@ class Storage:
             return {name: x}
         t = quantize(x.reshape(-1), q, words=words)
         arrays = {f"{name}.codes": t.codes} | {f"{name}.scales": s for s in t.scales[:1]}
+        arrays |= {f"{name}.{part}": array for part, array in extras(t).items()}
         return arrays | ({f"{name}.tensor_scale": np.asarray([t.tensor_scale], np.float32)} if _two_level(q) else {})
 
     def decode(self, name: str, arrays: Mapping[str, Array], shape: tuple[int, ...], sign: Sign) -> Array:
@@ -62,16 +64,18 @@ class Storage:
         q = self.quantizer(size, sign)
         wanted = [name]
         if q is not None:
-            levels = [*(["scales"] if q.scale.rule != "none" else []), *(["tensor_scale"] if _two_level(q) else [])]
-            wanted = [f"{name}.{part}" for part in ("codes", *levels)]
+            levels = [*(["scales"] if _has_scales(q) else []), *(["tensor_scale"] if _two_level(q) else [])]
+            wanted = [f"{name}.{part}" for part in ("codes", *levels, *EXTRAS.get(q.scale.rule, ()))]
         for key in wanted:
             if key not in arrays:
                 raise CheckpointError(f"no array {key!r}", where="optimizer state", remedy="is the storage the one that the state was made with?")
         if q is None:
             return arrays[name]
         tensor_scale = arrays[f"{name}.tensor_scale"][0] if _two_level(q) else np.float32(1)
-        scales = (arrays[f"{name}.scales"],) if q.scale.rule != "none" else ()
-        return QTensor(arrays[f"{name}.codes"], scales, tensor_scale, 1, (size,), q).dequantize(np.float32).reshape(shape)
+        scales = (arrays[f"{name}.scales"],) if _has_scales(q) else ()
+        more = {part: arrays[f"{name}.{part}"] for part in EXTRAS.get(q.scale.rule, ())}
+        kept = QTensor(arrays[f"{name}.codes"], scales, tensor_scale, 1, (size,), q)
+        return with_extras(kept, more).dequantize(np.float32).reshape(shape)
 
     def round(self, x: Array, words: WordAddress) -> Array:
         """x as this storage would give it back: how a parameter is stored."""
@@ -85,7 +89,12 @@ class Storage:
             return itemsize * size
         codes = -(-size * format_named(q.format).bits // 8)
         blocks = 0 if q.scale.rule == "none" else q.blocks.grid((1, size), 1)[1]
-        return codes + -(-blocks * format_named(q.scale.format).bits // 8) + (4 if _two_level(q) else 0)
+        return codes + -(-blocks * format_named(q.scale.format).bits // 8) + (4 if _two_level(q) else 0) + extra_bytes(q, size, blocks)
+
+
+def _has_scales(q: Quantizer) -> bool:
+    """Whether there are block scales."""
+    return q.scale.rule not in ("none", "s2fp8")
 
 
 def _two_level(q: Quantizer) -> bool:

@@ -6,6 +6,9 @@
                    element (r, c) of a tile at (r mod 32) * 16 + (r div 32) * 4 + c; rows padded to 128, columns to 4, with code 0.
                    Square blocks repeat their scale for every row.
 
+    compressed_tensors   the tensors of a checkpoint of that library, see `compressed_tensors`
+
+What a rule holds besides (zero points, second-level scales, the second trit plane: `extras`) is part of linear and column, as it is.
 With ``tail: pad_zero`` codes are padded with code 0 to whole blocks before packing; with ``partial`` they stay ragged.
 Source: cuBLAS documentation, "1D block scaling factors layout" (read through TransformerEngine and torchao's to_blocked).
 """
@@ -19,11 +22,13 @@ from numpy.typing import NDArray
 
 from lpref.ref.errors import ShapeError, UnknownNameError
 from lpref.ref.formats import format as format_named
+from lpref.ref.quantize import compressed_tensors
+from lpref.ref.quantize.extras import EXTRAS, extras, with_extras
 from lpref.ref.quantize.packing import pack, row_bytes, unpack
 from lpref.ref.quantize.qtensor import QTensor, matrix_shape
 from lpref.ref.quantize.quantizer import Quantizer
 
-LAYOUTS = ("linear", "column", "cublas_128x4")
+LAYOUTS = ("linear", "column", "cublas_128x4", "compressed_tensors")
 
 
 def swizzle_128x4(scales: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -70,7 +75,9 @@ def _one_byte(quantizer: Quantizer) -> None:
 
 
 def to_layout(t: QTensor, name: str) -> dict[str, NDArray]:
-    """Physical arrays ``{codes, scales, tensor_scale}`` of `t`; `scales` is absent for plain casts."""
+    """Physical arrays ``{codes, scales, tensor_scale}`` of `t` and those of `extras`; `scales` is absent for plain casts."""
+    if name == "compressed_tensors":
+        return compressed_tensors.to_arrays(t)
     flip, bits = _flipped(name, t.k_axis), format_named(t.quantizer.format).bits
     rows, columns = _padded_shape(t.quantizer, t.shape, t.k_axis)
     codes = np.pad(t.unpacked(), ((0, rows - t.shape[0]), (0, columns - t.shape[1])))
@@ -82,11 +89,19 @@ def to_layout(t: QTensor, name: str) -> dict[str, NDArray]:
         out["scales"] = swizzle_128x4(np.repeat(scales, other, axis=0)[:size])
     elif t.scales:
         out["scales"] = np.ascontiguousarray(t.scales[0].T) if flip else t.scales[0]
-    return out
+    _no_extras(name, t.quantizer)
+    return out | extras(t)
+
+
+def _no_extras(name: str, quantizer: Quantizer) -> None:
+    if name == "cublas_128x4" and quantizer.scale.rule in EXTRAS:
+        raise ShapeError(f"rule {quantizer.scale.rule!r} has more than codes and scales", where=name, remedy="use linear or column")
 
 
 def from_layout(name: str, arrays: Mapping[str, NDArray], quantizer: Quantizer, logical_shape: tuple[int, ...], k_axis: int = 1) -> QTensor:
     """The `QTensor` whose `to_layout(name)` gives `arrays`."""
+    if name == "compressed_tensors":
+        return compressed_tensors.from_arrays(arrays, quantizer, logical_shape, k_axis)
     flip, bits, shape = _flipped(name, k_axis), format_named(quantizer.format).bits, matrix_shape(logical_shape)
     rows, columns = _padded_shape(quantizer, shape, k_axis)
     stored = (columns, rows) if flip else (rows, columns)
@@ -99,7 +114,8 @@ def from_layout(name: str, arrays: Mapping[str, NDArray], quantizer: Quantizer, 
     if "scales" in arrays:
         grid = quantizer.blocks.grid(shape, k_axis)
         scales = (_load_scales(name, np.asarray(arrays["scales"]), quantizer, shape, grid, k_axis, flip),)
-    return QTensor(codes, scales, np.float32(arrays["tensor_scale"]), k_axis, tuple(logical_shape), quantizer)
+    made = QTensor(codes, scales, np.float32(arrays["tensor_scale"]), k_axis, tuple(logical_shape), quantizer)
+    return with_extras(made, arrays)
 
 
 def _load_scales(name: str, scales: NDArray, quantizer: Quantizer, shape: tuple[int, int], grid: tuple[int, int], k_axis: int, flip: bool) -> NDArray:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lpref.ref.arrays import host, library
 from lpref.ref.errors import ShapeError
+from lpref.ref.formats import VECTOR_FORMATS, vector_format
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize.packing import pack, unpack
 from lpref.ref.quantize.quantizer import Quantizer
@@ -76,7 +78,7 @@ class QTensor:
 
     def unpacked(self) -> NDArray:
         """One code per element, ``[R, C]``."""
-        return unpack(self.codes, format_named(self.quantizer.format).bits, self.shape[1])
+        return unpack(self.codes, code_bits(self.quantizer.format), self.shape[1])
 
     def scale_values(self) -> NDArray[np.float32]:
         """Block scales of the grid ``[R/br, C/bc]``, float32, without the tensor scale; ``[[1]]`` for plain casts."""
@@ -87,7 +89,9 @@ class QTensor:
         return loaded(self.scales[0], self.quantizer.scale.format)
 
     def element_values(self) -> NDArray[np.float64]:
-        """Decoded codes without any scale, zero points subtracted, ``[R, C]`` float64."""
+        """Decoded codes without any scale, zero points subtracted, ``[R, C]`` float64; units of complex_quartic complex128."""
+        if self.quantizer.scale.rule == "quartic":
+            return vector_format(self.quantizer.format).decode(self.unpacked()) @ np.array([1, 1j])  # exact: one part is zero
         values = decoded(self.quantizer.format, self.unpacked())
         return values if self.zero is None else values - self._spread(self.zero)
 
@@ -106,7 +110,7 @@ class QTensor:
         [[1.0, -3.0, 8.0]]
         """
         if self.quantizer.scale.rule == "quartic":
-            units = format_named(self.quantizer.format).decode(self.unpacked())
+            units = vector_format(self.quantizer.format).decode(self.unpacked())
             return expanded_units(units, self.scales).reshape(self.logical_shape).astype(dtype if np.dtype(dtype).kind == "c" else np.complex128)
         with np.errstate(invalid="ignore", over="ignore"):
             values = self._exact_values().reshape(self.logical_shape)
@@ -137,7 +141,7 @@ class QTensor:
             raise ShapeError("second-level scales follow the row-major order of the blocks", where="QTensor.transpose",
                              remedy="quantize the transposed tensor")  # fmt: skip
         rows, columns = self.shape
-        bits = format_named(self.quantizer.format).bits
+        bits = code_bits(self.quantizer.format)
         codes = pack(np.ascontiguousarray(self.unpacked().T), bits)
         scales = tuple(np.ascontiguousarray(s.T) for s in self.scales)
         zero = None if self.zero is None else np.ascontiguousarray(self.zero.T)
@@ -152,10 +156,13 @@ class QTensor:
 
     @staticmethod
     def from_layout(name: str, arrays: Mapping[str, NDArray], quantizer: Quantizer, logical_shape: tuple[int, ...], k_axis: int = 1) -> QTensor:
-        """The tensor that `to_layout` laid out."""
+        """The tensor that `to_layout` laid out; its arrays are of the library that the given ones are of."""
+        from lpref.ref.quantize.foreign import foreign
         from lpref.ref.quantize.layouts import from_layout
 
-        return from_layout(name, arrays, quantizer, logical_shape, k_axis)
+        libraries = [library(array) for array in arrays.values()]
+        made = from_layout(name, {key: host(array) for key, array in arrays.items()}, quantizer, logical_shape, k_axis)
+        return foreign(made, next((found for found in libraries if found is not None), None))  # type: ignore[no-any-return]
 
     def _repr_html_(self) -> str:
         """A small table for notebooks."""
@@ -167,6 +174,11 @@ class QTensor:
         }  # fmt: skip
         body = "".join(f"<tr><th style='text-align:left'>{k}</th><td>{v}</td></tr>" for k, v in rows.items())
         return f"<table><caption>QTensor</caption>{body}</table>"
+
+
+def code_bits(format_name: str) -> int:
+    """Bits of a code of a format of numbers or of vectors."""
+    return VECTOR_FORMATS[format_name].bits if format_name in VECTOR_FORMATS else format_named(format_name).bits
 
 
 @cache

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpref.ref.errors import FormatError, NonFiniteError, ShapeError, SpecError, WordsError
-from lpref.ref.formats import Format
+from lpref.ref.formats import Format, vector_format
 from lpref.ref.formats import format as format_named
+from lpref.ref.formats.complex_quartic import QuarticFormat
 from lpref.ref.formats.integers import integer
 from lpref.ref.quantize.packing import pack
 from lpref.ref.quantize.qtensor import QTensor, decoded, matrix_shape
@@ -155,7 +156,9 @@ def quantize_quartic(x: Any, q: Quantizer, k_axis: int) -> QTensor:
         raise FormatError(f"x is {x.dtype}, not complex", where=f"quantize {q.name or q.format}", remedy="pass complex64: real + 1j * imaginary")
     _, axis = logical_view(np.empty(x.shape, np.float32), k_axis)
     matrix = np.ascontiguousarray(x.reshape(matrix_shape(x.shape)), np.complex64)
-    codes = format_named(q.format).encode(matrix)
+    units = vector_format(q.format)
+    assert isinstance(units, QuarticFormat), "the consistency of quantizers"
+    codes = units.classify(matrix)
     levels = quartic_scales(matrix, codes, q.scale.eps)
     with np.errstate(over="ignore"):
         top = np.maximum(np.max(np.abs(matrix.real), initial=0), np.max(np.abs(matrix.imag), initial=0))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lpref.ref.errors import LprefError, SpecError
+from lpref.ref.formats import VECTOR_FORMATS, Format, VectorFormat
 from lpref.ref.formats import format as format_named
 from lpref.ref.rounding import overflow as overflow_named
 from lpref.ref.rounding import rounding as rounding_named
@@ -31,6 +32,11 @@ class GradRule:
     def __post_init__(self) -> None:
         if self.kind not in GRADIENTS:
             raise SpecError([f"gradient.kind: unknown {self.kind!r}; known: {', '.join(GRADIENTS)}"])
+
+
+def _element_format(name: Any) -> Format | VectorFormat:
+    """The format of that name, of numbers or of vectors."""
+    return VECTOR_FORMATS[name] if name in VECTOR_FORMATS else format_named(name)
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Quantizer:
 
     def _unknown_names(self) -> list[str]:
         problems = []
-        for field_name, resolve in (("format", format_named), ("rounding", rounding_named), ("overflow", overflow_named)):
+        for field_name, resolve in (("format", _element_format), ("rounding", rounding_named), ("overflow", overflow_named)):
             try:
                 resolve(getattr(self, field_name))
             except LprefError as error:  # an unknown name, or a family's parameters out of range
@@ -83,12 +89,12 @@ class Quantizer:
         return problems
 
     def _inconsistent(self) -> list[str]:
-        fmt, rule, problems = format_named(self.format), self.scale.rule, []
+        fmt, rule, problems = _element_format(self.format), self.scale.rule, []
         if self.word_bits not in (None, 8, 16, 32):
             problems.append(f"word_bits: {self.word_bits!r}; an element takes 8, 16 or 32 random bits (null: the format's default)")
-        if (rule == "quartic") != (self.format == "complex_quartic"):
+        if (rule == "quartic") != isinstance(fmt, VectorFormat):
             return [f"scale.rule: 'quartic' goes with format complex_quartic, and it with no other; got {rule!r} with {self.format}"]
-        if rule == "quartic":
+        if isinstance(fmt, VectorFormat):
             return problems if self.blocks == PER_TENSOR else ["blocks: 'quartic' has two scales per tensor; use blocks {other: all, k: all}"]
         problems += self._element_problems(fmt)
         if rule == "nvfp4" and self.format != "e2m1":
@@ -105,7 +111,7 @@ class Quantizer:
             problems.append(f"revision: {self.revision!r} is not a positive integer")
         return problems
 
-    def _element_problems(self, fmt: Any) -> list[str]:
+    def _element_problems(self, fmt: Format) -> list[str]:
         """Elements that the rule cannot scale, and gradients that it does not have."""
         rule, problems = self.scale.rule, []
         integers = getattr(fmt, "is_signed", None) is not None and fmt.min_subnormal == 1.0

@@ -99,6 +99,8 @@ QUANTIZERS: dict[str, Quantizer] = {
     "uint4_affine_group": Quantizer(
         "uint4", Blocks(1, 128), Scale("affine"), name="uint4_affine_group", standard="affine, groups of 128 (AWQ, GPTQ)"
     ),
+    # fixed point: the format's own conversion
+    "fixed16_8": Quantizer("fixed16.8", Blocks(), Scale("none"), name="fixed16_8", standard="Gupta et al., arXiv 1502.02551: Q8.8, saturating"),
     # one bit, ternary weights and learned steps
     "binary_absmean": Quantizer("int1", Blocks(), Scale("absmean"), name="binary_absmean", standard="XNOR-Net, arXiv 1603.05279"),
     "ternary_twn": Quantizer("int2", Blocks(), Scale("twn"), name="ternary_twn", standard="TWN, arXiv 1605.04711"),
@@ -114,6 +116,7 @@ QUANTIZERS: dict[str, Quantizer] = {
         standard="QLoRA, arXiv 2305.14314, sec. 3: double quantization",
     ),
     "bnb_fp4": Quantizer("bnb_fp4", Blocks(1, 64), Scale("amax", apply="mul_inverse"), name="bnb_fp4", standard="bitsandbytes functional.py"),
+    "af4": Quantizer("af4", Blocks(1, 64), Scale("amax", apply="mul_inverse"), name="af4", standard="abnormal floats, see the format af4"),
     "dynamic8": Quantizer("dynamic8", Blocks(1, 256), Scale("amax"), name="dynamic8", standard="8-bit optimizers, arXiv 2110.02861"),
     # plain casts
     "bf16": Quantizer("bfloat16", Blocks(), Scale("none"), overflow="to_infinity", name="bf16", standard="IEEE 754 rules on E8M7"),
