@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cpu import threads
-from lpref.accel.cpu.quantize import embed, embedded, quantize
+from lpref.accel.cpu.quantize import embed, embedded, plan_of, quantize
 from lpref.ref import quantize as ref
 from lpref.ref.linalg import hadamard
-from lpref.ref.quantize import QTensor, lookup
+from lpref.ref.quantize import QUANTIZERS, QTensor, lookup
 from lpref.ref.random import WordAddress
 
 WORDS = WordAddress(7, 1, "bench/quantize/round")
 SIGNS = np.float32([1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1])
 SHAPE = (2048, 2048)
+TIMED = ("mxfp8_e4m3", "mxfp4", "nvfp4")
+"""These have a peer and a stochastic row; the other block quantizers of the registry are timed alone."""
 STEP = {"x": (2048, 128), "mlp": (2048, 352), "dy": (2048, 704)}
 
 
@@ -88,13 +90,22 @@ def torch_emulation(name: str) -> Callable[[Any], tuple[Any, Any]] | None:
 
 def rows() -> Iterator[dict[str, Any]]:
     x = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
-    for name in ("mxfp8_e4m3", "mxfp4", "nvfp4"):
+    for name in TIMED:
         yield from codes_rows(name, x)
-    for name in ("nvfp4_2d", "mxfp6_e2m3", "mxint8", "fp8_tile1x128", "fp8_tensor", "int8_row", "nf4", "dynamic8"):
-        rate = checked_rate(name, x[:512], 1, 0.2)
-        yield {"name": f"{name} codes", "value": rate, "unit": "Melem/s"}
+    for name in sorted({q for n in QUANTIZERS for q in variants(n)} - set(TIMED)):
+        rate = checked_rate(name, x[:1024, :1024], 1, 0.1)
+        yield {"name": f"{name} codes", "value": rate, "unit": "Melem/s", "bar": 300 if name.startswith(("mx", "nvfp4")) else 150}
     for label, shape in STEP.items():
         yield from operand_rows(label, np.random.default_rng(1).standard_normal(shape).astype(np.float32))
+
+
+def variants(name: str) -> list[str]:
+    """A block quantizer, with every scale mode where it has them."""
+    q = lookup(name)
+    if plan_of(q) is None or q.scale.rule == "learned":
+        return []
+    modes = ("ceil", "even", "rceil") if q.scale.rule == "mx" else ()
+    return [name, *(f"{name}:scale={mode}" for mode in modes)]
 
 
 def checked_rate(name: str, x: np.ndarray, k_axis: int, seconds: float = 0.4) -> float:

@@ -2,8 +2,8 @@
 
 `encode(x, ...)` is `Format.encode`, `decode(codes, ...)` is `Format.decode` to float32, `qdq(x, ...)` is `Format.round`;
 contract: Bits. float32, float16 and bfloat16 sources run in the kernels of `cast_kernels` and `cast_stochastic`. These casts are the
-definition itself, called from here: float64 and integer sources, formats beyond float32's grid (float64, generic ones
-with more than 8 exponent bits), and the stochastic roundings of code books and E8M0.
+definition itself, called from here: float64 and integer sources, infinities and NaN in float64, formats of more than 16
+bits beyond float32's grid, and stochastic roundings of formats whose distances float64 does not hold.
 """
 
 from __future__ import annotations
@@ -151,6 +151,10 @@ class _Cast:
     def codes(self, bits: np.ndarray, codes: np.ndarray, at: int) -> int:
         """codes <- the codes of the part `bits` of x that begins at element `at`; the largest magnitude bits seen."""
         p = self.plan
+        if p.kind == "binary64":
+            with np.errstate(invalid="ignore"):  # a signalling NaN: the definition says what becomes of it
+                codes[...] = bits.view(np.float32).astype(np.float64).view(np.uint64)
+            return int(np.max(bits & np.uint32(0x7FFFFFFF), initial=0))
         if self.words is not None:
             return self._stochastic(bits, codes, at)
         if p.cells is not None:
@@ -180,7 +184,7 @@ DETERMINISTIC = {  # kind -> the kernel for arrays within the caches, the one fo
     "any": (kernels.encode_any, kernels.encode_any),
 }
 KINDS = ("shift", "clamp", "any", "bc", "neighbours")  # as `encode_words` counts them
-GIVEN = {  # kind -> the stochastic kernel that is given words
+GIVEN: dict[str, Any] = {  # kind -> the stochastic kernel that is given words
     "shift": stochastic.encode_words_shift,
     "clamp": stochastic.encode_words_clamp,
     "any": stochastic.encode_words_any,

@@ -14,7 +14,7 @@ import numpy as np
 from lpref.accel.cpu.cast_kernels import FIELDS
 from lpref.accel.cpu.cells import HIGHEST, INFINITY_BITS, Cells, Neighbours, cells, neighbours
 from lpref.ref.errors import LprefError
-from lpref.ref.formats import FixedFormat, FloatFormat, Format, IntFormat
+from lpref.ref.formats import FORMATS, FixedFormat, FloatFormat, Format, IntFormat
 from lpref.ref.rounding import Overflow, Rounding
 
 BASES = {  # rounding -> base, c_odd, c_neg of the kernels' `add`
@@ -32,7 +32,7 @@ NEVER = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Plan:
-    """How to run one cast. kind: shift | clamp | any | cells | neighbours | definition."""
+    """How to run one cast. kind: shift | clamp | any | cells | neighbours | binary64 | definition."""
 
     kind: str
     scalars: np.ndarray  # uint32, `FIELDS`
@@ -44,6 +44,8 @@ class Plan:
 @lru_cache(maxsize=128)
 def plan(f: Format, rule: Rounding, policy: Overflow) -> Plan:
     """The plan of a cast from float32."""
+    if f == FORMATS["float64"]:  # every finite float32 is a value of it
+        return Plan("binary64", np.zeros(len(FIELDS), np.uint32), HIGHEST)
     outcome, raises_above = outcomes(f, rule, policy)
     empty = np.zeros(len(FIELDS), np.uint32)
     if raises_above < 0:
@@ -102,7 +104,7 @@ def outcomes(f: Format, rule: Rounding, policy: Overflow) -> tuple[dict[str, int
 def _magnitude(x: float) -> int:
     """The bits of the largest float32 that is at most x > 0."""
     near = np.float32(min(x, float(np.finfo(np.float32).max)))
-    return int(near.view(np.uint32)) - int(near > x)
+    return int(near.view(np.uint32)) - int(float(near) > x)
 
 
 def float_fields(f: Format) -> dict[str, int] | None:

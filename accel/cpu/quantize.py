@@ -138,7 +138,7 @@ def _fields(q: Quantizer, fmt: Format) -> NDArray[np.int32] | None:
     """What the rounding by arithmetic is told (`quantize_kernels.run`); None where there is a table at best."""
     if q.rounding not in ("nearest_even", "stochastic") or OVERFLOW.get(q.overflow) != OVERFLOW["saturate"] or not fmt.signed or fmt.bits < 2:
         return None
-    if isinstance(fmt, IntFormat):
+    if isinstance(fmt, IntFormat) and fmt.min_subnormal == 1:
         return np.array([(126 + fmt.bits) << 23, (24 - fmt.bits) << 23, fmt.bits - 1, fmt.bits, 1], np.int32)
     if isinstance(fmt, FloatFormat) and fmt.zero == "signed" and float_fields(fmt) is not None:
         trailing = fmt.trailing_bits

@@ -186,6 +186,17 @@ def test_other_sources_are_read_exactly() -> None:
     assert np.array_equal(cast.encode(np.arange(5), "int8"), np.arange(5))
 
 
+@pytest.mark.parametrize("rule", ["nearest_even", "to_odd", "stochastic"])
+def test_float64_holds_every_float32(rule: str) -> None:
+    f, x = format("float64"), np.concatenate([inputs("e4m3"), inputs("binary16")])
+    words = ADDRESS.bits(x.size, 32) if rule == "stochastic" else None
+    same(cast.encode(x, f, rule, words=None if words is None else ADDRESS), f.encode(x, rule, words=words), x)
+    x = np.concatenate([x, special()])
+    same(cast.encode(x, f), f.encode(x), x)
+    x = x[~np.isinf(x)]
+    assert np.array_equal(cast.qdq(x, f), f.round(x), equal_nan=True)
+
+
 def test_errors() -> None:
     x = np.ones(4, np.float32)
     with pytest.raises(WordsError):
