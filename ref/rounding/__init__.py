@@ -5,8 +5,9 @@
 """
 
 from lpref.ref.rounding.mode import ROUNDINGS, Remainder, Rounding, is_stochastic, rounding
+from lpref.ref.rounding.nvidia import lane_words, te_stochastic_e2m1
 from lpref.ref.rounding.overflow import OVERFLOW, Overflow, overflow
-from lpref.ref.rounding.stochastic import check_words, default_word_bits, probability_up
+from lpref.ref.rounding.stochastic import bias, check_words, default_word_bits, mean_bias, probability_up
 
 __all__ = [
     "OVERFLOW",
@@ -14,10 +15,14 @@ __all__ = [
     "Overflow",
     "Remainder",
     "Rounding",
+    "bias",
     "check_words",
     "default_word_bits",
     "is_stochastic",
+    "lane_words",
+    "mean_bias",
     "overflow",
     "probability_up",
     "rounding",
+    "te_stochastic_e2m1",
 ]

@@ -18,6 +18,8 @@ and a rule says *up* (away from zero) or not:
 | stochastic (A)       | floor(nu 2^r) + R >= 2^r                                     |
 | stochastic_b         | floor(nu 2^(r+1)) + 2 R + 1 >= 2^(r+1)                       |
 | stochastic_c         | rne(nu 2^r) + R >= 2^r                                       |
+| stochastic_odd       | rno(nu 2^r) + R >= 2^r, ties to the odd integer              |
+| stochastic_uniform   | rne(|x| / w + (R + 1/2) 2^-r - 1/2) is the upper one         |
 
 with R the low r bits of the caller's random word. `nu` is taken at the target's own spacing, which among subnormals
 is the subnormal spacing. `d` and `w` are exact in float64, so every comparison is exact; nothing is rounded twice.
@@ -81,9 +83,19 @@ ROUNDINGS: dict[str, Rounding] = {
         Rounding("stochastic", "stochastic, P3109 variant A (cvt.rs)", stochastic.variant_a, stochastic=True),
         Rounding("stochastic_b", "stochastic, P3109 variant B", stochastic.variant_b, stochastic=True),
         Rounding("stochastic_c", "stochastic, P3109 variant C", stochastic.variant_c, stochastic=True),
+        Rounding("stochastic_odd", "stochastic, variant C with ties to odd", stochastic.variant_odd, stochastic=True),
+        Rounding("stochastic_uniform", "stochastic, U(-1/2, 1/2) added, then to nearest", stochastic.uniform, stochastic=True),
     )
 }
-_ALIASES = {"up": "toward_positive", "down": "toward_negative"}
+_ALIASES = {
+    "up": "toward_positive",
+    "down": "toward_negative",
+    "cvt_rs": "stochastic",
+    "StochasticFastest": "stochastic",  # gfloat's names
+    "StochasticFast": "stochastic_b",
+    "Stochastic": "stochastic_c",
+    "StochasticOdd": "stochastic_odd",
+}
 
 
 def rounding(name: str | Rounding) -> Rounding:

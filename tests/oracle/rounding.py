@@ -12,7 +12,7 @@ from .table import HALF, Table
 DETERMINISTIC = (
     "nearest_even", "nearest_away", "nearest_toward_zero", "toward_zero", "toward_positive", "toward_negative", "to_odd",
 )  # fmt: skip
-STOCHASTIC = ("stochastic", "stochastic_b", "stochastic_c")
+STOCHASTIC = ("stochastic", "stochastic_b", "stochastic_c", "stochastic_odd", "stochastic_uniform")
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,12 @@ def up(table: Table, p: Place, rule: str, word: int = 0, r: int = 0) -> bool:
             return scaled.__floor__() + word >= 2**r
         if rule == "stochastic_b":
             return (2 * scaled).__floor__() + 2 * word + 1 >= 2 ** (r + 1)
+        if rule == "stochastic_uniform":  # the increment is added, then the sum is rounded to nearest, ties to the even code
+            place = nu + Fraction(2 * word + 1, 2 ** (r + 1)) - HALF
+            return place > HALF or (place == HALF and odd)
+        down = scaled.__floor__()
+        if rule == "stochastic_odd" and scaled - down == HALF:
+            return down + (down % 2 == 0) + word >= 2**r
         return round(scaled) + word >= 2**r
     tie = {"even": odd, "up": not p.negative, "down": p.negative, "toward_zero": False, "away": True}[table.tie]
     side = p.side if p.side is not None else (nu > HALF) - (nu < HALF)
