@@ -13,6 +13,8 @@ With the neighbours l < u of a magnitude in the table and nu = (|x| - l)/(u - l)
 | stochastic    (A) with the word R       | (2^r - R) / 2^r                    | yes                              |
 | stochastic_b                            | (2^(r+1) - 2R - 1) / 2^(r+1)       | yes                              |
 | stochastic_c                            | (2^r - R - 1/2) / 2^r              | where 2^r - R is even            |
+| stochastic_odd                          | (2^r - R - 1/2) / 2^r              | where 2^r - R is odd             |
+| stochastic_uniform                      | (2^(r+1) - 2R - 1) / 2^(r+1)       | where the code of l is odd       |
 
 so the border between two codes is l + theta (u - l): a rational number (geometric midpoints: the root of one), turned into the first float32
 at or above it with integers. Nothing here calls `Format.encode` or a kernel; the table of values and the names of the rules are all that
@@ -170,8 +172,10 @@ class _Cast:
             return Fraction(full - self.word, full), True
         if name == "stochastic_b":
             return Fraction(2 * full - 2 * self.word - 1, 2 * full), True
-        if name == "stochastic_c":
-            return Fraction(2 * (full - self.word) - 1, 2 * full), (full - self.word) % 2 == 0
+        if name in ("stochastic_c", "stochastic_odd"):
+            return Fraction(2 * (full - self.word) - 1, 2 * full), (full - self.word) % 2 == (name == "stochastic_odd")
+        if name == "stochastic_uniform":
+            return Fraction(2 * full - 2 * self.word - 1, 2 * full), odd
         leaves = {"toward_zero": False, "toward_positive": not negative, "toward_negative": negative, "to_odd": not odd}
         if name not in leaves:
             raise SpecError([f"rounding {name!r} has no intervals"], where="intervals")
