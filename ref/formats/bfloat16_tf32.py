@@ -3,14 +3,17 @@ r"""bfloat16 and TF32: binary32's exponent with fewer trailing bits.
     bfloat16 = E8M7, the top 16 bits of binary32;     max (2 - 2^-7) 2^127, min subnormal 2^-133
     TF32     = E8M10, 19 bits used, stored in 32;     max (2 - 2^-10) 2^127, min subnormal 2^-136
 
-bfloat16 by nearest even in integers: u + 7FFF + ((u >> 16) & 1), >> 16, with NaN made quiet first.
+bfloat16 by nearest even in integers: u + 7FFF + ((u >> 16) & 1), >> 16; NaN apart, (u >> 16) | 0040 without the addition:
+cut off, 7F800001 would be infinity, and the carry takes the payload of ones 7FFFFFFF to -0. Payloads are not kept here.
 TF32's codes here are the 19 bits, right-aligned. Explicit conversion to TF32 on NVIDIA GPUs is `nearest_away`
-(cvt.rna), raw float32 fed to a TF32 mma is `toward_zero`; both are named at the call; `encode` defaults to
-nearest_even.
+(cvt.rna: (u + 1000) & FFFFE000), raw float32 fed to a TF32 mma is `toward_zero` (u & FFFFE000); both are named at the
+call; `encode` defaults to nearest_even, which differs from nearest_away on the ties that have an even lower neighbour
+and nowhere else.
 
-Source: bfloat16 as in ml_dtypes (enumerated); TF32 truncation as in microsoft/MMA-Sim simulator/arithmetic.py;
-nearest_away of cvt from memory.
-Pitfalls: 256 + 1 = 256 in bfloat16, sums stall; libraries differ on flushing subnormals, here none are flushed.
+Source: bfloat16 as in ml_dtypes (enumerated); TF32 truncation as in microsoft/MMA-Sim simulator/arithmetic.py; the
+conversion CUDA's own headers make is cvt.rna.tf32.f32 (CUDA 13, crt/mma.h __float_to_tf32, read).
+Pitfalls: 256 + 1 = 256 in bfloat16, sums stall (at 2048 in binary16); libraries differ on flushing subnormals, here none
+are flushed; float64 to bfloat16 through float32 rounds twice.
 
 >>> float(BFLOAT16.round(np.float32(257)))
 256.0

@@ -7,7 +7,7 @@ r"""e4m3_ieee, e3m4, e4m3fnuz, e5m2fnuz, e4m3b11fnuz: the other 8-bit floats.
 Source: ml_dtypes README ("float8_e4m3", "float8_e3m4", "float8_*fnuz"), enumerated; ONNX docs/technical/float8 (FNUZ).
 Pitfalls: one bit pattern is twice as large in e4m3 as in e4m3fnuz; -0 must become 00, never 80 (NaN). Without
 saturation overflow and infinity are NaN in FNUZ; ONNX's saturating table sends infinity to NaN, finite overflow to
-max (`onnx_sat`).
+max (`onnx_sat`), though onnx 1.23 saturate_cast itself gives 240 for infinity in e4m3fnuz (onnx issue 6220, PR 7085).
 
 >>> E4M3FNUZ.encode([-0.0, 240.0, -1.0]).tolist(), float(E4M3FNUZ.decode(0x48))
 ([0, 127, 192], 2.0)

@@ -9,9 +9,12 @@ the symmetric ("narrow") range -(2^(b-1) - 1) .. 2^(b-1) - 1 is a field of quant
 int1 is the sign: codes 0 -> +1, 1 -> -1, and sgn(0) = sgn(-0) = +1, the same in every rounding (between its two values
 no x has a neighbour nearer to zero).
 
+Sums: an int8 x int8 dot product of length K stays inside int32 for K 127^2 < 2^31, K <= 133144 (K <= 131071 with -128).
+
 Source: two's complement as everywhere; sgn(0) = +1 as in binary networks (from memory).
 Pitfalls: -128 has no positive partner; infinity to an integer is undefined in C and in torch (here: the policy); rint
-(ties to even) and roundf (ties away) differ on every tie; x / s and x * (1 / s) differ in the last code near ties.
+(ties to even) and roundf (ties away) differ on every tie; scales of amax / 127, amax / 127.5 and
+2 amax / 255 are three different quantizers; x / s and x * (1 / s) differ in the last code near ties.
 
 >>> INTEGERS["int4"].encode([-9, -7.5, -0.5, 0.5, 1.5, 100]).tolist()
 [8, 8, 0, 0, 2, 7]

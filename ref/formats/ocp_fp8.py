@@ -5,12 +5,16 @@ r"""e4m3, e5m2: the two FP8 formats of OCP (OFP8).
 
 Conversion: round first (to nearest even), then the policy. `ocp_sat` (= the default `saturate`): beyond max and
 infinity -> max with the sign. `ocp_nonsat`: e5m2 -> infinity, e4m3 -> NaN. NaN -> NaN in both. -0 is kept.
+NVIDIA's satfinite is the saturating one (`cuda_satfinite`), __NV_NOSAT the other (`cuda_nosat`).
+Use: e4m3 in the forward pass and e5m2 for gradients in hybrid recipes; e4m3 everywhere in DeepSeek-V3's and in MXFP8
+recipes. Gradient: straight through; the clipped variant is zero where |x| > max.
 
 Source: OCP 8-bit floating point specification (OFP8) rev. 1.0, sec. 4 and 5; read through ONNX docs/technical/float8,
 the ONNX PR 4805 discussion with the authors, and CUDA 13's cuda_fp8.hpp on the host; not the PDF itself.
-Pitfalls: 449 .. 464 -> 448 is rounding; overflow begins above 464 (464 is a tie and goes to the even code 7E).
+Pitfalls: to saturate with a non-saturating cast, clamp before it (a clamp built from min and max may lose NaN).
+449 .. 464 -> 448 is rounding; overflow begins above 464 (464 is a tie and goes to the even code 7E).
 ml_dtypes never saturates; torch saturates e4m3 since 2.13, but not e5m2 nor the FNUZ formats. NaN's sign differs
-between implementations: do not test it (here: 7F, and 7E in e5m2).
+between implementations: do not test it (here: 7F, and 7E in e5m2, where CUDA's headers give 7F).
 
 >>> [float(v) for v in E4M3.round([464.0, 464.0001, 2**-10, 1.5 * 2**-10])]
 [448.0, 448.0, 0.0, 0.001953125]

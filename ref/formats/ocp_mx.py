@@ -4,11 +4,23 @@ r"""e2m3, e3m2, e2m1: the 6-bit and 4-bit elements of OCP MX.
 
 Every code is finite: no infinity, no NaN. Overflow and infinity clamp to max; what a NaN becomes the standard leaves
 to the implementation: here NonFiniteError under `saturate`, or a named policy (`Overflow(nan="nan_or_zero")`, ...).
-e2m1 rounds at the midpoints .25 .75 1.25 1.75 2.5 3.5 5; nearest even sends them to 0 1 1 2 2 4 4.
+e2m1 rounds at the midpoints .25 .75 1.25 1.75 2.5 3.5 5; nearest even sends them to 0 1 1 2 2 4 4; 7 would be the next.
+Overflow begins at 7.75 (e2m3), 30 (e3m2), 7 (e2m1). The MX element INT8 is fixed8.6: i / 64, -2 .. 127/64.
+
+What a NaN becomes, and how to say it here:
+
+| implementation            | e2m1 | e2m3, e3m2 | policy                                          |
+|---------------------------|------|------------|-------------------------------------------------|
+| ml_dtypes                 | 8 -0 | 20 -0      | `ml_dtypes` (+0 there if the NaN is negative)   |
+| CUDA's headers, TE kernel | 7 +6 | 1F +max    | `cuda_satfinite`                                |
+| TE Python, DeepGEMM       | 0    |            | `Overflow(nan="nan_or_zero")`                   |
+| torchao f32_to_f4         | 3 1.5|            | none: replace NaN by 1.5 before                 |
+
+Packing: two e2m1 in a byte, the lower index in the low nibble; four 6-bit elements in three bytes.
 
 Source: OCP Microscaling Formats (MX) v1.0, sec. 5.3 (element formats), enumerated with ml_dtypes; the PDF not read.
-Pitfalls: NaN becomes -0 in ml_dtypes, +6 (or +max) in CUDA's headers, 1.5 in torchao, 0 in DeepGEMM. DeepGEMM's Python
-cast sends ties toward zero. Packing puts the lower index into the low nibble.
+Pitfalls: DeepGEMM's Python cast sends ties toward zero (`nearest_toward_zero`: .75 -> .5, 3.5 -> 3). TransformerEngine's
+Python reference makes code 0 of -0.0, but 8 of -0.1: compare codes up to the sign of zero.
 
 >>> E2M1.encode([.25, .75, 1.25, 1.75, 2.5, 3.5, 5, 100]).tolist()
 [0, 2, 2, 4, 4, 6, 6, 7]

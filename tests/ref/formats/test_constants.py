@@ -267,3 +267,167 @@ def test_presets_and_pages_are_complete() -> None:
         assert name.rstrip("0123456789") in page or "int" in name, name
         assert f.source_level in ("read", "secondary", "memory")
         assert f.name in f._repr_html_()
+
+
+# name, bits, bias, distinct finite values, max, min normal, min subnormal, infinities
+WIDE_ROWS = [
+    ("float64", 64, 1023, 2**64 - 2**53 - 1, (2 - T**-52) * T**1023, T**-1022, T**-1074, [0x7FF << 52, 0xFFF << 52]),
+    ("float32", 32, 127, 2**32 - 2**24 - 1, (2 - T**-23) * T**127, T**-126, T**-149, [0x7F800000, 0xFF800000]),
+    ("tf32", 19, 127, 2**19 - 2**11 - 1, (2 - T**-10) * T**127, T**-126, T**-136, [0xFF << 10, 0x1FF << 10]),
+]
+
+
+@pytest.mark.parametrize("row", WIDE_ROWS, ids=lambda r: r[0])
+def test_constants_of_wide_formats(row: tuple) -> None:
+    """Too many codes to decode all: the finite ones are those below infinity, in order, so their number is a code."""
+    name, bits, bias, count, high, normal, subnormal, infs = row
+    f = format(name)
+    assert (f.bits, f.bias, f.max, f.min, f.min_normal, f.min_subnormal) == (bits, bias, high, -high, normal, subnormal)
+    assert 2 * (f.max_code + 1) - 1 == count
+    assert [f.inf_code, f.inf_code + 2 ** (bits - 1)] == infs
+    edge = np.array(
+        [1, f.max_code, infs[0], infs[0] + 1, 2 ** (bits - 1) - 1, 2 ** (bits - 1), infs[1], 2**bits - 1], np.uint64
+    )
+    v = f.decode(edge)
+    assert v[:3].tolist() == [subnormal, high, np.inf]
+    assert np.isnan(v[[3, 4, 7]]).all()
+    assert v[6] == -np.inf
+    assert v[5] == 0
+    assert np.signbit(v[5])
+    if bits < 20:
+        every = f.decode(np.arange(2**bits))
+        assert np.unique(every[np.isfinite(every)]).size == count
+        assert np.isnan(every).sum() == 2 * (2**f.trailing_bits - 1)
+    assert {"float32": 3.4028235e38, "tf32": 3.4011621e38, "float64": high}[name] == pytest.approx(high, rel=1e-7)
+    assert format("bfloat16").max == pytest.approx(3.3895314e38, rel=1e-7)
+
+
+@pytest.mark.parametrize("name", [n for n in FORMATS if n == "hif8"])
+def test_constants_of_hif8(name: str) -> None:
+    f = format(name)
+    v = f.decode(np.arange(256))
+    assert (f.bits, len(f.table()[0]), f.max, f.min) == (8, 253, 32768.0, -32768.0)
+    assert (f.min_normal, f.min_subnormal) == (T**-15, T**-22)
+    assert np.flatnonzero(np.isnan(v)).tolist() == [0x80]
+    assert np.flatnonzero(np.isinf(v)).tolist() == [0x6F, 0xEF]
+    assert not (np.signbit(v) & (v == 0)).any()
+    assert v[0x08] == 1.0
+
+
+@pytest.mark.parametrize("bits", range(3, 9))
+def test_constants_of_p3109(bits: int) -> None:
+    """count, bias, NaN, infinities, no -0, code of 1.0: by K, P, signedness and domain."""
+    for precision in range(1, bits + 1):
+        for signed, extended in [(s, e) for s in (True, False) for e in (True, False)]:
+            if precision == bits and signed:
+                continue
+            f = format(f"p3109_{bits}p{precision}{'s' if signed else 'u'}{'e' if extended else 'f'}")
+            v = f.decode(np.arange(2**bits))
+            bias = T ** (bits - precision - 1 + (not signed))
+            nan = 2 ** (bits - 1) if signed else 2**bits - 1
+            infs = ([2 ** (bits - 1) - 1, 2**bits - 1] if signed else [2**bits - 2]) if extended else []
+            count = 2**bits - 1 - len(infs)
+            assert len(f.table()[0]) == np.unique(v[np.isfinite(v)]).size == count, f.name
+            assert f.bias == bias
+            assert np.flatnonzero(np.isnan(v)).tolist() == [nan]
+            assert np.flatnonzero(np.isinf(v)).tolist() == infs
+            assert not (np.signbit(v) & (v == 0)).any()
+            assert f.min_subnormal == (T ** (2 - precision - bias) if precision > 1 else T ** (1 - bias)), f.name
+            if precision > 1 and f.max >= f.min_normal:
+                assert f.min_normal == T ** (1 - bias)
+            assert not signed or v[2 ** (bits - 2)] == 1.0
+
+
+P3109_SAMPLES = [("8p3se", 49152.0, T**-17), ("8p4se", 224.0, T**-10), ("8p5se", 15.0, T**-7), ("8p1se", T**62, T**-63),
+                 ("8p3sf", 57344.0, T**-17), ("8p4sf", 240.0, T**-10), ("8p4ue", 53248.0, None), ("8p1uf", T**126, T**-127),
+                 ("6p3sf", 14.0, None), ("4p2sf", 3.0, 0.25)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "high", "low"), P3109_SAMPLES)
+def test_samples_of_p3109(name: str, high: float, low: float | None) -> None:
+    f = format(f"p3109_{name}")
+    assert f.max == high
+    assert low is None or f.min_subnormal == low
+
+
+@pytest.mark.parametrize("name", [n for n in FORMATS if n.startswith("posit")])
+def test_constants_of_posits(name: str) -> None:
+    n, es = (int(v) for v in name.removeprefix("posit").split("_"))
+    f = format(name)
+    v = f.decode(np.arange(2**n))
+    high = T ** ((n - 2) * 2**es)
+    assert len(f.table()[0]) == 2**n - 1
+    assert (f.max, f.min, f.min_subnormal) == (high, -high, 1 / high)
+    assert np.flatnonzero(~np.isfinite(v)).tolist() == [2 ** (n - 1)]
+    assert np.isnan(v[2 ** (n - 1)])
+    assert not (np.signbit(v) & (v == 0)).any()
+
+
+def test_e2m1_in_full() -> None:
+    f = format("e2m1")
+    assert f.decode(np.arange(8)).tolist() == [0, 0.5, 1, 1.5, 2, 3, 4, 6]
+    assert f.round([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5, 7]).tolist() == [0, 1, 1, 2, 2, 4, 4, 6]
+    assert f.round([0.75, 1.75, 3.5], "nearest_toward_zero").tolist() == [0.5, 1.5, 3.0]
+
+
+# -- facts that the pages state ----------------------------------------------------------------------------------------
+def patterns() -> np.ndarray:
+    """float32 bit patterns: 2^12 apart with their neighbours, the ties of bfloat16 and TF32 among them."""
+    u = np.arange(0, 2**32, 2**12, dtype=np.int64)
+    return (np.concatenate([u - 1, u, u + 1]) & 0xFFFFFFFF).astype(np.uint32)
+
+
+def test_bfloat16_is_the_integer_addition() -> None:
+    u = patterns()
+    x = u.view(np.float32)
+    wide = u.astype(np.uint64)
+    added = ((wide + 0x7FFF + ((wide >> 16) & 1)) >> 16).astype(np.uint16)
+    got, nan = format("bfloat16").encode(x, overflow="to_infinity"), np.isnan(x)
+    assert np.array_equal(got[~nan], added[~nan])
+    assert np.isnan(format("bfloat16").decode(got)).tolist() == nan.tolist()
+    assert np.isnan(format("bfloat16").decode(((wide >> 16) | 0x40).astype(np.uint16)[nan])).all()
+    assert not np.isnan(format("bfloat16").decode(added[nan])).all()  # the addition alone loses NaN
+
+
+def test_tf32_conversions_are_integer_operations_and_differ_on_ties_only() -> None:
+    f, u = format("tf32"), patterns()
+    u = u[np.isfinite(u.view(np.float32))]
+    x = u.view(np.float32)
+    away = ((u.astype(np.uint64) + 0x1000) >> 13).astype(np.uint32)
+    assert np.array_equal(f.encode(x, "nearest_away", "to_infinity"), away)
+    assert np.array_equal(f.encode(x, "toward_zero"), u >> 13)
+    differ = f.encode(x, "nearest_even", "to_infinity") != away
+    assert np.array_equal(
+        differ, (u & 0x3FFF) == 0x1000
+    )  # the bits behind are 1000...: a tie; the one before is 0: even
+
+
+def test_sums_of_ones_stall() -> None:
+    for name, where in [("bfloat16", 256.0), ("binary16", 2048.0), ("e5m2", 8.0)]:
+        f = format(name)
+        assert f.round(where + 1) == where
+        assert f.round(where - 1 + 1) == where
+
+
+def test_fnuz_is_the_ocp_pattern_with_one_more_bias() -> None:
+    ocp, fnuz = (format(n).decode(np.arange(256)) for n in ("e4m3", "e4m3fnuz"))
+    both = np.isfinite(ocp) & np.isfinite(fnuz)
+    assert both.sum() == 253
+    assert np.array_equal(fnuz[both], ocp[both] / 2)
+    assert format("e4m3fnuz").encode([-0.0, -1e-9, 0.0]).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["e4m3", "e5m2", "e2m1", "bfloat16", "binary16", "e4m3fnuz"])
+def test_just_below_powers_of_two_the_exponent_is_the_lower_one(name: str) -> None:
+    """Where floor(log2 x) in floating point gives k for the float next below 2^k."""
+    f = format(name)
+    for k in range(f.emin + 1, f.emax + 1):
+        for below in (np.nextafter(np.float32(T**k), np.float32(0)), np.nextafter(T**k, 0)):
+            assert f.round(np.float64(below), "toward_zero") == T**k - T ** (k - 1 - f.trailing_bits)
+            assert f.round(np.float64(below)) == T**k
+
+
+def test_int8_products_that_fit_int32() -> None:
+    longest = (2**31 - 1) // 127**2
+    assert longest == 133144
+    assert (2**31 - 1) // 128**2 == 131071
