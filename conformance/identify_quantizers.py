@@ -15,7 +15,7 @@ import numpy as np
 
 from lpref.conformance import check
 from lpref.conformance.matches import NIBBLES, Answer, Match, grouped, mean, policies_of, swapped
-from lpref.conformance.quantizers import QuantizerSuite, matrices
+from lpref.conformance.quantizers import QuantizerSuite, matrices, parts
 from lpref.ref.errors import LprefError, SpecError
 from lpref.ref.formats import format as format_of
 from lpref.ref.quantize import QTensor, Quantizer, Scale, quantize
@@ -128,11 +128,11 @@ def ask_quantizer(answer: Answer, x: np.ndarray, suite: QuantizerSuite) -> Asked
         got = answer(x.copy()) if words is None else answer(x.copy(), words=words.copy())
     except (LprefError, ValueError, ArithmeticError):
         return None
-    if isinstance(got, QTensor):
-        got = {"codes": got.codes, "scales": got.scales[0] if got.scales else None, "tensor_scale": got.tensor_scale}
+    got = parts(got) if isinstance(got, QTensor) else got
     if not isinstance(got, Mapping):
         return Asked(x, words, None, None, np.asarray(got))
     scales, tensor = got.get("scales"), got.get("tensor_scale")
+    scales = scales[0] if isinstance(scales, tuple | list) else scales
     return Asked(x, words, np.asarray(got["codes"]), None if scales is None else np.asarray(scales), None, 1.0 if tensor is None else float(tensor))
 
 

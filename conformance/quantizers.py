@@ -96,6 +96,12 @@ def tied(q: Quantizer, shape: tuple[int, int], rows: int, columns: int) -> np.nd
         return (x * block_sizes(rows, columns, -6, 6)).astype(np.float32)
 
 
+def parts(t: QTensor) -> dict[str, Any]:
+    """A QTensor as the mapping that other implementations return."""
+    scales = t.scales if len(t.scales) > 1 else t.scales[0] if t.scales else None
+    return {"codes": t.codes, "scales": scales, "tensor_scale": t.tensor_scale, "zero": t.zero, "residual": t.residual, "aux": t.aux}
+
+
 @dataclass(frozen=True)
 class QuantizerSuite:
     """`run(x [R, C]) -> {codes, scales, tensor_scale} | QTensor | values` against `q`."""
@@ -149,17 +155,49 @@ class QuantizerSuite:
         except (FormatError, NonFiniteError):
             return Outcome(name, 0, 0, refused=x.size)
         got = self.run(x.copy()) if words is None else self.run(x.copy(), words=words.copy())
-        if isinstance(got, QTensor):
-            got = {
-                "codes": got.codes,
-                "scales": got.scales[0] if got.scales else None,
-                "tensor_scale": got.tensor_scale,
-            }
+        got = parts(got) if isinstance(got, QTensor) else got
         if not isinstance(got, Mapping):
             return self.values(name, x, np.asarray(got), want)
-        problems = [*self.tensor_scale(got, want), *self.scales(got, want), *self.codes(x, got, want)]
+        problems = list(self.problems(x, got, want))
         failures = sum(count for count, _ in problems)
         return Outcome(name, x.size, failures, 0, problems[0][1] if problems else "")
+
+    def problems(self, x: np.ndarray, got: Mapping[str, Any], want: QTensor) -> Iterator[tuple[int, str]]:
+        """(how many differ, the smallest), scales before codes."""
+        yield from self.tensor_scale(got, want)
+        yield from self.scales(got, want)
+        yield from self.others(got, want)
+        yield from self.codes(x, got, want)
+        if want.residual is not None:
+            second = got.get("residual")
+            second = parts(second) if isinstance(second, QTensor) else second
+            if not isinstance(second, Mapping):
+                yield want.residual.codes.size, "no second tensor (residual) came back"
+                return
+            yield from ((count, f"second tensor: {text}") for count, text in self.problems(x, second, want.residual))
+
+    def others(self, got: Mapping[str, Any], want: QTensor) -> Iterator[tuple[int, str]]:
+        """Zero points, further levels of scales, and what else decoding needs."""
+        levels = got.get("scales")
+        theirs = list(levels[1:]) if isinstance(levels, tuple | list) else []
+        wanted = {f"scales of level {i}": level for i, level in enumerate(want.scales[1:], 1)}
+        found: dict[str, Any] = dict(zip(wanted, theirs, strict=False))
+        if want.zero is not None:
+            wanted["zero"], found["zero"] = want.zero, got.get("zero")
+        for name, value in (want.aux or {}).items():
+            wanted[name], found[name] = np.asarray(value), (got.get("aux") or {}).get(name)
+        for name, value in wanted.items():
+            if found.get(name) is None:
+                yield value.size, f"{name}: none came back"
+                continue
+            mine = np.asarray(found[name])
+            if mine.size != value.size:
+                raise ShapeError(f"{name} of shape {mine.shape}, the definition has {value.shape}", where="run_suite")
+            mine = mine.reshape(value.shape)
+            bad = check.differing_values(mine.astype(np.float64), value.astype(np.float64), signed_zero=False)
+            if bad.any():
+                at = check.first(bad, None)
+                yield int(np.count_nonzero(bad)), f"{name}{list(at)}: got {mine[at]!r}, the definition gives {value[at]!r}"
 
     def values(self, name: str, x: np.ndarray, got: np.ndarray, want: QTensor) -> Outcome:
         """Dequantized values, rounded to the dtype that came."""
@@ -187,6 +225,7 @@ class QuantizerSuite:
     def scales(self, got: Mapping[str, Any], want: QTensor) -> Iterator[tuple[int, str]]:
         """Block scales: unsigned integers are codes of the scale format, floats are values."""
         theirs = got.get("scales")
+        theirs = theirs[0] if isinstance(theirs, tuple | list) and len(theirs) == len(want.scales) > 1 else theirs
         if not want.scales or theirs is None:
             if want.scales and want.scale_values().size > 1:
                 yield want.scales[0].size, "no block scales came back"

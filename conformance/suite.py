@@ -48,7 +48,8 @@ def run_suite(
     `examples` > 0 adds that many Hypothesis examples, and shrinks what fails.
 
     A quantizer takes float32 [R, C] (stochastic: and words=) and returns {codes, scales, tensor_scale} (codes packed or
-    one an element; scales as codes or values; rounding and overflow are the quantizer's own), a QTensor, or values.
+    one an element; scales as codes or values; rounding and overflow are the quantizer's own), a QTensor, or values. Definitions with more
+    to them: `zero` (zero points), `scales` as a tuple of levels, `aux` by name, `residual` (a second answer of this kind).
     Tried are blocks of different size, ties, scales at their thresholds, zeros, tiny and huge blocks, ragged tails, NaN and infinities.
 
     A matrix product takes a [M, K] and b [N, K], float32 with values of `format` (default bfloat16), and returns a b^T as float32

@@ -8,11 +8,37 @@ import numpy as np
 import pytest
 
 from lpref.conformance import run_suite
+from lpref.conformance.quantizers import parts
 from lpref.ref.errors import DTypeError, ShapeError, SpecError
 from lpref.ref.quantize import QUANTIZERS, quantize
 
 MX = QUANTIZERS["mxfp4"]
 NV = QUANTIZERS["nvfp4"]
+
+
+def with_more(name: str, change) -> object:
+    """run_suite of a quantizer whose answer, as a mapping, was changed."""
+    return run_suite(lambda x: change(parts(quantize(x, name))), quantizer=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("uint8_affine", lambda p: p | {"zero": p["zero"] + 1}, "zero[0, 0]: got"),
+        ("uint8_affine", lambda p: p | {"zero": None}, "zero: none came back"),
+        ("nf4_double", lambda p: p | {"scales": (p["scales"][0], p["scales"][1] * 2)}, "scales of level 1["),
+        ("nf4_double", lambda p: p | {"scales": p["scales"][0]}, "scales of level 1: none came back"),
+        ("s2fp8", lambda p: p | {"aux": {**p["aux"], "alpha": p["aux"]["alpha"] * 2}}, "alpha[]: got"),
+        ("s2fp8", lambda p: p | {"aux": None}, "alpha: none came back"),
+        ("trit_planes", lambda p: p | {"residual": None}, "no second tensor"),
+        ("trit_planes", lambda p: p | {"residual": parts(p["residual"]) | {"codes": p["residual"].codes ^ 1}}, "second tensor: x["),
+    ],
+)
+def test_what_more_a_definition_has_is_compared(name: str, change, message: str) -> None:
+    assert with_more(name, lambda p: p).passed
+    report = with_more(name, change)
+    assert not report.passed
+    assert any(o.counterexample.startswith(message) for o in report.outcomes), report
 
 
 @pytest.mark.parametrize("name", QUANTIZERS)
