@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 
 from .table import HALF, Table
 
@@ -30,11 +29,13 @@ class Place:
 def place(table: Table, x: Fraction) -> Place:
     """Where x lies. x is finite."""
     values, negative = table.values, x < 0
-    gap = next(((a, b) for a, b in pairwise(values) if a[0] < 0 < b[0]), None) if table.minus_zero is None else None
+    gap = table.gap if table.minus_zero is None else None
     if gap and gap[0][0] < x < gap[1][0]:  # no value nearer to zero: the sign
         return Place(negative, gap[0 if negative else 1][1], None, Fraction(0))
     if table.name == "e8m0" and x < values[0][0]:
         return Place(negative, None if x <= 0 else 0, None, Fraction(0), below=x <= 0)
+    if table.never_zero and x != 0:
+        x = max(x, table.smallest) if x > 0 else min(x, -table.smallest)
     if not values[0][0] <= x <= values[-1][0]:
         return Place(negative, None, None, Fraction(0))
     i = bisect_right(values, x, key=lambda p: p[0]) - 1

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from itertools import pairwise
 
 F = Fraction
 HALF = F(1, 2)
@@ -52,6 +53,18 @@ class Table:
     side: Callable[[Fraction, int, int], int] | None = None  # sign of |x| - midpoint of two codes, else arithmetic
     minus_zeros: set[int] = field(default_factory=set)  # where -0 has more than one code
     codes: dict[int, Fraction | str] = field(default_factory=dict)  # every code: a fraction, "nan", "inf" or "-inf"
+    middles: list[Fraction] | None = None  # the midpoints that `side` compares with, where they are rational
+    never_zero: bool = False  # what is nearer to zero than the smallest magnitude becomes that
+
+    @cached_property
+    def gap(self) -> tuple[tuple[Fraction, int | None], tuple[Fraction, int | None]] | None:
+        """The two values around a missing zero."""
+        return next(((a, b) for a, b in pairwise(self.values) if a[0] < 0 < b[0]), None)
+
+    @cached_property
+    def smallest(self) -> Fraction:
+        """The smallest positive magnitude."""
+        return min(abs(v) for v, _ in self.values if v)
 
     @cached_property
     def finite(self) -> list[tuple[Fraction, int]]:
@@ -150,6 +163,10 @@ def make(name: str) -> Table:
         from .p3109 import binary
 
         return binary(name).table()
+    if name == "hif8" or name.startswith(("posit", "takum")):
+        from . import tapered
+
+        return tapered.make(name)
     from .books import make as make_book
 
     found = make_book(name)

@@ -14,7 +14,7 @@ from lpref.conformance.proves import proves
 from lpref.ref.formats import FORMATS, format
 from lpref.ref.rounding import ROUNDINGS
 
-WIDE = ["binary16", "bfloat16", "int16", "uint9", "fixed16.8"]
+WIDE = ["binary16", "bfloat16", "int16", "uint9", "fixed16.8", "posit16_1", "posit16_2", "takum16_linear"]
 FAMILIES = [
     "lns6_g4",
     "lns4_g1",
@@ -88,7 +88,7 @@ def test_raise_raises_exactly_where_the_range_is_left(name: str, rule: str) -> N
 
 
 @proves("{rule}", "oracle")
-@pytest.mark.parametrize("name", [n for n in SMALL if format(n).bits <= 4] + ["e2m3", "e4m3", "e8m0", "ue4m3", "int8"])
+@pytest.mark.parametrize("name", [n for n in SMALL if format(n).bits <= 4] + ["e2m3", "e4m3", "e8m0", "ue4m3", "int8", "posit8_1", "hif8"])
 @pytest.mark.parametrize("rule", rounding.STOCHASTIC)
 def test_stochastic_follows_the_definition_for_every_word(name: str, rule: str) -> None:
     f, t, r = format(name), oracle(name), 5
