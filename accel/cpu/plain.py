@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import njit
 
-from lpref.accel.cpu import cast
+from lpref.accel.cpu import cast, threads
+from lpref.accel.cpu.rows import INFINITY, KERNEL, REST, bits_of
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import QTensor, Quantizer
 from lpref.ref.quantize.packing import pack
 from lpref.ref.quantize.qtensor import decoded, matrix_shape
-from lpref.ref.quantize.quantize import beyond, resolve_words
+from lpref.ref.quantize.quantize import overflow_limits, resolve_words
 from lpref.ref.rounding import is_stochastic
 
 
@@ -37,9 +39,26 @@ def values(x: np.ndarray, q: Quantizer, words: Any) -> tuple[np.ndarray, dict[st
 
 def observed(x: np.ndarray, zero: np.ndarray, q: Quantizer) -> dict[str, Any]:
     """The observations of `lpref.ref.quantize.quantize`; `zero` is where the element became zero."""
-    amax = np.float32(np.max(np.abs(x))) if x.size else np.float32(0)
-    lost = int(np.count_nonzero(zero & (x != 0)))
-    return {"amax": amax, "count": x.size, "overflowed": beyond(x, x, q, format_named(q.format)), "underflowed": lost}
+    low, high = (np.float32(limit) for limit in overflow_limits(q, format_named(q.format)))
+    flat, gone = np.ascontiguousarray(x).reshape(-1), zero.reshape(-1)
+    parts = threads.split(x.size, lambda start, stop: _observe(flat[start:stop], gone[start:stop], low, high))
+    amax = max(part[0] for part in parts)
+    return {
+        "amax": np.int32(amax).view(np.float32) if amax <= INFINITY else np.float32(np.nan), "count": x.size,
+        "overflowed": int(sum(part[1] for part in parts)), "underflowed": int(sum(part[2] for part in parts)),
+    }  # fmt: skip
+
+
+@njit(**KERNEL)
+def _observe(x, zero, low, high):  # type: ignore[no-untyped-def]
+    """(bits of the greatest magnitude, finite elements outside low … high, nonzero ones that became zero)."""
+    top, over, lost = np.int32(0), np.int32(0), np.int32(0)
+    for i in range(x.size):
+        magnitude = np.int32(bits_of(x[i]) & REST)
+        top = max(top, magnitude)
+        over += np.int32(((x[i] > high) | (x[i] < low)) & (magnitude < INFINITY))
+        lost += np.int32(zero[i] & (magnitude != 0))
+    return top, over, lost
 
 
 def _words(words: Any, q: Quantizer, x: np.ndarray) -> Any:
