@@ -95,6 +95,8 @@ def qdq(
     bits, values = np.ascontiguousarray(x).reshape(-1).view(np.uint32), out.reshape(-1)
 
     def part(a: int, b: int) -> int:
+        if how.plan.kind == "shift" and how.words is None:
+            return int(kernels.round_shift(bits[a:b], values.view(np.uint32)[a:b], how.plan.scalars))
         top, codes = 0, np.empty(min(CHUNK, b - a), f.code_dtype)
         for i in range(a, b, CHUNK):
             j = min(b, i + CHUNK)

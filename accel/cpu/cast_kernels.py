@@ -119,21 +119,41 @@ def encode_clamp(u: Any, out: Any, q: Any) -> Any:
     return top
 
 
+@_INLINE
+def _shifted(bits: Any, d: Any, base: Any, c_odd: Any, c_neg: Any, wrap: Any, limit: Any) -> Any:
+    """The magnitude's code in a format with float32's exponent: its D lowest bits are rounded off."""
+    a = np.uint32(bits & _ABS)
+    odd = np.uint32(_right(a, d) & _1)
+    add = np.uint32(np.uint32(base + np.uint32(odd & c_odd) + np.uint32(np.uint32(_0 - np.uint32(bits >> _31)) & c_neg)) & wrap)
+    return np.uint32(min(_right(np.uint32(a + add), d), limit))
+
+
 @_KERNEL
 def encode_shift(u: Any, out: Any, q: Any) -> Any:
     """`encode_clamp` for formats with float32's exponent (bfloat16, TF32): D is the same everywhere."""
     d, limit, nan, sign = q[0], q[2], q[8], q[9]
-    up = np.uint32(np.uint32(32) - d)
-    base, c_odd, c_neg = np.uint32(q[15] >> up), q[16], q[17]
+    base, c_odd, c_neg = np.uint32(q[15] >> np.uint32(np.uint32(32) - d)), q[16], q[17]
     wrap = np.uint32(np.uint32(_1 << d) - _1)
     top = _0
     for i in range(u.size):
         a = np.uint32(u[i] & _ABS)
         top = max(top, a)
-        negative = np.uint32(u[i] >> _31)
-        odd = np.uint32(_right(a, d) & _1)
-        add = np.uint32(np.uint32(base + np.uint32(odd & c_odd) + np.uint32(np.uint32(_0 - negative) & c_neg)) & wrap)
-        body = np.uint32(min(_right(np.uint32(a + add), d), limit) | (sign if negative else _0))
+        body = np.uint32(_shifted(u[i], d, base, c_odd, c_neg, wrap, limit) | (sign if np.uint32(u[i] >> _31) else _0))
+        out[i] = nan if a > _INF else body
+    return top
+
+
+@_KERNEL
+def round_shift(u: Any, out: Any, q: Any) -> Any:
+    """`encode_shift`, then `decode_shift`: the values, as float32 patterns."""
+    d, limit, nan = q[0], q[2], _left(q[8], q[0])
+    base, c_odd, c_neg = np.uint32(q[15] >> np.uint32(np.uint32(32) - d)), q[16], q[17]
+    wrap = np.uint32(np.uint32(_1 << d) - _1)
+    top = _0
+    for i in range(u.size):
+        a = np.uint32(u[i] & _ABS)
+        top = max(top, a)
+        body = np.uint32(_left(_shifted(u[i], d, base, c_odd, c_neg, wrap, limit), d) | np.uint32(u[i] & np.uint32(~_ABS)))
         out[i] = nan if a > _INF else body
     return top
 

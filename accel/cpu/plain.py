@@ -26,22 +26,22 @@ def quantize(x: np.ndarray, q: Quantizer, words: Any, axis: int) -> QTensor:
     """Codes of the cast."""
     fmt, matrix = format_named(q.format), x.reshape(matrix_shape(x.shape))
     codes = cast.encode(matrix, fmt, q.rounding, q.overflow, _words(words, q, x), q.word_bits)
-    zero = decoded(q.format, codes) == 0
-    return QTensor(pack(codes, fmt.bits), (), np.float32(1), axis, x.shape, q, observed(matrix, zero, q))
+    kept = decoded(q.format, codes)
+    return QTensor(pack(codes, fmt.bits), (), np.float32(1), axis, x.shape, q, observed(matrix, kept, q))
 
 
 def values(x: np.ndarray, q: Quantizer, words: Any) -> tuple[np.ndarray, dict[str, Any]]:
     """What the codes of the cast stand for, in float32 [R, C], and the observations of `quantize`."""
     matrix = x.reshape(matrix_shape(x.shape))
     kept = cast.qdq(matrix, format_named(q.format), q.rounding, q.overflow, _words(words, q, x), q.word_bits)
-    return kept, observed(matrix, kept == 0, q)
+    return kept, observed(matrix, kept, q)
 
 
-def observed(x: np.ndarray, zero: np.ndarray, q: Quantizer) -> dict[str, Any]:
-    """The observations of `lpref.ref.quantize.quantize`; `zero` is where the element became zero."""
+def observed(x: np.ndarray, kept: np.ndarray, q: Quantizer) -> dict[str, Any]:
+    """The observations of `lpref.ref.quantize.quantize`; `kept` is what the elements became."""
     low, high = (np.float32(limit) for limit in overflow_limits(q, format_named(q.format)))
-    flat, gone = np.ascontiguousarray(x).reshape(-1), zero.reshape(-1)
-    parts = threads.split(x.size, lambda start, stop: _observe(flat[start:stop], gone[start:stop], low, high))
+    flat, result = np.ascontiguousarray(x).reshape(-1), kept.reshape(-1)
+    parts = threads.split(x.size, lambda start, stop: _observe(flat[start:stop], result[start:stop], low, high))
     amax = max(part[0] for part in parts)
     return {
         "amax": np.int32(amax).view(np.float32) if amax <= INFINITY else np.float32(np.nan), "count": x.size,
@@ -50,14 +50,14 @@ def observed(x: np.ndarray, zero: np.ndarray, q: Quantizer) -> dict[str, Any]:
 
 
 @njit(**KERNEL)
-def _observe(x, zero, low, high):  # type: ignore[no-untyped-def]
+def _observe(x, kept, low, high):  # type: ignore[no-untyped-def]
     """(bits of the greatest magnitude, finite elements outside low … high, nonzero ones that became zero)."""
     top, over, lost = np.int32(0), np.int32(0), np.int32(0)
     for i in range(x.size):
         magnitude = np.int32(bits_of(x[i]) & REST)
         top = max(top, magnitude)
         over += np.int32(((x[i] > high) | (x[i] < low)) & (magnitude < INFINITY))
-        lost += np.int32(zero[i] & (magnitude != 0))
+        lost += np.int32((kept[i] == 0) & (magnitude != 0))
     return top, over, lost
 
 
