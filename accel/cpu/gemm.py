@@ -14,10 +14,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from lpref.accel.cpu.product import matmul, product
 from lpref.accel.cpu.sums import inner_dot
+from lpref.accel.cpu.threads import divide
 from lpref.accel.cpu.tile import WIDTH
 from lpref.ref.linalg import Accumulate, HighPrecision, accumulator
 from lpref.ref.linalg import gemm as ref_gemm
@@ -25,6 +26,8 @@ from lpref.ref.linalg.gemm import Factors, cuts, epilogue, exactly_summable, fac
 
 _STRIP = 2 * WIDTH
 _ROWS = 64
+_PART = 32
+"""Rows that one thread takes at a time."""
 _LONG = 64
 """Blocks from this length on are worth a BLAS call each."""
 
@@ -54,19 +57,19 @@ def _add_products(c: Any, a: Any, b: Any, start: Any, stop: Any) -> None:
         k += 1
 
 
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def _scaled_blocks(a: Any, b: Any, scale_a: Any, scale_b: Any, bounds: Any, step_a: Any, step_b: Any, c: Any) -> None:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _scaled_blocks(begin: Any, end: Any, a: Any, b: Any, scale_a: Any, scale_b: Any, bounds: Any, step_a: Any, step_b: Any, c: Any) -> None:
     """c[i, j] <- c[i, j] + fl32(dot of block) * fl32(s_a s_b), blocks in ascending order; a [M, K], b [K, N], exact in their type.
 
     scale_a [M, blocks of a], scale_b [blocks of b, N]; element k is in block k div step.
     """
     m, n = c.shape
-    for part in prange((m + 31) // 32):
+    for part in range(begin, end):
         dot = np.empty(n, a.dtype)
         for piece in range(bounds.size - 1):
             start, stop = bounds[piece], bounds[piece + 1]
             s_b = scale_b[start // step_b]
-            for row in range(part * 32, min(m, part * 32 + 32)):
+            for row in range(part * _PART, min(m, part * _PART + _PART)):
                 for j in range(n):
                     dot[j] = 0
                 _add_products(dot, a[row], b, start, stop)
@@ -75,13 +78,12 @@ def _scaled_blocks(a: Any, b: Any, scale_a: Any, scale_b: Any, bounds: Any, step
                     out[j] = out[j] + np.float32(dot[j]) * (s_a * s_b[j])
 
 
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def _scaled_tiles(a: Any, b: Any, scale_a: Any, scale_b: Any, bounds: Any, step_a: Any, step_b: Any, c: Any) -> None:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _scaled_tiles(begin: Any, end: Any, a: Any, b: Any, scale_a: Any, scale_b: Any, bounds: Any, step_a: Any, step_b: Any, c: Any) -> None:
     """`_scaled_blocks` for float32: strips of columns, 64 rows at a time, each block's inner products by register tiles."""
     m, n = c.shape
     depth = a.shape[1]
-    strips = (n + _STRIP - 1) // _STRIP
-    for strip in prange(strips):
+    for strip in range(begin, end):
         first = strip * _STRIP
         width = min(_STRIP, n - first)
         panel = np.empty((depth, width), np.float32)
@@ -93,21 +95,8 @@ def _scaled_tiles(a: Any, b: Any, scale_a: Any, scale_b: Any, bounds: Any, step_
             rows = min(_ROWS, m - top)
             for piece in range(bounds.size - 1):
                 start, stop = bounds[piece], bounds[piece + 1]
-                product(
-                    dot,
-                    0,
-                    width,
-                    a,
-                    top * depth + start,
-                    depth,
-                    1,
-                    panel,
-                    start * width,
-                    width,
-                    rows,
-                    width,
-                    stop - start,
-                )
+                at_a, at_b = top * depth + start, start * width
+                product(dot, 0, width, a, at_a, depth, 1, panel, at_b, width, rows, width, stop - start)
                 s_b = scale_b[start // step_b, first : first + width]
                 for i in range(rows):
                     s_a, out, d = scale_a[top + i, start // step_a], c[top + i, first : first + width], dot[i]
@@ -135,7 +124,8 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None, *, numerics
     left, right = (np.ascontiguousarray(v, dtype) for v in (fa.elements, fb.elements.T))
     c = np.zeros((left.shape[0], right.shape[1]), np.float32)
     (scale_a, step_a), (scale_b, step_b) = _scales(fa), _scales(fb)
-    kernel(left, right, scale_a, np.ascontiguousarray(scale_b.T), bounds, step_a, step_b, c)
+    parts = -(-c.shape[1] // _STRIP) if kernel is _scaled_tiles else -(-c.shape[0] // _PART)
+    divide(kernel, parts, left, right, scale_a, np.ascontiguousarray(scale_b.T), bounds, step_a, step_b, c)
     return epilogue(c, fa, fb)
 
 

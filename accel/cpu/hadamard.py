@@ -11,8 +11,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
+from lpref.accel.cpu import threads
 from lpref.ref.linalg import hadamard as ref_hadamard
 
 _TOGETHER = 64
@@ -37,11 +38,11 @@ def butterflies(t: Any, size: Any, width: Any, factor: Any) -> None:
             row[c] *= factor
 
 
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def _last(x: Any, size: Any, before: Any, after: Any, factor: Any, out: Any) -> None:
-    """x, out [runs, size]; run r is multiplied by before[r mod len] first and by after[r mod len] last."""
+@njit(cache=True, nogil=True, error_model="numpy")
+def _last(start: Any, stop: Any, x: Any, size: Any, before: Any, after: Any, factor: Any, out: Any) -> None:
+    """Parts start .. stop, each of 64 runs. x, out [runs, size]; run r is multiplied by before[r mod len] first and by after[r mod len] last."""
     runs = x.shape[0]
-    for part in prange((runs + _TOGETHER - 1) // _TOGETHER):
+    for part in range(start, stop):
         first = part * _TOGETHER
         width = min(_TOGETHER, runs - first)
         t = np.empty((size, _TOGETHER), x.dtype)
@@ -56,12 +57,12 @@ def _last(x: Any, size: Any, before: Any, after: Any, factor: Any, out: Any) -> 
                 out[first + c, i] = t[i, c] * s[i]
 
 
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def _inner(x: Any, size: Any, before: Any, after: Any, factor: Any, out: Any) -> None:
-    """x, out [batch, runs, size, columns]; signs as in `_last`."""
-    batch, runs, _, columns = x.shape
+@njit(cache=True, nogil=True, error_model="numpy")
+def _inner(start: Any, stop: Any, x: Any, size: Any, before: Any, after: Any, factor: Any, out: Any) -> None:
+    """Parts start .. stop, each of 64 columns of a run. x, out [batch, runs, size, columns]; signs as in `_last`."""
+    runs, columns = x.shape[1], x.shape[3]
     parts = (columns + _TOGETHER - 1) // _TOGETHER
-    for job in prange(batch * runs * parts):
+    for job in range(start, stop):
         b, run, first = job // (runs * parts), job // parts % runs, job % parts * _TOGETHER
         width = min(_TOGETHER, columns - first)
         t = np.empty((size, _TOGETHER), x.dtype)
@@ -97,11 +98,21 @@ def _transform(x: Any, size: int, axis: int, before: Any, after: Any) -> np.ndar
     factor = x.dtype.type(1.0 / math.sqrt(size))
     if axis == x.ndim - 1:
         runs = (x.size // size, size)
-        _last(x.reshape(runs), size, first, last, factor, out.reshape(runs))
+        _divide(_last, _groups(runs[0]), size, x.reshape(runs), size, first, last, factor, out.reshape(runs))
     else:
         shape = (math.prod(x.shape[:axis]), length // size, size, math.prod(x.shape[axis + 1 :]))
-        _inner(x.reshape(shape), size, first, last, factor, out.reshape(shape))
+        _divide(_inner, shape[0] * shape[1] * _groups(shape[3]), size, x.reshape(shape), size, first, last, factor, out.reshape(shape))
     return out
+
+
+def _groups(n: int) -> int:
+    """How many groups of `_TOGETHER` hold n."""
+    return -(-n // _TOGETHER)
+
+
+def _divide(kernel: Any, jobs: int, size: int, *args: Any) -> None:
+    """kernel(start, stop, *args) on every core."""
+    threads.split(jobs, lambda a, b: kernel(a, b, *args), align=1, grain=max(1, threads.GRAIN // (_TOGETHER * size)))
 
 
 def _table(signs: Any, length: int, size: int, dtype: Any) -> np.ndarray:

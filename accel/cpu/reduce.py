@@ -10,8 +10,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
+from lpref.accel.cpu import threads
 from lpref.ref import reduce as ref
 
 LANES = ref.LANES
@@ -46,22 +47,20 @@ def row_sum(x: Any, lanes: Any) -> Any:
     return halve(lanes, live)
 
 
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def _rows(x: Any, out: Any) -> None:
-    """x [R, n] -> out [R]."""
-    per_part = max(1, 16384 // max(1, x.shape[1]))
-    for part in prange((x.shape[0] + per_part - 1) // per_part):
-        lanes = np.empty(min(LANES, max(1, x.shape[1])), x.dtype)
-        for r in range(part * per_part, min(x.shape[0], part * per_part + per_part)):
-            out[r] = row_sum(x[r], lanes)
+@njit(cache=True, nogil=True, error_model="numpy")
+def _rows(start: Any, stop: Any, x: Any, out: Any) -> None:
+    """Rows start .. stop of x [R, n] -> out [R]."""
+    lanes = np.empty(min(LANES, max(1, x.shape[1])), x.dtype)
+    for r in range(start, stop):
+        out[r] = row_sum(x[r], lanes)
 
 
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def _columns(x: Any, out: Any) -> None:
-    """x [B, n, C] -> out [B, C]."""
-    batch, n, columns = x.shape
+@njit(cache=True, nogil=True, error_model="numpy")
+def _columns(start: Any, stop: Any, x: Any, out: Any) -> None:
+    """Parts start .. stop, each of 64 columns, of x [B, n, C] -> out [B, C]."""
+    n, columns = x.shape[1], x.shape[2]
     parts = (columns + _COLUMNS - 1) // _COLUMNS
-    for job in prange(batch * parts):
+    for job in range(start, stop):
         b, first = job // parts, job % parts * _COLUMNS
         width = min(_COLUMNS, columns - first)
         live = min(n, LANES)
@@ -100,10 +99,13 @@ def tree_sum(x: Any, axis: ref.Axis = -1, keepdims: bool = False) -> np.ndarray:
     lead, trail = x.shape[: axes[0]], x.shape[axes[-1] + 1 :]
     view = np.ascontiguousarray(x).reshape(math.prod(lead), -1, math.prod(trail))
     out = np.empty((view.shape[0], view.shape[2]), x.dtype)
-    if view.shape[2] == 1:
-        _rows(view[:, :, 0], out[:, 0])
+    batch, n, columns = view.shape
+    if columns == 1:
+        rows, sums = view[:, :, 0], out[:, 0]
+        threads.split(batch, lambda a, b: _rows(a, b, rows, sums), align=1, grain=max(1, threads.GRAIN // n))
     else:
-        _columns(view, out)
+        jobs = batch * -(-columns // _COLUMNS)
+        threads.split(jobs, lambda a, b: _columns(a, b, view, out), align=1, grain=max(1, threads.GRAIN // (n * _COLUMNS)))
     return out.reshape((*lead, *(1 for _ in axes), *trail) if keepdims else (*lead, *trail))
 
 
