@@ -1,0 +1,115 @@
+"""Mistakes of formats that are no plain ExMy: LNS, radix-4 FP4, P3109 with one bit of precision and with finite domain."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from lpref.conformance import run_suite
+
+
+def lns8(x: np.ndarray, flaw: str = "") -> np.ndarray:
+    """float32 -> lns8_g8: k = round(-8 log2 |x|) between 0 and 127; zero becomes the smallest magnitude."""
+    a = np.abs(x.astype(np.longdouble))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        exact = -8 * np.log2(a)
+        if flaw == "logarithm in binary16":
+            exact = -8 * np.log2(a.astype(np.float32)).astype(np.float16).astype(np.longdouble)
+        k = np.rint(exact)
+        if flaw == "rounds in value":
+            low, high = 2.0 ** (-np.floor(exact) / 8), 2.0 ** (-np.ceil(exact) / 8)
+            k = np.where(low - a <= a - high, np.floor(exact), np.ceil(exact))
+        if flaw == "floors the logarithm":
+            k = np.floor(exact)
+        k = np.clip(k, 0, 126 if flaw == "keeps the last code for zero" else 127)
+    k = np.where(a == 0, 0 if flaw == "zero becomes one" else 127, k).astype(np.int64)
+    negative = np.signbit(x) if flaw == "keeps the sign of zero" else x < 0
+    negative = np.where(a == 0, flaw == "keeps the sign of zero", True) & negative
+    return (k | np.where(negative, 128, 0)).astype(np.uint8)
+
+
+def radix4(x: np.ndarray, flaw: str = "") -> np.ndarray:
+    """float32 -> radix-4 FP4, even phase: 4^floor(log4(1.6 |x|)), by comparison with 2.5 4^k."""
+    grid = 4.0 ** np.arange(-3, 4)
+    middles = np.concatenate([[grid[0] / 2], 2.5 * grid[:-1]])
+    if flaw == "changes over in the middle of the logarithm":
+        middles = np.concatenate([[grid[0] / 2], 2 * grid[:-1]])
+    if flaw == "the formula goes on below the smallest":
+        middles[0] = 2.5 * 4.0**-4
+    side = "left" if flaw == "ties toward zero" else "right"
+    code = np.searchsorted(middles, np.abs(x.astype(np.float64)), side)
+    if flaw == "radix two":
+        code = np.searchsorted(1.5 * 2.0 ** np.arange(-7, 0), np.abs(x.astype(np.float64)), side)
+    return (code | np.where(np.signbit(x), 8, 0)).astype(np.uint8)
+
+
+def p3109(x: np.ndarray, flaw: str = "", *, precision: int = 3, finite: bool = True) -> np.ndarray:
+    """float32 -> Binary8p{P}s{f|e}, nearest, ties to the even code; beyond the range max (finite domain) or infinity."""
+    last = 127 if finite else 126
+    c = np.arange(last + 1)
+    bias, one = 2 ** (7 - precision), 2 ** (precision - 1)
+    if flaw == "the bias of IEEE formats":
+        bias -= 1
+    t, e = c % one, c // one
+    values = np.where(e == 0, np.ldexp(t / one, 1 - bias), np.ldexp(1 + t / one, e - bias))
+    values = np.append(values, 2 * values[-1] - values[-2] if precision > 1 else 2 * values[-1])
+    a = np.minimum(np.abs(x.astype(np.float64)), 2 * values[-1])
+    code = np.searchsorted(values, a, "right") - 1
+    code = np.minimum(code, last)
+    middle = (values[code] + values[code + 1]) / 2
+    tie = {"ties to the lower code": False, "ties away": True}.get(flaw, code % 2 == 1)
+    if flaw == "ties by the significand":
+        tie = (t[code] % 2 == 1) if precision > 1 else False
+    code = code + ((a > middle) | ((a == middle) & tie))
+    sign = np.where(np.signbit(x), 128, 0)
+    beyond = code > last
+    code = np.where(beyond, {"overflow becomes NaN": 128}.get(flaw, last if finite else 127), code)
+    code = np.where(beyond & (flaw == "overflow becomes NaN"), 128, code | sign)
+    if flaw == "infinity becomes NaN":
+        code = np.where(np.isinf(x), 128, code)
+    if flaw != "has a minus zero":
+        code = np.where((code == 128) & ~beyond & np.isfinite(x), 0, code)
+    return np.where(np.isnan(x), 0 if flaw == "NaN becomes zero" else 128, code).astype(np.uint8)
+
+
+def one_bit(x: np.ndarray, flaw: str = "") -> np.ndarray:
+    """Binary8p1se."""
+    return p3109(x, flaw, precision=1, finite=False)
+
+
+NONE = "p3109_sat_none"
+SUBJECTS: dict[str, tuple[Callable[..., np.ndarray], dict, tuple[str, ...]]] = {
+    "LNS": (lns8, {"format": "lns8_g8"}, (
+        "rounds in value", "floors the logarithm", "logarithm in binary16", "keeps the last code for zero", "zero becomes one",
+        "keeps the sign of zero",
+    )),
+    "radix-4 FP4": (radix4, {"format": "radix4_fp4"}, (
+        "changes over in the middle of the logarithm", "the formula goes on below the smallest", "ties toward zero", "radix two",
+    )),
+    "Binary8p3sf": (p3109, {"format": "p3109_8p3sf", "overflow": NONE}, (
+        "the bias of IEEE formats", "ties to the lower code", "ties away", "overflow becomes NaN", "infinity becomes NaN",
+        "has a minus zero", "NaN becomes zero",
+    )),
+    "Binary8p1se": (one_bit, {"format": "p3109_8p1se", "overflow": NONE}, ("ties by the significand", "ties away", "has a minus zero")),
+}  # fmt: skip
+MUTANTS = [(subject, flaw) for subject, (_, _, flaws) in SUBJECTS.items() for flaw in flaws]
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_the_right_implementation_passes(subject: str) -> None:
+    cast, against, _ = SUBJECTS[subject]
+    report = run_suite(cast, **against)
+    assert report.passed, report
+
+
+@pytest.mark.parametrize(("subject", "flaw"), MUTANTS)
+def test_the_mistake_is_caught(subject: str, flaw: str) -> None:
+    cast, against, _ = SUBJECTS[subject]
+    start = time.perf_counter()
+    report = run_suite(lambda x: cast(x, flaw), **against)
+    assert not report.passed
+    assert "the definition gives 0x" in report.counterexample
+    assert time.perf_counter() - start < 30
