@@ -132,7 +132,7 @@ def format_page(name: str, f: Any) -> Page:
 def _exact(value: Any) -> str:
     if isinstance(value, float) and math.isfinite(value) and value:
         power = math.log2(abs(value))
-        return f"{value:.9g}" + (f" = 2^{power:.0f}" if power == int(power) and abs(power) > 3 else "")
+        return f"{value:.9g}" + (f" = {'-' if value < 0 else ''}2^{power:.0f}" if power == int(power) and abs(power) > 3 else "")
     return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 

@@ -7,6 +7,7 @@ from lpref.ref.linalg.exact_dot import exact_dot
 from lpref.ref.linalg.gemm import Operand, gemm
 from lpref.ref.linalg.hadamard import hadamard, hadamard_inverse
 from lpref.ref.linalg.matmul import matmul
+from lpref.ref.linalg.quire import Quire, quire_dot
 from lpref.ref.linalg.tensor_core import TensorCore
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Accumulator",
     "HighPrecision",
     "Operand",
+    "Quire",
     "TensorCore",
     "accumulator",
     "exact_dot",
@@ -24,4 +26,5 @@ __all__ = [
     "hadamard",
     "hadamard_inverse",
     "matmul",
+    "quire_dot",
 ]

@@ -75,7 +75,7 @@ def two_complement(name: str, bits: int, value: object) -> Table:
         middle = between[near if near < 2 ** (bits - 1) else 2**bits - near]
         return (a > middle) - (a < middle)
 
-    middles = [*(-m for m in between.values()), *between.values()]
+    middles = sorted([*(-m for m in between.values()), *between.values()])
     return Table(name, "even", list(values), 2 ** (bits - 1), side=side, codes=codes, middles=middles, never_zero=True)
 
 
