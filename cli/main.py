@@ -9,8 +9,8 @@ from lpref.cli.common import Cli
 COMMANDS: dict[str, str] = {
     name: f"lpref.cli.{name if name != 'list' else 'list_'}"
     for name in (
-        "train", "compare", "sweep", "generate", "eval", "list", "show", "inspect", "quantize", "report", "diff", "schema",
-        "doctor", "cite", "completion",
+        "train", "compare", "sweep", "generate", "eval", "list", "show", "inspect", "quantize", "report", "diff", "vectors",
+        "schema", "doctor", "cite", "completion",
     )
 }  # fmt: skip
 

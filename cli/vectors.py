@@ -31,7 +31,7 @@ def command() -> None:
 @click.option("--op", "ops", multiple=True, metavar="OP", help="cast or quantize; repeatable. Default: both.")
 @click.option("--format", "formats", multiple=True, metavar="NAME", help="Casts of this format; repeatable. Default: all.")
 @click.option("--quantizer", "quantizers", multiple=True, metavar="NAME", help="This quantizer; repeatable. Default: all.")
-@click.option("--max-cases", default=1024, show_default=True, metavar="N", help="At most so many cases in a file.")
+@click.option("--max-cases", default=2048, show_default=True, metavar="N", help="At most so many cases in a file.")
 @click.option("--as", "form", default="jsonl", show_default=True, metavar="FORM", help="jsonl, npz, c-header or digests.")
 @click.option("--overwrite", is_flag=True, help="Write into a folder that is not empty.")
 def export_command(
@@ -70,5 +70,6 @@ def run_command(ctx: click.Context, folder: Path, target: str, as_json: bool) ->
     else:
         for r in results:
             word = "refused" if r.refused else "passed" if r.passed else "FAILED"
-            click.echo(f"{word:7}  {r.file}: {r.refused or f'{r.cases} cases'}" + (f", {r.failures} differ\n         {r.first}" if r.failures else ""))
+            differ = f", {r.failures} differ\n         {r.first}" if r.failures else ""
+            click.echo(f"{word:7}  {r.file}: {r.refused or f'{r.cases} cases'}{differ}")
     ctx.exit(0 if all(r.passed for r in results) else 1)

@@ -13,7 +13,7 @@ from lpref.ref.formats import format as format_of
 from lpref.ref.quantize import QTensor, Quantizer, quantize
 from lpref.ref.rounding import is_stochastic
 
-CATCHES = "one matrix each: several blocks of different size, so that a stale, swapped or shared scale shows; the case's own word says what is rare in it"
+CATCHES = "a stale, swapped or shared scale: the blocks of a matrix differ in size; what else is rare in it is the case's own word"
 CODES = 1 << 17
 """Elements of all the cases of a file."""
 

@@ -23,13 +23,13 @@ def digest(case: CastCase) -> dict[str, Any]:
     """The digests of a deterministic cast; some ten seconds."""
     f = format_of(case.format)
     runs = intervals(f, case.rounding, case.overflow)
-    codes = np.where(runs.codes == ANY_NAN, f.nan_code or 0, np.where(runs.codes == REFUSED, 0, runs.codes)).astype(f.code_dtype)
+    codes = np.where(runs.codes == ANY_NAN, f.nan_code or 0, np.where(runs.codes == REFUSED, 0, runs.codes)).astype(f.code_dtype.newbyteorder("<"))
     found = []
     for start in range(0, PATTERNS, CHUNK):
         i = int(np.searchsorted(runs.starts, start, "right")) - 1
         j = int(np.searchsorted(runs.starts, start + CHUNK, "left"))
         bounds = np.clip(runs.starts[i : j + 1], start, start + CHUNK)
-        found.append(f"{zlib.crc32(np.repeat(codes[i:j], np.diff(bounds)).astype(codes.dtype.newbyteorder('<'), copy=False)):08x}")
+        found.append(f"{zlib.crc32(np.repeat(codes[i:j], np.diff(bounds)).data):08x}")
     return {
         "lpref_digests": VERSION, "op": "cast", "subject": f.name, "revision": f.revision, "rounding": case.rounding,
         "overflow": case.overflow, "bytes_per_code": codes.dtype.itemsize, "inputs_per_digest": CHUNK,

@@ -35,7 +35,7 @@ def export(
     ops: Sequence[str] = (),
     formats: Sequence[str] = (),
     quantizers: Sequence[str] = (),
-    max_cases: int = 1024,
+    max_cases: int = 2048,
     form: str = "jsonl",
     policies: Sequence[tuple[str, str]] = POLICIES,
     progress: Callable[[str], None] = lambda _: None,

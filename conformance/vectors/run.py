@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,9 +122,9 @@ def _casts(s: VectorSet, answer: Answer) -> tuple[int, str]:
     i = int(np.flatnonzero(bad)[0])
     shown = check.show_code(f, got["codes"][i]) if "codes" in got else repr(float(got["values"][i]))
     word = f", word {arrays['words'][i]:#x}" if "words" in arrays else ""
-    catches = s.cases[i]["catches"]
-    text = f"case {i}, x = {check.show_input(x[i])}{word}: got {shown}, expected {check.show_code(f, want[i])}; catches {h['catches'][catches]}"
-    return int(np.count_nonzero(bad)), text
+    classes = Counter(s.cases[int(j)]["catches"] for j in np.flatnonzero(bad))
+    text = f"case {i}, x = {check.show_input(x[i])}{word}: got {shown}, expected {check.show_code(f, want[i])}"
+    return int(np.count_nonzero(bad)), "\n         ".join([text, *(f"{n} of '{k}', which catches {h['catches'][k]}" for k, n in classes.items())])
 
 
 def _differ(got: np.ndarray, want: np.ndarray, nans: list[int]) -> np.ndarray:
