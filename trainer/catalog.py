@@ -243,8 +243,11 @@ def _optimizer_named(name: str) -> Any:
 
 
 def _format_named(name: str) -> Any:
+    from lpref.ref.formats import VECTOR_FORMATS
     from lpref.ref.formats import format as by_name
 
+    if name in VECTOR_FORMATS:
+        return VECTOR_FORMATS[name]
     try:
         return by_name(name)
     except UnknownNameError:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lpref.ref.errors import SpecError
+from lpref.ref.formats import VectorFormat
 from lpref.ref.rounding import overflow
 from lpref.trainer.catalog import find, quantizer_title
 
@@ -107,8 +108,19 @@ def prose(thing: Any) -> str:
     return inspect.cleandoc(sys.modules[module].__doc__ or "") if module in sys.modules else ""
 
 
+def vector_page(f: VectorFormat) -> Page:
+    """Figures and the vectors by code."""
+    facts = {key: getattr(f, key) for key in ("name", "title", "bits", "standard", "source_level", "revision", "dimension")}
+    table = [{"code": code, "bits": f"{code:0{f.bits}b}", "vector": list(v)} for code, v in enumerate(f.vectors)]
+    lines = [f"{f.name}: {f.title}", "", *(f"{key:14} {facts[key]}" for key in list(facts)[2:]), ""]
+    lines += [f"{row['bits']}  ({', '.join(f'{x:g}' for x in f.vectors[row['code']])})" for row in table]
+    return Page("\n".join([*lines, "", prose(f)]), {"kind": "format", **facts, "values": table})
+
+
 def format_page(name: str, f: Any) -> Page:
     """Figures, bit layout, value table (up to 8 bits) and a number line."""
+    if isinstance(f, VectorFormat):
+        return vector_page(f)
     facts = {key: getattr(f, key) for key in FACTS}
     lines = [f"{f.name}: {f.title}", ""]
     lines += [

@@ -90,3 +90,13 @@ def test_shapes_and_errors() -> None:
         assert f.name == name
         assert "Source:" in f.page()
         assert "Pitfalls:" in f.page()
+
+
+def test_its_page_is_shown_and_it_is_listed() -> None:
+    from lpref.trainer.catalog import rows
+    from lpref.trainer.show import show
+
+    page = show("complex_quartic")
+    assert page.data["values"][3] == {"code": 3, "bits": "11", "vector": [0.0, -1.0]}
+    assert "10  (-1, 0)" in page.text
+    assert "complex_quartic" in [row["name"] for row in rows("formats")]

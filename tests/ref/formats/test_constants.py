@@ -142,6 +142,7 @@ POLICIES = [  # format, policy, x, code
     ("e5m2", "ocp_nonsat", -np.inf, 0xFC), ("e4m3fnuz", "ocp_nonsat", 1e9, 0x80), ("e4m3fnuz", "saturate", -1e9, 0xFF),
     ("e4m3fnuz", "saturate", -0.0, 0x00), ("e4m3fnuz", "saturate", -1e-9, 0x00), ("e4m3fnuz", "saturate", np.nan, 0x80),
     ("e4m3fnuz", "onnx_sat", np.inf, 0x80), ("e4m3fnuz", "onnx_sat", 1e9, 0x7F), ("e4m3", "onnx_sat", np.inf, 0x7E),
+    ("e4m3", "cuda_nosat", np.inf, 0x7F), ("e5m2", "cuda_nosat", -1e9, 0xFC), ("e8m0", "cuda_nosat", -1.0, 127),
     ("e4m3", "torch", np.inf, 0x7E), ("e5m2", "torch", 1e9, 0x7C), ("e5m2fnuz", "torch", 1e9, 0x80),
     ("e2m1", "ml_dtypes", np.nan, 0x8), ("e2m1", "ml_dtypes", -np.inf, 0xF), ("e2m3", "ml_dtypes", 1e9, 0x1F),
     ("e2m1", "cuda_satfinite", np.nan, 0x7), ("e3m2", "cuda_satfinite", np.nan, 0x1F), ("e4m3", "to_nan", 1e9, 0x7F),
