@@ -13,6 +13,7 @@ Nothing is mutated; what `update_state` needs comes back in `QTensor.observed`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -221,7 +222,10 @@ def element_range(q: Quantizer, fmt: Format) -> tuple[np.float32, np.float32]:
 
 
 def overflow_limits(q: Quantizer, fmt: Format) -> tuple[float, float]:
-    """Beyond these a scaled element counts as overflowed: half a step outside the largest values (code books: the values themselves)."""
+    """Beyond these a scaled element counts as overflowed: half a step outside the largest values (code books: the values themselves;
+    signs: nothing)."""
+    if fmt.bits == 1:
+        return -math.inf, math.inf
     low, high = element_range(q, fmt)
     step = 0.0 if fmt.precision is None else 2.0 ** (fmt.emax - fmt.precision + 1)
     return float(low) - (step / 2 if fmt.signed else 0.0), float(high) + step / 2

@@ -9,8 +9,8 @@ Every intermediate, float32, in this order::
     code = clip(round(u), -1, 1)    int2 with `narrow`: codes -1, 0, 1 in two's complement
 
 Ternary is the format int2 with ``narrow: true``: the fourth code, -2, is never produced, and codes multiply like any integers.
-With int1 or binary (the sign, sgn(0) = +1) the same scale is XNOR-Net's: alpha = mean |W|, which minimizes ||W - alpha sgn(W)|| (arXiv
-1603.05279; one alpha per output channel: `binary_absmean:other=1`).
+With int1 or binary (the sign of w itself, sgn(0) = +1, nothing overflows) the same scale is XNOR-Net's: alpha = mean |W|, which minimizes
+||W - alpha sgn(W)|| (arXiv 1603.05279; one alpha per output channel: `binary_absmean:other=1`).
 Zero block: s = max(0, eps), or 1 where that is 0 (0 for signs, which have no zero); zero codes. NaN or infinity: s = NaN, codes of
 zero, the block decodes to NaN.
 
@@ -21,8 +21,6 @@ Pitfalls: ties at half the mean go to the even code (0); fusing QKV changes the 
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,4 +42,5 @@ def absmean_scales(mean: NDArray[np.float32], scale: Scale, zero: bool = True) -
     if zero:
         return made
     values = np.where(s == 0, np.float32(0), one).astype(np.float32)
-    return replace(made, codes=stored(values, "float32"), values=values)
+    bare = np.where(np.isnan(values), values, np.float32(1))  # u = x: a quotient that underflows would lose its sign
+    return BlockScales(stored(values, "float32"), values, bare, "multiply")

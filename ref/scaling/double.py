@@ -19,7 +19,8 @@ Source: QLoRA, arXiv 2305.14314 sec. 3; bitsandbytes 0.50.2 functional.py quanti
 tests/ref/scaling/data made with it.
 Source level: read.
 Pitfalls: the nested state must be decoded and the offset added before anything is multiplied; elements are not divided by s^; the mean
-is a sum, whose order is fixed here and not there.
+is a sum, whose order is fixed here and not there; bitsandbytes' CPU kernel of the 8-bit code (0.50.2) takes the other neighbour of a few
+values within 2 % of a step around a midpoint.
 """
 
 from __future__ import annotations
