@@ -13,6 +13,8 @@ import numpy as np
 from lpref.ref.errors import CheckpointError, DataError, SpecError
 from lpref.ref.optim import Schedule
 from lpref.ref.optim.optimizer import optimizer
+from lpref.ref.random import check_streams
+from lpref.ref.recipes.recipe import random_sites
 from lpref.trainer import checkpoint as checkpoints
 from lpref.trainer.checkpoint import Checkpoint
 from lpref.trainer.data import load_data
@@ -118,6 +120,8 @@ def prepare(spec: TrainSpec, *, data: Data | None = None) -> Prepared:
         optimizer=optimizer(spec.optimizer["kind"], roles=model.roles, **own), schedule=make_schedule(spec), loss_scale=recipe.loss_scale,
         quantizers=QuantizerStates(places_of(model.recipes)), clip=spec.train.clip, seed=spec.train.seed, backend=backend,
     )  # fmt: skip
+    layers = [site for name, linear in model.recipes.items() for site in random_sites(linear, name)]
+    check_streams([*layers, *rules.optimizer.random_sites(model.params)])
     return Prepared(resolved, data, backend, recipe, model, rules, facts)
 
 

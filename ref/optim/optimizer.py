@@ -23,6 +23,7 @@ from lpref.ref.optim.rules import RULES, Rule
 from lpref.ref.optim.slab import pack, unpack
 from lpref.ref.optim.storage import Sign, Storage, storage
 from lpref.ref.random import WordAddress
+from lpref.ref.rounding import is_stochastic
 
 Array = np.ndarray
 NO_DECAY = ("norm", "bias", "embedding", "quantizer_step")
@@ -97,6 +98,14 @@ class Optimizer:
             for name, value in zip(names, unpack(new[s.name], shapes), strict=True):
                 words = WordAddress(ctx.seed, ctx.step, f"{name}/{s.name}")
                 new_state |= self._storage(s.name).encode(f"{name}/{s.name}", value, s.sign, words)
+
+    def random_sites(self, params: Mapping[str, Array]) -> list[str]:
+        """The site paths whose random words the storages of `params` draw."""
+        drawing = [
+            role for role, sign in self._roles().items()
+            if (q := getattr(self._storage(role), sign)) is not None and is_stochastic(q.rounding)
+        ]  # fmt: skip
+        return [f"{name}/{role}" for name in params for role in drawing]
 
     def decays(self, name: str) -> bool:
         """Whether the parameter is in the decay group."""

@@ -51,6 +51,12 @@ def test_the_update_uses_the_unrounded_moments(kept_as: str) -> None:
         params, state = new, kept
 
 
+def test_random_sites_are_the_stochastic_storages() -> None:
+    opt = optimizer("adamw", storage_of={"param": "bfloat16_sr", "m": "dynamic8", "v": "bfloat16_sr"})
+    assert opt.random_sites({"a": None, "b": None}) == ["a/param", "a/v", "b/param", "b/v"]
+    assert optimizer("adamw").random_sites(tree()) == []
+
+
 def test_words_do_not_depend_on_the_order_of_the_parameters() -> None:
     opt = optimizer("adamw", storage_of={"param": "bfloat16_sr", "m": "bfloat16_sr"})
     params, grads = tree(), tree()
