@@ -2,7 +2,7 @@
 
 from lpref.ref.linalg.accumulate import Accumulate, HighPrecision
 from lpref.ref.linalg.accumulators import ACCUMULATORS, Accumulator, accumulator
-from lpref.ref.linalg.bounds import fast_bound, gamma
+from lpref.ref.linalg.bounds import accumulation_bound, fast_bound, gamma
 from lpref.ref.linalg.exact_dot import exact_dot
 from lpref.ref.linalg.gemm import Operand, gemm
 from lpref.ref.linalg.hadamard import hadamard, hadamard_inverse
@@ -18,6 +18,7 @@ __all__ = [
     "Operand",
     "Quire",
     "TensorCore",
+    "accumulation_bound",
     "accumulator",
     "exact_dot",
     "fast_bound",

@@ -1,13 +1,40 @@
-"""The forward bounds of grade fast and of the accumulation models."""
+r"""The forward bounds of grade fast and of the accumulation models.
+
+`accumulation_bound` bounds |gemm(a, b, model) - sum_k a_k b_k| for every model, from S = sum_k |a_k| |b_k|. A piece of n products has an inner
+error of at most rho S + alpha; with u the unit roundoff of the inner format and eta half its smallest subnormal,
+
+    exact         rho = u32                                                     one rounding
+    sequential    (1 + gamma_n(u)) (1 + u32) - 1,        alpha = n eta          n additions of rounded products (Higham 2002, (3.5))
+    pairwise      the same with gamma of ceil(log2 n) + 1 (Higham 2002, (4.6))
+    kahan         (6 u + 12 n u^2) (1 + u32) + u32, for n u <= 1/16
+    integer       u32, while S stays inside the accumulator
+    tensor_core   T [(n + 1) 2^-F (max(S, P) + 2^clamp) + 2^-kept S + 2^(smallest - kept)],   P = max 2^(e(a_k) + e(b_k))
+
+Kahan: with e_k = fl(s + y) - (s + y), |e_k| <= u M, M >= |s_k| + |y_k|, the corrected sum A_k = s_k - r_k obeys
+A_k = A_(k-1) + x_k + (rounding of y) - (rounding of t - s) - (rounding of r), each at most u (|x_k| + |r_(k-1)|), u (|y_k| + |e_k|), u |e_k|, and
+|r_k| <= 3.1 u M; summed, |A_n - sum x| <= 2 u (1 + u) S + 8.5 n u^2 M, and s_n = A_n + r_n adds 3.1 u M, with M <= 1.1 S.
+Matrix units: a step cuts each of its n products and c by less than q = 2^(E - F), and its sum by less than 2^-kept of itself (or the
+subnormal unit); nothing that is cut toward zero grows, so |c| <= S, and 2^E <= max(P, |c|, 2^clamp). The T steps' errors add, because c enters
+the next step exactly. A late c and a binary16 accumulator round to nearest instead: u |c| a step.
+Scales and pieces: (1 + rho) (1 + gamma_6(u32)) (1 + gamma_p(u_outer)) - 1 for p pieces; alpha is scaled with its piece.
+
+Where a sum may leave the range of its format, nothing is promised: the bound is infinite.
+"""
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lpref.ref.linalg.gemm import factors
+from lpref.ref import formats
+from lpref.ref.linalg.accumulate import Accumulate
+from lpref.ref.linalg.accumulators import accumulator
+from lpref.ref.linalg.gemm import Factors, cuts, entered, exactly_summable, factors, plain
+from lpref.ref.linalg.tensor_core import NONE
 
 U32 = 2.0**-24
 """Unit roundoff of float32."""
@@ -45,3 +72,91 @@ def matmul_bound(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     depth = a.shape[-1]
     s = np.abs(a.astype(np.float64)) @ np.abs(b.astype(np.float64))  # exact: a bound, made larger by its own rounding error below
     return 2.0 * gamma(depth) * s * (1.0 + 4.0 * gamma(depth + 4, 2.0**-53)) + depth * 2.0**-148
+
+
+def accumulation_bound(a: Any, b: Any, accumulate: Accumulate | str = "auto") -> NDArray[np.float64]:
+    """|gemm(a, b, accumulate) - sum_k a_k b_k| <= this, [M, N], for the dequantized a and b; infinite where a range may be left."""
+    model = accumulator(accumulate)
+    if model.inner == "auto":
+        exact = exactly_summable(a) and exactly_summable(b)
+        model = replace(model, inner="exact" if exact else "sequential")
+        a, b = (a, b) if exact else (plain(a), plain(b))
+    fa, fb = (factors(x, np.float64) for x in (a, b))
+    if model.core is not None:
+        fa, fb = entered(fa, model), entered(fb, model)
+    bounds = list(itertools.pairwise(cuts(fa, fb, model.chunk)))
+    pieces = 1.0 + gamma(len(bounds), _format(model.outer)[0])
+    total, reach = np.zeros((fa.elements.shape[0], fb.elements.shape[0])), np.zeros((fa.elements.shape[0], fb.elements.shape[0]))
+    for start, stop in bounds:
+        x, y = _part(fa, start, stop), _part(fb, start, stop)
+        s = np.abs(x.elements) @ np.abs(y.elements).T  # exact: a bound, made larger by its own rounding error below
+        inner = _inner_error(x, y, s, model)
+        scale = _block(fa, start)[:, None] * _block(fb, start)[None, :]
+        total += ((s + inner) * (1.0 + gamma(6)) * pieces - s) * scale + 2.0**-148
+        reach += (s + inner) * scale
+    total *= _whole(fa)[:, None] * _whole(fb)[None, :]
+    top = _format(model.outer)[2]
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = np.where(reach * pieces * 1.01 >= top, np.inf, total)
+    return total * (1.0 + 1e-9) + 2.0**-147  # the roundings of this computation itself
+
+
+def _inner_error(x: Factors, y: Factors, s: NDArray[np.float64], model: Accumulate) -> NDArray[np.float64]:
+    """rho S + alpha of one piece."""
+    n = x.elements.shape[1]
+    if model.core is not None:
+        return _unit_error(x, y, s, model.core)
+    if model.inner in ("exact", "integer"):
+        inside = np.inf if model.inner == "exact" else 2.0 ** (model.bits - 1 + sum(0 if v.grid is None else v.grid[0] for v in (x, y)))
+        return np.where(s * (1 + 1e-9) < inside, U32 * s + 2.0**-150, np.inf)
+    u, eta, top = _format(model.format)
+    product = U32 if model.product == "float32" else 0.0
+    steps = max(n - 1, 0).bit_length() + 1 if model.inner == "pairwise" else n
+    if steps * u >= 1.0 or (model.inner == "kahan" and n * u > 1 / 16):
+        return np.full_like(s, np.inf)
+    rho = 6 * u + 12 * n * u * u if model.inner == "kahan" else gamma(steps, u)
+    error = ((1.0 + rho) * (1.0 + product) - 1.0) * s + 8.0 * n * (eta + 2.0**-150)
+    return np.where((s + error) * 1.01 < top, error, np.inf)
+
+
+def _unit_error(x: Factors, y: Factors, s: NDArray[np.float64], core: Any) -> NDArray[np.float64]:
+    """The T steps of a matrix unit."""
+    assert x.exponents is not None
+    assert y.exponents is not None
+    n = x.elements.shape[1]
+    top = np.full(s.shape, core.clamp)
+    for k in range(n):
+        top = np.maximum(top, x.exponents[:, k, None] + y.exponents[None, :, k])
+    largest = np.ldexp(1.0, np.maximum(top, NONE // 1024))
+    steps = -(-n // core.products)
+    u = 2.0**-11 if core.accumulator == "binary16" else U32
+    grown = s * (1.0 + gamma(steps, u)) * (1.0 + 2.0**-40)
+    cut = (core.products // core.group + 1) * 2.0**-core.fraction * (np.maximum(grown, largest) + 2.0**core.clamp)
+    kept = 2.0**-core.kept * grown + 2.0 ** (core.smallest - core.kept)
+    if core.late or core.accumulator == "binary16":
+        kept = kept + u * grown + 2.0 ** (core.smallest - 11)
+    return np.where(grown < (65504.0 if core.accumulator == "binary16" else 2.0**127), steps * (cut + kept), np.inf)
+
+
+def _format(name: str) -> tuple[float, float, float]:
+    """(unit roundoff, half the smallest subnormal, largest value)."""
+    f = formats.format(name)
+    assert f.precision is not None
+    return 2.0**-f.precision, f.min_subnormal / 2, f.max
+
+
+def _part(x: Factors, start: int, stop: int) -> Factors:
+    return replace(x, elements=x.elements[:, start:stop], exponents=None if x.exponents is None else x.exponents[:, start:stop])
+
+
+def _block(x: Factors, k: int) -> NDArray[np.float64]:
+    """|block scale| of element k, [other]."""
+    if x.block is None or x.k_block is None:
+        return np.ones(x.elements.shape[0])
+    return np.abs(x.block[:, k // x.k_block].astype(np.float64))
+
+
+def _whole(x: Factors) -> NDArray[np.float64]:
+    """|row * tensor|, [other]: the scales of the epilogue."""
+    row = np.ones(x.elements.shape[0]) if x.row is None else np.abs(x.row.astype(np.float64))
+    return row if x.tensor is None else row * abs(float(x.tensor))
