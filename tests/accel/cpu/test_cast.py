@@ -186,6 +186,7 @@ def test_other_sources_are_read_exactly() -> None:
     assert np.array_equal(cast.encode(np.arange(5), "int8"), np.arange(5))
 
 
+@proves("float64", "cpu")
 @pytest.mark.parametrize("rule", ["nearest_even", "to_odd", "stochastic"])
 def test_float64_holds_every_float32(rule: str) -> None:
     f, x = format("float64"), np.concatenate([inputs("e4m3"), inputs("binary16")])

@@ -180,6 +180,25 @@ def test_definitions_without_a_kernel_are_taken_as_they_are() -> None:
 
 
 @proves("quantizer:{name}", "cpu")
+@pytest.mark.parametrize("name", [n for n, q in QUANTIZERS.items() if q.scale.rule == "none"])
+def test_plain_casts(name: str) -> None:
+    x = wide(24, 160)
+    x = np.where(np.abs(x) < 60000, x, np.float32(1)).astype(np.float32)
+    check(quantize(x, name), ref.quantize(x, name))
+    check_values(embed(x, name), ref.quantize(x, name))
+
+
+@proves("scale-rule:{rule}", "cpu")
+@pytest.mark.parametrize("rule", sorted({q.scale.rule for q in QUANTIZERS.values()} - {"quartic"} | {"constant"}))
+def test_every_scale_rule(rule: str) -> None:
+    names = [n for n, q in QUANTIZERS.items() if q.scale.rule == rule]
+    x = RNG.standard_normal((48, 256)).astype(np.float32) * np.float32(1.7)
+    for name in names or [f"int4_learned:rule={rule}:value=0.37"]:
+        q = replace(lookup(name), tail="pad_zero")
+        check(quantize(x, q), ref.quantize(x, q))
+
+
+@proves("quantizer:{name}", "cpu")
 @pytest.mark.parametrize("name", DEFINITIONS)
 def test_rules_without_a_kernel_are_listed_and_take_the_definition(name: str) -> None:
     q = replace(lookup(name), tail="pad_zero")

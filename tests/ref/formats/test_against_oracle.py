@@ -14,6 +14,7 @@ from lpref.conformance.proves import proves
 from lpref.ref.formats import FORMATS, format
 from lpref.ref.rounding import ROUNDINGS
 
+INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in range(9, 17) if f"{sign}int{bits}" not in ("int16", "uint9")]
 WIDE = ["binary16", "bfloat16", "int16", "uint9", "fixed16.8", "posit16_1", "posit16_2", "takum16_linear"]
 FAMILIES = [
     "lns6_g4",
@@ -55,7 +56,7 @@ def test_every_code_decodes_to_the_oracles_value(name: str) -> None:
 
 @proves("{name}", "oracle")
 @proves("{rule}", "oracle")
-@pytest.mark.parametrize("name", [*SMALL, *WIDE, "dynamic8", "dynamic8_unsigned"])
+@pytest.mark.parametrize("name", [*SMALL, *WIDE, *INTEGERS, "dynamic8", "dynamic8_unsigned"])
 @pytest.mark.parametrize("rule", rounding.DETERMINISTIC)
 def test_encode_is_nearest_by_definition(name: str, rule: str) -> None:
     step = 1 if format(name).bits <= 8 else 1021
