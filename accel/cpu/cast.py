@@ -219,11 +219,12 @@ def _in_float32(f: Format) -> bool:
     """Are all values of the format float32 values (or rounded by decode in any case)?"""
     if _same_exponent(f):
         return f.bits <= 32
-    if f.bits > 16 or not f.exact:
-        return f.bits <= 16
+    if f.bits > 16:
+        return False
     values = f.table()[0]
     with np.errstate(over="ignore"):
-        return bool(np.array_equal(values.astype(np.float32), values))
+        near = values.astype(np.float32)
+    return bool(np.array_equal(near, values)) or (not f.exact and bool(np.isfinite(near).all() and (values[near == 0] == 0).all()))
 
 
 @cache

@@ -208,8 +208,11 @@ class Format(ABC):
             return give(values, to)
         with np.errstate(over="ignore", invalid="ignore"):  # NaN stays NaN, and what is lost is reported
             out = values.astype(x.dtype) if to is None else give(values, to, given.dtype)
-        lost = (host(out).astype(np.float64) != values) & ~np.isnan(values)
-        if lost.any() and self.exact:
+        kept = host(out).astype(np.float64)
+        lost = (kept != values) & ~np.isnan(values)
+        if not self.exact:  # the nearest value of the dtype, as long as there is one
+            lost &= ~np.isfinite(kept) | (kept == 0)
+        if lost.any():
             raise FormatError(
                 f"{float(values[lost].flat[0])!r} is not a value of {getattr(given, 'dtype', x.dtype)}",
                 where=f"{self.name}.round",

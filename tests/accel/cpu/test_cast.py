@@ -128,7 +128,25 @@ def test_sizes(name: str, rule: str, size: int) -> None:
     same(cast.qdq(x, name, rule, words=given), f.round(x, rule, words=words), x)
 
 
-@pytest.mark.parametrize("name", NAMES)
+BEYOND_FLOAT32 = ["takum8_linear", "takum16_linear", "takum8"]
+
+
+@pytest.mark.parametrize("name", BEYOND_FLOAT32)
+def test_formats_beyond_float32(name: str) -> None:
+    """Codes are exact; decode to float32 is refused, and values that float32 does not hold are an error as in the definition."""
+    f, x = format(name), inputs(name)
+    with pytest.raises(FormatError):
+        cast.decode(f.encode(x), name)
+    inside = x[(np.abs(x) < 1e30) & ((np.abs(x) > 1e-30) | (x == 0))]
+    for rule in ("nearest_even", "toward_negative"):
+        assert np.array_equal(cast.qdq(inside, name, rule), f.round(inside, rule))
+    if name == "takum16_linear":  # 2^128 is the nearest value
+        for function in (f.round, lambda x: cast.qdq(x, name)):
+            with pytest.raises(FormatError):
+                function(np.float32([3.4028234e38]))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in BEYOND_FLOAT32])
 def test_decode_and_qdq(name: str) -> None:
     f = format(name)
     codes = np.arange(2 ** min(f.bits, 16)).astype(f.code_dtype) << f.code_dtype.type(max(0, f.bits - 16))

@@ -122,6 +122,13 @@ def test_search_by_bits_equals_search_by_table() -> None:
     assert np.array_equal(below, code)
 
 
+def test_what_a_dtype_cannot_hold_is_an_error_for_inexact_formats_too() -> None:
+    f = format("takum8")
+    assert f.round(np.float32(3.0)).dtype == np.float32  # the nearest float32 of an irrational value
+    with pytest.raises(FormatError):
+        f.round(np.float16(6e4))  # 98716
+
+
 def test_names() -> None:
     assert format("posit8_2") is FORMATS["posit8_2"]
     assert format("takum12").exact is False
