@@ -113,7 +113,7 @@ def vector_page(f: VectorFormat) -> Page:
     facts = {key: getattr(f, key) for key in ("name", "title", "bits", "standard", "source_level", "revision", "dimension")}
     table = [{"code": code, "bits": f"{code:0{f.bits}b}", "vector": list(v)} for code, v in enumerate(f.vectors)]
     lines = [f"{f.name}: {f.title}", "", *(f"{key:14} {facts[key]}" for key in list(facts)[2:]), ""]
-    lines += [f"{row['bits']}  ({', '.join(f'{x:g}' for x in f.vectors[row['code']])})" for row in table]
+    lines += [f"{code:0{f.bits}b}  ({', '.join(f'{x:g}' for x in v)})" for code, v in enumerate(f.vectors)]
     return Page("\n".join([*lines, "", prose(f)]), {"kind": "format", **facts, "values": table})
 
 
