@@ -188,6 +188,15 @@ def _methods() -> Iterable[dict[str, Any]]:
     return [entry for kind in kinds for entry in rows(kind)]
 
 
+def _targets() -> Iterable[dict[str, Any]]:
+    from lpref.conformance.targets import TARGETS, builtin
+
+    for name in TARGETS:
+        target = builtin(name)
+        here = f"{target.package} {target.version}" if target.available is None else f"not here: {target.available}"
+        yield row(name, "target", None, title=f"{target.title}; {here}", module=type(target).__module__)
+
+
 def _none() -> Iterable[dict[str, Any]]:
     return ()
 
@@ -195,7 +204,7 @@ def _none() -> Iterable[dict[str, Any]]:
 KINDS: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
     "formats": _formats, "roundings": _roundings, "overflow": _overflow, "scale-rules": _scale_rules, "accumulators": _accumulators,
     "quantizers": _quantizers, "recipes": _recipes, "optimizers": _optimizers, "schedules": _schedules, "attention": _attention,
-    "models": _models, "datasets": _datasets, "experiments": _none, "targets": _none, "backends": _backends, "kernels": _kernels,
+    "models": _models, "datasets": _datasets, "experiments": _none, "targets": _targets, "backends": _backends, "kernels": _kernels,
     "methods": _methods,
 }  # fmt: skip
 

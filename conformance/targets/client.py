@@ -241,6 +241,10 @@ class Remote(Target):
         """It was asked before."""
         return None
 
+    def refuses(self, case: Case) -> str | None:
+        """The target itself says so when it is asked."""
+        return None
+
     def cast(self, x: np.ndarray, case: CastCase, words: np.ndarray | None = None) -> np.ndarray:
         got = self.session.ask(case, {"x": x} if words is None else {"x": x, "words": words})
         return got["codes"] if "codes" in got else got["values"]

@@ -19,7 +19,7 @@ class Softposit(Target):
     notes = "nearest even on the bit string, never to zero or NaR"
 
     def cases(self) -> tuple[Case, ...]:
-        return tuple(CastCase(f) for f in FORMATS)
+        return tuple(CastCase(f, overflow="posit") for f in FORMATS)
 
     def cast(self, x: np.ndarray, case: CastCase, words: np.ndarray | None = None) -> np.ndarray:
         import softposit
