@@ -27,7 +27,7 @@ def test_a_built_in_target() -> None:
 
 def test_a_wrong_callable_is_exit_1_with_json_and_junit(tmp_path: Path) -> None:
     junit = tmp_path / "out.xml"
-    result = run(f"{FOREIGN}:truncated", "--op", "cast", "--format", "bfloat16", "--overflow", "to_infinity", "--trace", "--json", "--junit", str(junit))
+    result = run(f"{FOREIGN}:truncated", "--format", "bfloat16", "--overflow", "to_infinity", "--trace", "--json", "--junit", str(junit))
     assert result.exit_code == 1
     (report,) = json.loads(result.stdout)
     assert report["status"] == "unexplained"

@@ -90,7 +90,7 @@ def frames():
         head = sys.stdin.buffer.read(32)
         if not head:
             return
-        magic, version, op, number, text_bytes, arrays, _, length = header.unpack(head)
+        magic, version, op, number, text_bytes, _, _, length = header.unpack(head)
         body = sys.stdin.buffer.read(length)
         out = b""
         if op == 2:
