@@ -28,7 +28,7 @@ KEPT = Path(__file__).with_name("differences.json")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "differences.md"
 WITHOUT_SATURATION = ("ml_dtypes", "torch", "onnx", "apytypes")
 """Targets with one overflow policy: they are also compared with `saturate`, the default of OCP's formats."""
-SHORT = {"rounding": "", "overflow": "", "input": "from ", "layout": "layout ", "accumulate": "", "word_bits": "bits "}
+SHORT = {"rounding": "", "input": "from "}
 
 
 def cases(name: str) -> list[Case]:
@@ -145,9 +145,8 @@ def section(name: str, result: dict[str, Any], op: str, columns: Iterable[str]) 
 def label(report: dict[str, Any]) -> str:
     """`e4m3 toward_zero from float64`: the fields of a case that are not the default's."""
     case = case_from(report["op"], report["case"])
-    default = type(case)()
-    words = [f"{SHORT.get(k, k + ' ')}{v}" for k, v in case.fields().items() if getattr(default, k, None) != getattr(case, k)]
-    return " ".join(words) or str(next(iter(case.fields().values())))
+    default, (subject, *rest) = type(case)(), case.fields().items()
+    return " ".join([subject[1], *(f"{SHORT.get(k, k + ' ')}{v}" for k, v in rest if getattr(default, k) != getattr(case, k))])
 
 
 def cell_text(report: dict[str, Any], column: str) -> str:

@@ -96,8 +96,8 @@ def bitsandbytes_4bit(x: np.ndarray, q: Quantizer) -> dict[str, Any]:
     amax = block_amax(x, block)
     with np.errstate(all="ignore"):
         u = np.clip(x * spread(np.float32(1) / np.maximum(amax, np.float32(1e-38)), x.shape, block), np.float32(-1), np.float32(1))
-    codes = np.searchsorted(bounds, u, "left").astype(np.uint8)
-    values = book[codes].astype(np.float64) * spread(amax.astype(np.float64), x.shape, block)
+        codes = np.searchsorted(bounds, u, "left").astype(np.uint8)
+        values = book[codes].astype(np.float64) * spread(amax.astype(np.float64), x.shape, block)
     return {"values": values, "scales": amax.astype(np.float64), "codes": codes}
 
 

@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lpref.conformance.diff.classes import wide
+
 ROUNDS = 12
 
 
 def simplicity(x: np.ndarray) -> np.ndarray:
     """A sort key per number: bits of significand used, then |exponent|, then the sign; infinities and NaN last."""
-    v = x.astype(np.float64)
+    v = wide(x)
     finite = np.isfinite(v) & (v != 0)
     fraction, exponent = np.frexp(np.where(finite, v, 1.0))
     whole = np.ldexp(np.abs(fraction), 53).astype(np.int64)
