@@ -1,4 +1,4 @@
-"""Mistakes of formats that are no plain ExMy: LNS, radix-4 FP4, P3109 with one bit of precision and with finite domain."""
+"""Mistakes of formats that are no plain ExMy: LNS, radix-4 FP4, P3109 of one bit of precision and of finite domain, posits, HiFloat8."""
 
 from __future__ import annotations
 
@@ -80,6 +80,70 @@ def one_bit(x: np.ndarray, flaw: str = "") -> np.ndarray:
     return p3109(x, flaw, precision=1, finite=False)
 
 
+def posit_value(magnitude: int, bits: int, es: int) -> float:
+    """The value of the positive string `magnitude` of `bits` bits."""
+    string = f"{magnitude:0{bits}b}"[1:]
+    run = len(string) - len(string.lstrip(string[0]))
+    k = run - 1 if string[0] == "1" else -run
+    rest = string[run + 1 :]
+    fraction = rest[es:]
+    return (1 + int(fraction or "0", 2) / 2 ** len(fraction)) * 2.0 ** (k * 2**es + int(rest[:es].ljust(es, "0") or "0", 2))
+
+
+def posit8(x: np.ndarray, flaw: str = "") -> np.ndarray:
+    """float32 -> posit8_2 as the standard converts: the bit string goes on and is rounded, ties to even; never to 0 or NaR."""
+    es = 1 if flaw == "one exponent bit" else 2
+    values = np.array([0.0] + [posit_value(c, 8, es) for c in range(1, 128)])
+    between = np.array([posit_value(2 * c + 1, 9, es) for c in range(127)])  # the string that ends in one more 1
+    if flaw == "rounds in value":
+        between = (values[1:] + values[:-1]) / 2
+    a = np.abs(x.astype(np.float64))
+    low = np.clip(np.searchsorted(values, a, "right") - 1, 0, 127)
+    middle = np.append(between, np.inf)[low]
+    tie = flaw == "ties away" or (low % 2 == 1)
+    code = low + ((a > middle) | ((a == middle) & tie))
+    code = np.minimum(code, 127)
+    if flaw != "underflows to zero":
+        code = np.where((a > 0) & (code == 0), 1, code)
+    if flaw == "overflows to NaR":
+        code = np.where(a > values[-1], 128, code)
+    negative = (256 - code) % 256 if flaw != "sign and magnitude" else code | 128
+    code = np.where(x < 0, negative, code)
+    return np.where(np.isfinite(x), code, 127 if flaw == "NaR becomes the largest" else 128).astype(np.uint8)
+
+
+def hif8_table() -> tuple[np.ndarray, np.ndarray]:
+    """(values of the positive codes ascending, their codes)."""
+    found = [(2.0 ** (m - 23), m) for m in range(1, 8)] + [(0.0, 0)]
+    for prefix, length, d in ((0b11, 2, 4), (0b10, 2, 3), (0b01, 2, 2), (0b001, 3, 1), (0b0001, 4, 0)):
+        w = 7 - length - d
+        for field in range(2**d):
+            e = (2 ** (d - 1) + field % 2 ** (d - 1)) * (-1 if field >> (d - 1) else 1) if d else 0
+            found += [(2.0**e * (1 + m / 2**w), ((prefix << d | field) << w) | m) for m in range(2**w)]
+    values, codes = zip(*sorted(v for v in found if v[1] != 0x6F), strict=True)
+    return np.array(values), np.array(codes)
+
+
+def hif8(x: np.ndarray, flaw: str = "") -> np.ndarray:
+    """float32 -> HiFloat8, ties away from zero; from 40960 on infinity."""
+    values, codes = hif8_table()
+    if flaw == "exponent without the hidden one":
+        codes = np.where(codes == 0x7E, 0x7F, np.where(codes == 0x7F, 0x7E, codes))
+    middles = np.append((values[1:] + values[:-1]) / 2, 1.25 * 2.0**15)
+    a = np.abs(x.astype(np.float64))
+    index = np.searchsorted(middles, a, "left" if flaw == "ties toward zero" else "right")
+    if flaw == "ties to even":
+        tie = np.isin(a, middles)
+        index = np.where(tie, np.searchsorted(middles, a, "left") + (codes[np.searchsorted(middles, a, "left") % 127] % 2), index)
+    if flaw == "flushes denormals":
+        index = np.where(index < 8, 0, index)
+    code = np.append(codes, 0x6F)[np.minimum(index, len(codes))]
+    if flaw == "saturates where it should overflow":
+        code = np.where(code == 0x6F, 0x6E, code)
+    code = np.where((x < 0) & ((code != 0) | (flaw == "has a minus zero")), code | 128, code)
+    return np.where(np.isnan(x), 0x80, code).astype(np.uint8)
+
+
 NONE = "p3109_sat_none"
 SUBJECTS: dict[str, tuple[Callable[..., np.ndarray], dict, tuple[str, ...]]] = {
     "LNS": (lns8, {"format": "lns8_g8"}, (
@@ -92,6 +156,14 @@ SUBJECTS: dict[str, tuple[Callable[..., np.ndarray], dict, tuple[str, ...]]] = {
     "Binary8p3sf": (p3109, {"format": "p3109_8p3sf", "overflow": NONE}, (
         "the bias of IEEE formats", "ties to the lower code", "ties away", "overflow becomes NaN", "infinity becomes NaN",
         "has a minus zero", "NaN becomes zero",
+    )),
+    "posit": (posit8, {"format": "posit8_2", "overflow": "posit"}, (
+        "one exponent bit", "rounds in value", "ties away", "underflows to zero", "overflows to NaR", "sign and magnitude",
+        "NaR becomes the largest",
+    )),
+    "HiFloat8": (hif8, {"format": "hif8", "overflow": "to_infinity"}, (
+        "ties toward zero", "ties to even", "flushes denormals", "saturates where it should overflow", "exponent without the hidden one",
+        "has a minus zero",
     )),
     "Binary8p1se": (one_bit, {"format": "p3109_8p1se", "overflow": NONE}, ("ties by the significand", "ties away", "has a minus zero")),
 }  # fmt: skip
