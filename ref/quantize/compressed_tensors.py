@@ -13,8 +13,8 @@ k is the last axis. Codes are two's complement here and in their integers, so un
 their zero points too: the difference is the same. The tensor scale of NVFP4 comes back as fl32(1 / weight_global_scale), at most one unit in the
 last place from what it was.
 
-Source: vllm-project/compressed-tensors src/compressed_tensors/compressors/pack_quantized/{base,helpers}.py, nvfp4/base.py, mxfp4/base.py (read);
-the offset of 2^(b-1) from memory of `pack_to_int32`.
+Source: vllm-project/compressed-tensors src/compressed_tensors/compressors/pack_quantized/{base,helpers}.py, nvfp4/base.py, mxfp4/base.py.
+Source level: read.
 Pitfalls: the zero points are packed along the other axis than the weights; E * b bits per row are dense, so 8-bit codes take four to a word;
 weight_global_scale multiplies where ours divides.
 """

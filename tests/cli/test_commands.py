@@ -288,7 +288,7 @@ def test_quantizer_pages_state_their_special_cases(name: str) -> None:
 
 def test_scale_rules_have_titles_and_pages() -> None:
     rows = json.loads(run("list", "scale-rules", "--json").stdout)
-    assert len(rows) == 8
+    assert len(rows) == 16
     assert all(row["title"] and row["module"] for row in rows)
 
 
