@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -116,6 +117,7 @@ def _matrix(rows: int, columns: int, site: str) -> np.ndarray:
 
 def _products(digest: hashlib._Hash) -> None:
     from lpref.ref import linalg
+    from lpref.ref.formats import format as format_named
     from lpref.ref.quantize import quantize
 
     x, w = _matrix(8, 64, "numerics/a"), _matrix(6, 64, "numerics/b")
@@ -123,9 +125,16 @@ def _products(digest: hashlib._Hash) -> None:
         _add(digest, f"hadamard {size}", linalg.hadamard(x, size))
     for name in ("mxfp8_e5m2", "mxfp4", "nvfp4", "int8_row", "fp8_tensor", "nf4"):
         _add(digest, f"gemm {name}", linalg.gemm(quantize(x, name), quantize(w, name)))
-    for inner in ("sequential", "pairwise", "exact"):
-        a, b = linalg.HighPrecision(x, 1), linalg.HighPrecision(w, 1)
-        _add(digest, f"gemm {inner}", linalg.gemm(a, b, linalg.Accumulate(inner=inner)))
+    a: Any
+    b: Any
+    for name, accumulator in linalg.ACCUMULATORS.items():
+        core, inner = accumulator.model.core, accumulator.model.inner
+        if accumulator.model.scales == "aligned":
+            a, b = quantize(x, "mxfp4"), quantize(w, "mxfp4")
+        else:
+            kind = core.inputs[0] if core else "int8" if inner == "integer" else "float32"
+            a, b = (linalg.HighPrecision(format_named(kind).round(v * (16 if kind == "int8" else 1)), 1) for v in (x, w))
+        _add(digest, f"gemm {name}", linalg.gemm(a, b, accumulator.model))
 
 
 def _optimizers(digest: hashlib._Hash) -> None:
