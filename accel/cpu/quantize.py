@@ -199,7 +199,7 @@ def embed(
         return embedded(ref.quantize(x, q, state=state, amax=amax, words=words, k_axis=k_axis))
     single = ready.scales.values.size == 1
     values = ready.x if ready.x is not x and transforms else np.empty(ready.x.shape, np.float32)
-    counts = run(ready, plan, q, words, values=values, codes=_NO_CODES, bare=single)
+    counts = run(ready, plan, q, words, values=values, codes=None, bare=single)
     tensor_scale = np.float32(ready.scales.tensor_scale * ready.scales.values[0, 0]) if single else ready.scales.tensor_scale
     observed = _observed(ready, counts)
     grid = _ONE if single else ready.scales.values.reshape(_grid(ready, q))
@@ -227,7 +227,7 @@ def matrix_of(t: QTensor) -> NDArray[np.float32]:
 
 
 _ONE = np.ones((1, 1), np.float32)
-_NO_VALUES, _NO_CODES, _NO_WORDS = np.empty((0, 0), np.float32), np.empty((0, 0), np.uint8), np.empty((0, 0), np.int32)
+_NO_VALUES, _NO_WORDS = np.empty((0, 0), np.float32), np.empty((0, 0), np.int32)
 
 
 def _grid(ready: Prepared, q: Quantizer) -> tuple[int, int]:
@@ -349,7 +349,7 @@ def _grid_scales(
 
 
 def run(
-    ready: Prepared, plan: Plan, q: Quantizer, words: Any, *, values: NDArray, codes: NDArray, bare: bool = False
+    ready: Prepared, plan: Plan, q: Quantizer, words: Any, *, values: NDArray, codes: NDArray | None, bare: bool = False
 ) -> tuple[int, int]:  # fmt: skip
     """The element pass; returns (overflowed, underflowed). bare: values without their scale."""
     x, (br, bc) = ready.x, ready.block

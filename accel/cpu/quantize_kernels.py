@@ -282,14 +282,15 @@ def run(x, br, bc, factors, scales, divide, multiplier, limits, f, words, bits, 
 
     x, values: float32 [R, C] (may be one array). factors, scales: float32 grids. limits: float32 (low, high, overflow low, overflow high).
     f: int32 (emin bits, shift, trailing bits, bits, integer). bits: 0 nearest-even, 8 or 16 stochastic; words: int32 [R, C], or empty and
-    address = uint64 (start, step, stream, seed). codes: the rows packed. Empty values or codes are not wanted.
+    address = uint64 (start, step, stream, seed). codes: the rows packed. Empty values and codes None are not wanted
+    (None, so that the code which makes them is not compiled).
     """
     C = x.shape[1]
     width = min(C, TILE)
     factor, scale = np.ones(width, np.float32), np.empty(width, np.float32)
     u, v, spread = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
     random, buffer = np.empty(width, np.int32), np.empty(4 * (width * max(bits, 1) // 128 + 2), np.uint32)
-    wide = np.empty(width, codes.dtype)
+    wide = np.empty(width, np.uint8)
     early = divide or multiplier != np.float32(1)  # u is made beforehand, and the factor left is 1
     over, under = 0, 0
     for c0 in range(0, C, TILE):
@@ -313,7 +314,7 @@ def run(x, br, bc, factors, scales, divide, multiplier, limits, f, words, bits, 
                 stochastic_row(source, n, factor, limits[0], limits[1], random, np.int32(bits), f[0], f[1], v)
             under += under_row(row, v, scale)
             over += over_row(source, n, factor, limits[2], limits[3])
-            if codes.size:
+            if codes is not None:
                 store_codes(v, n, f, wide, codes[r], c0)
             if values.size:
                 values_row(v, n, scale, np.float32(-0.0) if f[4] == 0 else np.float32(0), values[r], c0)

@@ -99,7 +99,7 @@ def run(  # type: ignore[no-untyped-def]
                 encode_words_table(u[:n].view(np.uint32), wide, table, random, np.uint32(bits), variant)
             decode_row(wide, n, code_values, v)
             under += under_row(row, v, scale)
-            if codes.size:
+            if codes is not None:
                 packed_row(wide, n, code_bits, codes[r], c0)
             if values.size:
                 values_row(v, n, scale, np.float32(-0.0), values[r], c0)
