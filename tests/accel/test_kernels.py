@@ -142,6 +142,28 @@ def updates(draw: Draw) -> Iterator[tuple]:
             yield draw(*shape), draw.wild(*shape), draw(*shape), np.abs(draw(*shape)), k, order
 
 
+def momenta(draw: Draw) -> Iterator[tuple]:
+    for shape in ((), (0,), (17,), (40000,), (30, 40)):
+        for mu, dampening, wd, nesterov in ((0.9, 0.0, 0.0, False), (0.9, 0.1, 0.01, True), (0.5, 0.0, 0.1, False)):
+            for first in (False, True):
+                yield draw(*shape), draw.wild(*shape), draw(*shape), 0.1, mu, dampening, wd, nesterov, first
+    yield draw(5), draw(5), None, 0.1
+
+
+def lions(draw: Draw) -> Iterator[tuple]:
+    for shape in ((), (0,), (1,), (17,), (40000,), (30, 40)):
+        yield draw(*shape), draw.wild(*shape), draw(*shape), 1e-2, 0.9, 0.99, 0.1
+        yield draw(*shape), np.zeros(shape, f32), np.zeros(shape, f32), 1e-2, 0.9, 0.99, 0.0
+
+
+def images(draw: Draw, adjoint: bool) -> Iterator[tuple]:
+    ref = lpref.backend("reference", "exact")
+    kernels = [((2, 3, 8, 8), 3, 3, 1, 1), ((1, 1, 5, 7), 2, 3, 2, 0), ((0, 2, 4, 4), 3, 3), ((3, 2, 4, 4), 4, 4, 1, 3), ((1, 5, 9, 9), 1, 1, 3, 0)]
+    for shape, *rest in kernels:
+        x = draw.wild(*shape)
+        yield (draw.wild(*ref.im2col(x, *rest).shape), shape, *rest) if adjoint else (x, *rest)
+
+
 def lists(draw: Draw) -> Iterator[tuple]:
     yield ([],)
     yield ([draw(5), draw(2, 3000), np.zeros((0,), np.float32), draw(1024)],)
@@ -229,6 +251,10 @@ CASES: dict[str, Any] = {
     "attention_packed": lambda draw: packed_heads(draw, False),
     "attention_packed_backward": lambda draw: packed_heads(draw, True),
     "adamw_update": updates,
+    "sgd_update": momenta,
+    "lion_update": lions,
+    "im2col": lambda draw: images(draw, False),
+    "col2im": lambda draw: images(draw, True),
     "global_norm": lists,
     "matmul": products,
     "gemm": operands,
