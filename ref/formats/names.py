@@ -104,6 +104,7 @@ ALIASES: dict[str, str] = {  # other people's spellings: ml_dtypes, NumPy and to
     "CUDA_R_8F_UE4M3": "ue4m3", "ue5m3fn": "ue5m3", "float8_ue5m3": "ue5m3",
     "float6_e2m3fn": "e2m3", "CUDA_R_6F_E2M3": "e2m3", "float6_e3m2fn": "e3m2", "CUDA_R_6F_E3M2": "e3m2",
     "float4_e2m1fn": "e2m1", "float4_e2m1fn_x2": "e2m1", "CUDA_R_4F_E2M1": "e2m1",
+    "hifloat8": "hif8", "HiF8": "hif8",
     "CUDA_R_4I": "int4", "CUDA_R_8I": "int8", "CUDA_R_16I": "int16",
     "mxint8_element": "fixed8.6",
     "CUDA_R_4U": "uint4", "CUDA_R_8U": "uint8", "CUDA_R_16U": "uint16",

@@ -8,8 +8,8 @@ of equal bits, ended by the opposite one or by the end of the string; bits beyon
     max = 2^((n-2) 2^es),   smallest positive = 1 / max
 
 posit4_1: 1/16 1/4 1/2 1 2 4 16. Others (max, spacing above 1): posit8_0 (64, 2^-5), posit8_1 (4096, 2^-4), posit8_2
-(2^24, 2^-3), posit16_1 (2^28, 2^-12), posit16_2 (2^56, 2^-11). n = 2 .. 32, es = 0 .. 5 as far as float64 holds max
-squared's root: (n-1) 2^es <= 1023.
+(2^24, 2^-3), posit16_1 (2^28, 2^-12), posit16_2 (2^56, 2^-11). Here n = 2 .. 32, es = 0 .. 5, as far as float64 holds the
+values of one bit more: (n-1) 2^es <= 1023.
 
 Rounding is on the bit string, to the nearest, ties to the even code; never to 0 or to NaR (all of it on the page of
 `tapered`, directed and stochastic roundings too). posit8_0: 48, the midpoint of 32 and 64, goes to 32; posit4_1: the

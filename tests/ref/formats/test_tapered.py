@@ -131,6 +131,7 @@ def test_what_a_dtype_cannot_hold_is_an_error_for_inexact_formats_too() -> None:
 
 def test_names() -> None:
     assert format("posit8_2") is FORMATS["posit8_2"]
+    assert format("hifloat8") is FORMATS["hif8"]
     assert format("takum12").exact is False
     for wrong in ("posit33_2", "posit1_0", "posit8_6", "takum7_linear", "takum17", "takum33_linear"):
         with pytest.raises(FormatError):
