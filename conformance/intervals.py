@@ -121,15 +121,17 @@ class _Cast:
         outside = self.beyond(negative)
         if self.line.zero_is_outside:  # E8M0: no value for zero, and none below it
             absolute = self.policy.unsigned == "absolute" and not self.f.signed
-            yield 0, self.line.positive[0].code if absolute else self.beyond(True, zero=True)
+            yield 0, self.line.positive[0].code if absolute else self.beyond(negative, zero=True)
         elif self.line.minus_zero is not None or not negative:
             yield 0, self.line.zero_code(negative)
         else:
             yield 0, self.line.zero_code(False)
         points = [p for p in side if p.magnitude > 0]
         zero = [Point(Fraction(0), self.line.zero_code(negative))] if self.line.has_zero else []
-        if not zero:
+        if not zero or self.line.never_to_zero:
             yield 1, points[0].code if points else outside
+        if self.line.never_to_zero:
+            zero = []
         chain = [*zero, *points]
         for lower, upper in pairwise(chain):
             yield self.border(lower, upper, negative), upper.code
@@ -153,7 +155,8 @@ class _Cast:
         """The first magnitude pattern that goes up from `lower`."""
         theta, inclusive = self.threshold(lower.code, upper.code, negative)
         if self.rule.nearest:
-            return pattern_above(*self.line.middle(lower.magnitude, upper.magnitude, negative), strict=not inclusive)
+            middle, root, met = self.line.middle(lower.magnitude, upper.magnitude, negative)
+            return pattern_above(middle, root, strict=not (inclusive and met))
         between = lower.magnitude + theta * (upper.magnitude - lower.magnitude)
         return pattern_above(between, 1, strict=not inclusive)
 
@@ -188,14 +191,25 @@ class _Cast:
         if self.policy.finite == "raise":
             return REFUSED
         stops = ("-" if negative else "+") in self.rule.toward_zero_for
-        if stops and not zero and (self.f.signed or not negative):
+        if negative and not self.f.signed:
+            if self.policy.unsigned in ("smallest", "nan"):
+                return end if stops else self.below_range()
+        elif (stops and not zero) or (self.line.odd_end and not negative and end % 2 and self.rule.name == "to_odd"):
             return end
-        return self.target("finite", negative, end)
+        return self.target("finite", negative or zero, self.line.smallest_code if zero else end)
+
+    def below_range(self) -> int:
+        """The sign rules `smallest` and `nan` of unsigned formats."""
+        if self.policy.unsigned == "smallest":
+            return self.line.smallest_code
+        return ANY_NAN if self.line.nan_codes else REFUSED
 
     def special(self, field: str, negative: bool) -> int:
         """The code of an infinity or of NaN."""
         ends = self.line.negative[-1:] if negative and field == "infinity" else self.line.positive[-1:]
-        return self.target(field, negative and field == "infinity", ends[0].code if ends else self.line.smallest_code)
+        code = self.target(field, negative and field == "infinity", ends[0].code if ends else self.line.smallest_code)
+        below = negative and field == "infinity" and not self.f.signed and self.policy.unsigned in ("smallest", "nan")
+        return self.below_range() if below and code != REFUSED else code
 
     def target(self, field: str, negative: bool, end: int) -> int:
         """What the policy says, as a code."""

@@ -253,7 +253,7 @@ class Format(ABC):
         over = over & ~self._stops(rule, policy, negative, x)
         if not over.any():
             return codes
-        if not self.signed and policy.unsigned in ("smallest", "nan"):
+        if not self.signed and policy.unsigned in ("smallest", "nan") and (over & negative).any():
             codes = np.where(over & negative, self._below_range(policy, negative, codes), codes)
             over = over & ~negative
         target = policy.resolve("finite", self.targets, f"{self.name}.encode")

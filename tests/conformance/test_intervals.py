@@ -15,14 +15,15 @@ from lpref.ref.formats import FORMATS, format
 from lpref.ref.random import words
 from lpref.ref.rounding import OVERFLOW
 
-SMALL = [n for n, f in FORMATS.items() if f.bits <= 8]
+SMALL = [n for n, f in FORMATS.items() if f.bits <= 8 and not n.startswith(("int", "uint"))]
+SMALL += ["int1", "int8", "uint4", "p3109_5p1ue", "p3109_6p3uf", "posit6_0"]
 ORACLE = [*(n for n in FLOATS if FORMATS[n].bits <= 8), "e8m0", "int1", "int4", "uint4", "nf4", "bnb_fp4"]
 
 
 def borders(runs, most: int) -> np.ndarray:
     """Patterns on both sides of every border, thinned out to about `most`, and some at random."""
     points = (runs.starts[:, None] + np.arange(-2, 3)).reshape(-1)
-    points = np.concatenate([points[:: 1 + points.size // most], words(0, 9, 0, 0, 64).astype(np.int64)])
+    points = np.concatenate([runs.starts[[0, 1, -2]], points[:: 1 + points.size // most], words(0, 9, 0, 0, 64).astype(np.int64)])
     return np.unique(points[(points >= 0) & (points < PATTERNS)]).astype(np.uint32)
 
 
@@ -30,9 +31,9 @@ def borders(runs, most: int) -> np.ndarray:
 @pytest.mark.parametrize("rule", [*DETERMINISTIC, *STOCHASTIC])
 def test_intervals_are_the_oracle_s(name: str, rule: str) -> None:
     table = make(name)
-    for word in (0, 1, 100, 255) if rule in STOCHASTIC else (0,):
+    for word in (0, 100) if rule in STOCHASTIC else (0,):
         runs = intervals(format(name), rule, "saturate", word, 8)
-        p = borders(runs, 80)
+        p = borders(runs, 40)
         p = p[np.isfinite(p.view(np.float32))]
         x = p.view(np.float32).astype(np.float64)
         p, x = p[x != 0], x[x != 0]
@@ -41,24 +42,25 @@ def test_intervals_are_the_oracle_s(name: str, rule: str) -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("overflow", OVERFLOW)
+@pytest.mark.parametrize("overflow", [n for n in OVERFLOW if n not in ("ocp_sat", "posit")])
 def test_intervals_are_those_of_encode(name: str, overflow: str) -> None:
     f = format(name)
-    runs = intervals(f, "nearest_even", overflow)
-    p = borders(runs, 60)
+    rule = "to_odd" if overflow == "saturate" else "nearest_even"
+    runs = intervals(f, rule, overflow)
+    p = borders(runs, 30)
     nan = np.isnan(f.decode(np.arange(2**f.bits)))
     for pattern, want in zip(p, runs.expected(p).tolist(), strict=True):
         try:
-            got = int(f.encode(pattern.view(np.float32), "nearest_even", overflow))
+            got = int(f.encode(pattern.view(np.float32), rule, overflow))
         except LprefError:
             got = REFUSED
         assert got == want or (want == ANY_NAN and nan[got]), hex(pattern)
 
 
-@pytest.mark.parametrize("name", ["binary16", "bfloat16", "int16"])
+@pytest.mark.parametrize("name", ["binary16", "posit16_2", "takum16_linear"])
 def test_formats_of_sixteen_bits(name: str) -> None:
     f = format(name)
-    for rule in ("nearest_even", "to_odd", "toward_positive"):
+    for rule in ("nearest_even", "to_odd") if name == "binary16" else ("nearest_even",):
         runs = intervals(f, rule, "saturate")
         p = borders(runs, 4000)
         p = p[runs.expected(p) >= 0]
