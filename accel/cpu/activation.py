@@ -119,7 +119,7 @@ def _rows(x: np.ndarray) -> np.ndarray:
 
 
 def _each(kernel, *flat):  # type: ignore[no-untyped-def]
-    split(flat[0].size, lambda start, stop: kernel(start, stop, *flat), grain=1 << 14)
+    split(flat[0].size, lambda start, stop: kernel(*[x[start:stop] for x in flat]), grain=1 << 14)
 
 
 def _kernel(kind, tanh, erf):  # type: ignore[no-untyped-def]
@@ -129,42 +129,42 @@ def _kernel(kind, tanh, erf):  # type: ignore[no-untyped-def]
 
 
 @njit(**KERNEL)
-def _relu(start, stop, v, x, y):  # type: ignore[no-untyped-def]
+def _relu(v, x, y):  # type: ignore[no-untyped-def]
     """y = +0 where x ≤ 0, else v."""
-    for i in range(start, stop):
+    for i in range(x.size):
         y[i] = _ZERO if x[i] <= _ZERO else v[i]
 
 
 @njit(**KERNEL)
-def _silu(start, stop, x, y):  # type: ignore[no-untyped-def]
-    for i in range(start, stop):
+def _silu(x, y):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
         y[i] = x[i] * np.float32(sigmoid64(np.float64(x[i])))
 
 
 @njit(**KERNEL)
-def _silu_backward(start, stop, dy, x, dx):  # type: ignore[no-untyped-def]
-    for i in range(start, stop):
+def _silu_backward(dy, x, dx):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
         s = np.float32(sigmoid64(np.float64(x[i])))
         dx[i] = dy[i] * (s * (_ONE + x[i] * (_ONE - s)))
 
 
 @njit(**KERNEL)
-def _gelu_tanh(start, stop, x, y):  # type: ignore[no-untyped-def]
-    for i in range(start, stop):
+def _gelu_tanh(x, y):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
         v = x[i]
         t = np.float32(tanh64(np.float64(_A * (v + _B * (v * v * v)))))
         y[i] = (_HALF * v) * (_ONE + t)
 
 
 @njit(**KERNEL)
-def _gelu_erf(start, stop, x, y):  # type: ignore[no-untyped-def]
-    for i in range(start, stop):
+def _gelu_erf(x, y):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
         y[i] = (_HALF * x[i]) * (_ONE + np.float32(erf64(np.float64(x[i] * _ROOT))))
 
 
 @njit(**KERNEL)
-def _gelu_tanh_backward(start, stop, dy, x, dx):  # type: ignore[no-untyped-def]
-    for i in range(start, stop):
+def _gelu_tanh_backward(dy, x, dx):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
         v = x[i]
         t = np.float32(tanh64(np.float64(_A * (v + _B * (v * v * v)))))
         slope = (_ONE - t * t) * (_A * (_ONE + _B3 * (v * v)))
@@ -172,8 +172,8 @@ def _gelu_tanh_backward(start, stop, dy, x, dx):  # type: ignore[no-untyped-def]
 
 
 @njit(**KERNEL)
-def _gelu_erf_backward(start, stop, dy, x, dx):  # type: ignore[no-untyped-def]
-    for i in range(start, stop):
+def _gelu_erf_backward(dy, x, dx):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
         v = x[i]
         t = np.float32(erf64(np.float64(v * _ROOT)))
         dx[i] = dy[i] * (_HALF * (_ONE + t) + v * (_DENSITY * np.float32(exp64(np.float64((-_HALF * v) * v)))))
@@ -184,9 +184,9 @@ def _swiglu(start, stop, g, u, pitch, shift, y):  # type: ignore[no-untyped-def]
     """y [N, F] from g[i·pitch + j] and u[i·pitch + shift + j]."""
     F = y.shape[1]
     for i in range(start, stop):
-        a, b = i * pitch, i * pitch + shift
+        gate, up, out = g[i * pitch : i * pitch + F], u[i * pitch + shift : i * pitch + shift + F], y[i]
         for j in range(F):
-            y[i, j] = (g[a + j] * np.float32(sigmoid64(np.float64(g[a + j])))) * u[b + j]
+            out[j] = (gate[j] * np.float32(sigmoid64(np.float64(gate[j])))) * up[j]
 
 
 @njit(**KERNEL)
@@ -194,8 +194,9 @@ def _swiglu_backward(start, stop, dy, g, u, pitch, shift, dg, du):  # type: igno
     F = dy.shape[1]
     for i in range(start, stop):
         a, b = i * pitch, i * pitch + shift
+        gate, up, d, dgate, dup = g[a : a + F], u[b : b + F], dy[i], dg[a : a + F], du[b : b + F]
         for j in range(F):
-            x, d = g[a + j], dy[i, j]
+            x = gate[j]
             s = np.float32(sigmoid64(np.float64(x)))
-            dg[a + j] = (d * u[b + j]) * (s * (_ONE + x * (_ONE - s)))
-            du[b + j] = d * (x * s)
+            dgate[j] = (d[j] * up[j]) * (s * (_ONE + x * (_ONE - s)))
+            dup[j] = d[j] * (x * s)

@@ -26,7 +26,7 @@ def adamw_update(
     delta, m_new, v_new = np.empty_like(p), np.empty_like(p), np.empty_like(p)
     flat = [a.reshape(-1) for a in (p, g, m, v, delta, m_new, v_new)]
     scalars = np.array(k, np.float32)
-    split(p.size, lambda start, stop: _adamw(start, stop, scalars, *flat))
+    split(p.size, lambda start, stop: _adamw(scalars, *[a[start:stop] for a in flat]))
     return delta, m_new, v_new
 
 
@@ -48,14 +48,17 @@ def _sum_of_squares(x):  # type: ignore[no-untyped-def]
 
 
 @njit(**KERNEL)
-def _adamw(start, stop, scalars, p, g, m, v, delta, m_new, v_new):  # type: ignore[no-untyped-def]
+def _adamw(scalars, p, g, m, v, delta, m_new, v_new):  # type: ignore[no-untyped-def]
     """Three loops over a part that stays in the cache: one over all seven arrays has too many that could overlap to be a vector loop."""
     b1, c1, b2, c2, a, r, eps, lrwd = scalars[0], scalars[1], scalars[2], scalars[3], scalars[4], scalars[5], scalars[6], scalars[9]
-    for first in range(start, stop, PART):
-        last = min(stop, first + PART)
-        for i in range(first, last):
-            m_new[i] = b1 * m[i] + c1 * g[i]
-        for i in range(first, last):
-            v_new[i] = b2 * v[i] + c2 * (g[i] * g[i])
-        for i in range(first, last):
-            delta[i] = -(lrwd * p[i] + (a * m_new[i]) / (np.sqrt(v_new[i]) * r + eps))
+    for first in range(0, p.size, PART):
+        last = first + PART
+        P, G, M, V, D, M2, V2 = (
+            p[first:last], g[first:last], m[first:last], v[first:last], delta[first:last], m_new[first:last], v_new[first:last],
+        )  # fmt: skip
+        for i in range(P.size):
+            M2[i] = b1 * M[i] + c1 * G[i]
+        for i in range(P.size):
+            V2[i] = b2 * V[i] + c2 * (G[i] * G[i])
+        for i in range(P.size):
+            D[i] = -(lrwd * P[i] + (a * M2[i]) / (np.sqrt(V2[i]) * r + eps))
