@@ -180,8 +180,8 @@ def test_the_right_implementation_passes(subject: str) -> None:
 @pytest.mark.parametrize(("subject", "flaw"), MUTANTS)
 def test_the_mistake_is_caught(subject: str, flaw: str) -> None:
     cast, against, _ = SUBJECTS[subject]
-    start = time.perf_counter()
+    start = time.process_time()
     report = run_suite(lambda x: cast(x, flaw), **against)
     assert not report.passed
     assert "the definition gives 0x" in report.counterexample
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30

@@ -229,7 +229,7 @@ def test_the_right_implementation_passes(subject: str) -> None:
 def test_the_mistake_is_caught(subject: str, flaw: str) -> None:
     quantize, name, _ = SUBJECTS[subject]
     last_call.clear()
-    start = time.perf_counter()
+    start = time.process_time()
     if flaw in WRONG_SHAPES:
         with pytest.raises(ShapeError, match="run_suite"):
             run_suite(lambda x: quantize(x, flaw), quantizer=name)
@@ -237,4 +237,4 @@ def test_the_mistake_is_caught(subject: str, flaw: str) -> None:
         report = run_suite(lambda x: quantize(x, flaw), quantizer=name)
         assert not report.passed
         assert any("the definition" in o.counterexample for o in report.outcomes)
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
