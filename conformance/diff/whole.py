@@ -45,8 +45,9 @@ def identified(report: CaseReport, session: Session, case: Case) -> CaseReport:
 
 def proved(report: CaseReport, session: Session, version: str, case: Case, budget: float | None) -> CaseReport:
     """With the proof over all float32 inputs; its first counter-example is looked up among the known differences."""
-    if not isinstance(case, CastCase):
-        return replace(report, notes=(*report.notes, f"--exhaustive knows casts, not {case.op}"))
+    if not isinstance(case, CastCase) or case.input != "float32":
+        said = case.op if not isinstance(case, CastCase) else f"input={case.input}"
+        return replace(report, notes=(*report.notes, f"--exhaustive knows casts of float32, not {said}"))
     try:
         proof = prove(Remote(session), case, budget=budget)
     except TargetError as error:

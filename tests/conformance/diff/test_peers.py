@@ -13,6 +13,7 @@ import pytest
 
 from lpref.conformance.diff.run import compare
 from lpref.conformance.matrix import cases
+from lpref.conformance.proves import proves
 from lpref.conformance.targets import TARGETS, builtin
 from lpref.conformance.targets.base import Case, CastCase, GemmCase, QuantizeCase
 from lpref.conformance.targets.client import Session
@@ -218,6 +219,25 @@ def test_softposit_follows_the_older_standard(ask: Ask, name: str, smallest: flo
     got = ask("softposit", CastCase(name, overflow="posit"), np.float32([1e-30, -1e-30, 0, np.inf, np.nan]))["codes"]
     assert f.decode(got[:3]).tolist() == [smallest, -smallest, 0]
     assert got[3] == got[4] == f.nan_code == 1 << (f.bits - 1)  # NaR
+
+
+OFFICIAL = {  # format -> (the implementation by its authors, the policy that it follows)
+    "e4m3": ("cuda_headers", "cuda_satfinite"), "e5m2": ("cuda_headers", "cuda_satfinite"), "e2m3": ("cuda_headers", "cuda_satfinite"),
+    "e3m2": ("cuda_headers", "cuda_satfinite"), "e2m1": ("cuda_headers", "cuda_satfinite"), "posit8_0": ("softposit", "posit"),
+    "posit16_1": ("softposit", "posit"), "posit8_2": ("softposit", "posit"),
+}  # fmt: skip
+
+
+@proves("{name}", "official")
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_the_authors_own_code_gives_the_same_codes(name: str) -> None:
+    target, policy = OFFICIAL[name]
+    found = builtin(target)
+    if found.available:
+        pytest.skip(found.available)
+    with Session(target) as session:
+        report = compare(session, found.version, CastCase(name, overflow=policy))
+    assert report.status == "same", report.cells
 
 
 def test_tensor_core_model(ask: Ask) -> None:

@@ -17,6 +17,14 @@ def bfloat16(x):
     return np.where(np.isnan(x), np.uint16(0x7FC0), codes)
 
 
+def torch_bfloat16(x):
+    """The same in torch: a tensor in, a tensor of bfloat16 values out."""
+    import torch
+
+    assert isinstance(x, torch.Tensor)
+    return x.to(torch.bfloat16)
+
+
 def truncated(x):
     """A planted mistake: toward zero."""
     return np.where(np.isnan(x), np.uint16(0x7FC0), (np.ascontiguousarray(x, np.float32).view(np.uint32) >> 16).astype(np.uint16))

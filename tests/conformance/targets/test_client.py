@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -109,6 +110,19 @@ def test_products() -> None:
     a, b = np.float32([[1, 2], [3, 4], [5, 6]]), np.float32([[1, -1]])
     with Session(f"{FOREIGN}:sequential") as session:
         assert session.ask(GemmCase(), {"a": a, "b": b})["c"].tolist() == [[-1], [-1], [-1]]
+
+
+@pytest.mark.peer
+def test_arrays_of_another_library() -> None:
+    pytest.importorskip("torch")
+    with Session(f"{FOREIGN}:torch_bfloat16", array="torch") as session:
+        np.testing.assert_array_equal(session.ask(CASE, {"x": X})["values"], np.float32([1, 1, -0.0, np.inf, np.nan]))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="cupy is here")
+def test_an_array_library_that_is_not_there() -> None:
+    with Session(f"{FOREIGN}:bfloat16", array="cupy") as session, pytest.raises(TargetMissing, match="cupy"):
+        session.ask(CASE, {"x": X})
 
 
 def test_names() -> None:
