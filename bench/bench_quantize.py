@@ -104,7 +104,7 @@ def variants(name: str) -> list[str]:
     q = lookup(name)
     if plan_of(q) is None or q.scale.rule == "learned":
         return []
-    modes = ("ceil", "even", "rceil") if q.scale.rule == "mx" else ()
+    modes = ("ceil", "even", "rceil", "midmax", "tetrajet") if q.scale.rule == "mx" else ()
     return [name, *(f"{name}:scale={mode}" for mode in modes)]
 
 

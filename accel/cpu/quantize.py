@@ -124,14 +124,21 @@ def plan_of(q: Quantizer) -> Plan | None:
     limits = np.array([low, high, *overflow_limits(q, fmt)], np.float32)
     target = fmt.max if q.scale.target is None else q.scale.target
     precision = fmt.precision or 1
-    threshold = {"floor": 1 << 23, "even": (1 << 23) - (1 << max(23 - precision, 0)), "ceil": 1, "rceil": 1}.get(q.scale.mode, 0)
-    emax = 0 if q.scale.mode == "rceil" else math.frexp(target)[1] - 1
-    mx = (int(q.scale.mode == "rceil"), emax, threshold, np.float32(1) / np.float32(target))
+    mx = _mx(q.scale.mode, target, precision)
     fields = _fields(q, fmt)
     if fields is not None:
         return Plan(fmt.bits, stochastic, target, limits, fields, mx)
     table = table_kernels.table_of(q, stochastic)
     return None if table is None else Plan(fmt.bits, stochastic, target, limits, np.zeros(5, np.int32), mx, table)
+
+
+def _mx(mode: str, target: float, precision: int) -> tuple[int, int, int, np.float32]:
+    """What `quantize_kernels.mx_grid` is told of a mode: its number, emax, the threshold of the fraction, and the target."""
+    if mode in ("rceil", "tetrajet"):
+        return (1, 0, 1, np.float32(1) / np.float32(target)) if mode == "rceil" else (2, 0, 1, np.float32(target))
+    mantissa, exponent = math.frexp(target)
+    threshold = {"floor": 1 << 23, "even": (1 << 23) - (1 << max(23 - precision, 0)), "ceil": 1, "midmax": math.ceil(math.ldexp(mantissa, 23))}
+    return 0, exponent - 1, threshold[mode], np.float32(1)
 
 
 def _fields(q: Quantizer, fmt: Format) -> NDArray[np.int32] | None:
@@ -319,9 +326,9 @@ def _checked_signs(signs: NDArray | None, size: int, length: int) -> NDArray[np.
 
 
 def has_grid_kernel(scale: scaling.Scale) -> bool:
-    """Whether the scales of the block grid have a kernel here: the four modes of mx, and NVFP4 after TransformerEngine."""
+    """Whether the scales of the block grid have a kernel here: the modes of mx, and NVFP4 after TransformerEngine."""
     if scale.rule == "mx":
-        return scale.mode in ("floor", "ceil", "even", "rceil")
+        return True
     return scale.rule == "nvfp4" and scale.apply == "te_nvfp4" and scale.select == "none"
 
 

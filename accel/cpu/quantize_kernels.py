@@ -76,15 +76,18 @@ def nvfp4_grid(amax, mult, inverse, codes, values, factors):  # type: ignore[no-
 
 
 @njit(**OPTIONS)
-def mx_grid(amax, mode, emax, threshold, inverse, codes, values, factors):  # type: ignore[no-untyped-def]
+def mx_grid(amax, mode, emax, threshold, target, codes, values, factors):  # type: ignore[no-untyped-def]
     """E8M0 codes, values and reciprocals of `lpref.ref.scaling.mx` from amax bits.
 
-    mode 0: e = p - emax + (fraction bits >= threshold), which is floor, ceil and even; mode 1: rceil with fl32(1 / target).
+    mode 0: e = p - emax + (fraction bits >= threshold), which is floor, ceil, even and midmax; mode 1: rceil, target
+    = fl32(1 / t); mode 2: tetrajet, target = t.
     """
     for i in range(amax.size):
         a = from_bits(amax[i])
         if mode == 1:
-            a = a * inverse
+            a = a * target
+        elif mode == 2:
+            a = a / target
         tiny = to_bits(a) < np.int32(0x00800000)
         big = to_bits(a * np.float32(4294967296.0) if tiny else a)
         p = (big >> np.int32(23)) - np.int32(127) - (np.int32(32) if tiny else np.int32(0))

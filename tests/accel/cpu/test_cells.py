@@ -56,7 +56,7 @@ def test_all_buckets_and_all_steps(name: str, rule: str) -> None:
 def under_every_policy(name: str, rule: str) -> None:
     f = format(name)
     x = np.concatenate([patterns(256), steps(name, rule)[:3000], np.float32([np.inf, -np.inf, np.nan])])
-    within = x[np.abs(x) <= min(f.max, -f.min if f.signed else f.max)]
+    within = x[np.abs(x).astype(np.float64) <= min(f.max, -f.min if f.signed else f.max)]
     for policy in OVERFLOW:
         for data in (x, x[~np.isnan(x)], x[np.isfinite(x)], within, within[within > 0]):
             try:

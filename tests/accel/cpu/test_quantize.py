@@ -25,7 +25,7 @@ WORDS = WordAddress(2**40 + 5, 9, "h.0.mlp.up/dgrad/a/round")
 KERNELS = [n for n, q in QUANTIZERS.items() if q.scale.rule not in DEFINED | {"none"}]
 DEFINITIONS = [n for n, q in QUANTIZERS.items() if q.scale.rule in DEFINED - {"quartic"}]
 SETTINGS = {
-    "mx": ["", ":scale=ceil", ":scale=rceil", ":scale=even"],
+    "mx": ["", ":scale=ceil", ":scale=rceil", ":scale=even", ":scale=midmax", ":scale=tetrajet"],
     "amax": ["", ":pow2=up", ":pow2=down", ":apply=mul_inverse", ":eps=0.5"],
     "te": ["", ":pow2=down", ":margin=1", ":eps=0.5"],
 }
@@ -149,6 +149,17 @@ def test_extreme_scales(name: str, value: float) -> None:
     x = (np.arange(-16, 48, dtype=np.float32) / 48 * np.float32(value)).reshape(1, 64)
     check(quantize(x, q), ref.quantize(x, q))
     check_values(embed(x, q), ref.quantize(x, q))
+
+
+@pytest.mark.parametrize("mode", ["floor", "ceil", "even", "rceil", "midmax", "tetrajet"])
+@pytest.mark.parametrize("name", ["mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp4", "mxint8"])
+def test_scales_at_their_thresholds(name: str, mode: str) -> None:
+    """Block maxima at and next to every eighth of a binade, in all binades."""
+    edges = ((np.arange(0, 255 * 8, dtype=np.uint32) << np.uint32(20))[:, None] + np.arange(-2, 3).astype(np.uint32)).reshape(-1)
+    amax = edges[edges < 0x7F800000].view(np.float32)
+    x = np.repeat(amax, 32).reshape(-1, 64 * 32 if amax.size % 64 == 0 else 32)
+    q = lookup(f"{name}:scale={mode}")
+    check(quantize(x, q), ref.quantize(x, q))
 
 
 def test_foreign_amax_and_state() -> None:
