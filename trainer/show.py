@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from lpref.ref.errors import SpecError
 from lpref.ref.formats import VectorFormat
 from lpref.ref.rounding import overflow
 from lpref.trainer.catalog import find, quantizer_title
-
-FACTS = (
-    "name", "title", "bits", "standard", "source_level", "revision", "max", "min", "min_normal", "min_subnormal", "precision", "emax", "emin",
-    "signed", "has_nan", "has_inf", "nan_code", "tie", "exact",
-)  # fmt: skip
+from lpref.trainer.show_format import format_text
 
 TAIL = {
     "error": "an axis that is no multiple of its block raises ShapeError",
@@ -37,14 +30,18 @@ class Page:
     data: dict[str, Any]
 
 
-def show(name: str, *, paths: bool = False, other: str | None = None) -> Page:
-    """The page; with `paths` the settable paths, with `other` the differences."""
+def show(name: str, *, paths: bool = False, other: str | None = None, value: str | None = None) -> Page:
+    """The page; with `paths` the settable paths, with `other` the differences, with `value` where it lies in a format."""
     kind, thing = find(name)
+    if value is not None and (kind != "format" or isinstance(thing, VectorFormat)):
+        raise SpecError([f"{name} is a {kind}; --value asks where a number lies in a format"], where="show")
     if other is not None:
         return difference(name, kind, thing, other)
     if paths:
         return paths_page(name, kind, thing)
-    return {"format": format_page, "quantizer": quantizer_page, "recipe": recipe_page, "optimizer": optimizer_page}[
+    if kind == "format":
+        return format_page(thing, value)
+    return {"quantizer": quantizer_page, "recipe": recipe_page, "optimizer": optimizer_page}[
         kind
     ](name, thing)
 
@@ -117,65 +114,11 @@ def vector_page(f: VectorFormat) -> Page:
     return Page("\n".join([*lines, "", prose(f)]), {"kind": "format", **facts, "values": table})
 
 
-def format_page(name: str, f: Any) -> Page:
-    """Figures, bit layout, value table (up to 8 bits) and a number line."""
+def format_page(f: Any, value: str | None) -> Page:
+    """The page of `show_format`; code books of vectors have their own."""
     if isinstance(f, VectorFormat):
         return vector_page(f)
-    facts = {key: getattr(f, key) for key in FACTS}
-    lines = [f"{f.name}: {f.title}", ""]
-    lines += [
-        f"{key:14} {_exact(value)}"
-        for key, value in facts.items()
-        if key not in ("name", "title") and value is not None
-    ]
-    lines += ["", f"bits           {bit_layout(f)}"]
-    table = []
-    if f.bits <= 8:
-        codes = np.arange(1 << f.bits, dtype=f.code_dtype)
-        table = [{"code": int(c), "value": float(v)} for c, v in zip(codes, f.decode(codes), strict=True)]
-        lines += ["", *value_table(table, f.bits), "", number_line(f)]
-    text = prose(f)
-    return Page(
-        "\n".join(lines + (["", text] if text else [])),
-        {"kind": "format", **facts, "layout": bit_layout(f), "values": table},
-    )
-
-
-def _exact(value: Any) -> str:
-    if isinstance(value, float) and math.isfinite(value) and value:
-        power = math.log2(abs(value))
-        return f"{value:.9g}" + (f" = {'-' if value < 0 else ''}2^{power:.0f}" if power == int(power) and abs(power) > 3 else "")
-    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
-
-
-def bit_layout(f: Any) -> str:
-    """``s eeee mmm`` for floats, ``s iiiiiii`` for two's complement, ``iiii`` for code books."""
-    exponent, significand = getattr(f, "exponent_bits", None), getattr(f, "trailing_bits", None)
-    if exponent is None:
-        return (
-            ("s " + "i" * (f.bits - 1) + " (two's complement)")
-            if type(f).__name__ == "IntFormat" and f.signed
-            else "i" * f.bits
-        )
-    return " ".join(part for part in ("s" if f.signed else "", "e" * exponent, "m" * (significand or 0)) if part)
-
-
-def value_table(table: list[dict[str, Any]], bits: int) -> list[str]:
-    """Codes and values in columns; for signed floats the upper half repeats the lower with the sign."""
-    cells = [f"{entry['code']:0{-(-bits // 4)}x} {entry['value']:.6g}" for entry in table]
-    width, columns = max(map(len, cells)) + 2, 8 if bits > 4 else 4
-    rows = -(-len(cells) // columns)
-    return ["".join(cells[i].ljust(width) for i in range(r, len(cells), rows)).rstrip() for r in range(rows)]
-
-
-def number_line(f: Any, width: int = 96) -> str:
-    """Where the finite values lie between the smallest and the largest, linearly; ``|`` several, ``'`` one."""
-    values = np.asarray(f.table()[0])
-    place = np.round((values - values[0]) / (values[-1] - values[0]) * (width - 1)).astype(int)
-    counts = np.bincount(place, minlength=width)
-    line = "".join(" '|"[min(int(n), 2)] for n in counts)
-    ends = f"{values[0]:g}".ljust(width - len(f"{values[-1]:g}")) + f"{values[-1]:g}"
-    return f"{line}\n{ends}"
+    return Page(*format_text(f, prose(f), value))
 
 
 def quantizer_page(name: str, q: Any) -> Page:

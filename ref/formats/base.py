@@ -305,9 +305,9 @@ class Format(ABC):
         return np.full(np.shape(odd), self.tie == "away")  # lower_code compares codes: the format decides
 
     def _repr_html_(self) -> str:
-        facts = ("bits", "max", "min", "min_normal", "min_subnormal", "precision", "has_inf", "has_nan", "tie")
-        rows = "".join(f"<tr><th>{k}</th><td>{getattr(self, k)!r}</td></tr>" for k in (*facts, "standard"))
-        return f"<table><caption><b>{self.name}</b>: {self.title}</caption>{rows}</table>"
+        from lpref.ref.formats.portrait import html
+
+        return html(self)
 
 
 def as_float64(x: Any, where: str) -> np.ndarray:

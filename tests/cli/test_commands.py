@@ -370,3 +370,24 @@ def test_a_pair_resumes_as_a_pair(folder: Path) -> None:
     assert json.loads(Path("out/bf16/metrics.jsonl").read_text().splitlines()[-1])["end"] == "done"
     assert run("train", *SMALL, "-s", "recipe=bf16", "-o", "single").exit_code == 0
     assert Path("single/spec.yaml").exists()
+
+
+def test_show_a_value_in_a_format() -> None:
+    found = json.loads(run("show", "e2m1", "--value", "5/2", "--json").stdout)["value"]
+    assert found["lower"] == {"value": 2.0, "code": 4}
+    assert found["nu"] == 0.5
+    assert found["roundings"]["nearest_even"]["value"] == 2.0
+    assert found["roundings"]["nearest_away"]["relative_error"] == 0.2
+    text = run("show", "e4m3", "--value", "0x1.dp+8").output
+    assert "none: x is outside the range" in text
+    assert "toward_zero" in text
+    assert run("show", "e4m3", "--value", "much").exit_code == 2
+    assert run("show", "nvfp4", "--value", "1").exit_code == 2
+    assert "no code" in run("show", "e2m1", "--value", "nan").output
+
+
+def test_show_an_error_profile() -> None:
+    assert "4 values a binade       11.1 %" in run("show", "e5m2").output
+    profile = json.loads(run("show", "bfloat16", "--json").stdout)["error_profile"]
+    assert {b["values"] for b in profile if b["exponent"] >= -126} == {128}
+    assert json.loads(run("show", "float32", "--json").stdout)["error_profile"] == []
