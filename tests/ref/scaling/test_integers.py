@@ -81,6 +81,7 @@ def test_affine_transposes_with_its_zero_points() -> None:
 
 
 @proves("quantizer:{name}", "oracle")
+@proves("scale-rule:bfp", "oracle")
 @pytest.mark.parametrize(("name", "m", "rule"), [("bfp8_b16", 7, "floor"), ("msfp12", 3, "floor"), ("dfp16", 15, "floor"), ("hbfp8", 7, "ceil")])
 @settings(max_examples=25)
 @given(values=BLOCK)
@@ -132,6 +133,7 @@ def test_dynamic_fixed_point_has_its_exponent_from_bits() -> None:
 
 
 @proves("quantizer:ternary_twn", "oracle")
+@proves("scale-rule:twn", "oracle")
 @settings(max_examples=25)
 @given(values=st.lists(st.floats(-100, 100, width=32), min_size=8, max_size=8))
 def test_twn(values: list[float]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from oracle import rounding, table
 from oracle import scaling as oracle
 
+from lpref.conformance.proves import proves
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import QTensor, lookup, quantize
 
@@ -127,6 +128,7 @@ def test_absmean(x: np.ndarray) -> None:
     check(quantize(x, "ternary_absmean"), made("int2"), x, s, scaled, limit=1)
 
 
+@proves("scale-rule:constant", "oracle")
 @settings(max_examples=40)
 @given(x=blocks(), step=st.floats(2.0**-20, 2.0**40, width=32))
 def test_learned_and_constant(x: np.ndarray, step: float) -> None:
