@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from numba import njit
 
 from lpref.accel.cpu.elementary import rsqrt64
 from lpref.accel.cpu.rows import KERNEL, ROWS, column_sums, host, row_sum, tasks
-from lpref.accel.cpu.threads import divide
+from lpref.accel.cpu.threads import count, divide, run
 from lpref.ref.nn.norm import check
 from lpref.ref.reduce import LANES
 
@@ -29,7 +32,7 @@ def rmsnorm_backward(dy: np.ndarray, x: np.ndarray, w: np.ndarray, rstd: np.ndar
     check("rmsnorm_backward", x, w, dy)
     dy, x, w, rstd = host("rmsnorm_backward", dy, x, w, rstd)
     dx, dw = np.empty_like(x), np.empty_like(w)
-    divide(_rmsnorm_backward, tasks(len(x)) + _strips(x), dy, x, w, rstd, dx, dw)
+    _rows_and_strips(_rmsnorm_backward, dy, x, w, rstd, dx, dw)
     return dx, dw
 
 
@@ -49,13 +52,16 @@ def layernorm_backward(
     check("layernorm_backward", x, w, dy)
     dy, x, w, mean, rstd = host("layernorm_backward", dy, x, w, mean, rstd)
     dx, dw, db = np.empty_like(x), np.empty_like(w), np.empty_like(w)
-    divide(_layernorm_backward, tasks(len(x)) + _strips(x), dy, x, w, mean, rstd, dx, dw, db)
+    _rows_and_strips(_layernorm_backward, dy, x, w, mean, rstd, dx, dw, db)
     return dx, dw, db
 
 
-def _strips(x: np.ndarray) -> int:
-    """Tasks of `COLUMNS` columns: they come after the tasks of rows."""
-    return (x.shape[1] + COLUMNS - 1) // COLUMNS
+def _rows_and_strips(kernel: Callable[..., None], dy: np.ndarray, *args: np.ndarray) -> None:
+    """kernel(rows, strips, dy, …) on every thread: equal shares of the rows, and of the strips of `COLUMNS` columns."""
+    N, D = dy.shape
+    strips, threads = (D + COLUMNS - 1) // COLUMNS, min(count(), tasks(N))
+    shares = [(N * i // threads, N * (i + 1) // threads, strips * i // threads, strips * (i + 1) // threads) for i in range(threads)]
+    run([partial(kernel, share, dy, *args) for share in shares or [(0, 0, 0, strips)]])
 
 
 @njit(**KERNEL)
@@ -72,19 +78,18 @@ def _rmsnorm(start, stop, x, w, eps, y, rstd):  # type: ignore[no-untyped-def]
 
 
 @njit(**KERNEL)
-def _rmsnorm_backward(start, stop, dy, x, w, rstd, dx, dw):  # type: ignore[no-untyped-def]
+def _rmsnorm_backward(share, dy, x, w, rstd, dx, dw):  # type: ignore[no-untyped-def]
     N, D = x.shape
-    blocks = (N + ROWS - 1) // ROWS
     t = np.empty(D, np.float32)
-    for i in range(start * ROWS, min(N, stop * ROWS)):
+    for i in range(share[0], share[1]):
         r = rstd[i]
         for j in range(D):
             t[j] = (dy[i, j] * w[j]) * (x[i, j] * r)
         c = row_sum(t, D) / np.float32(D)
         for j in range(D):
             dx[i, j] = (dy[i, j] * w[j] - (x[i, j] * r) * c) * r
-    for task in range(max(start, blocks), stop):
-        first = (task - blocks) * COLUMNS
+    for strip in range(share[2], share[3]):
+        first = strip * COLUMNS
         width = min(COLUMNS, D - first)
         lanes = np.zeros((min(N, LANES), COLUMNS), np.float32)
         for i in range(N):
@@ -110,11 +115,10 @@ def _layernorm(start, stop, x, w, b, eps, y, mean, rstd):  # type: ignore[no-unt
 
 
 @njit(**KERNEL)
-def _layernorm_backward(start, stop, dy, x, w, mean, rstd, dx, dw, db):  # type: ignore[no-untyped-def]
+def _layernorm_backward(share, dy, x, w, mean, rstd, dx, dw, db):  # type: ignore[no-untyped-def]
     N, D = x.shape
-    blocks = (N + ROWS - 1) // ROWS
     t = np.empty(D, np.float32)
-    for i in range(start * ROWS, min(N, stop * ROWS)):
+    for i in range(share[0], share[1]):
         m, r = mean[i], rstd[i]
         for j in range(D):
             t[j] = dy[i, j] * w[j]
@@ -124,8 +128,8 @@ def _layernorm_backward(start, stop, dy, x, w, mean, rstd, dx, dw, db):  # type:
         c2 = row_sum(t, D) / np.float32(D)
         for j in range(D):
             dx[i, j] = ((dy[i, j] * w[j] - c1) - ((x[i, j] - m) * r) * c2) * r
-    for task in range(max(start, blocks), stop):
-        first = (task - blocks) * COLUMNS
+    for strip in range(share[2], share[3]):
+        first = strip * COLUMNS
         width = min(COLUMNS, D - first)
         lanes = np.zeros((min(N, LANES), COLUMNS), np.float32)
         shift = np.zeros((min(N, LANES), COLUMNS), np.float32)
