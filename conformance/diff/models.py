@@ -71,7 +71,7 @@ def torchao_nvfp4(x: np.ndarray, q: Quantizer) -> dict[str, Any]:
         stored = e4m3.decode(codes).astype(np.float32)
         u = np.clip(x * spread(np.float32(1) / tensor / stored, x.shape, block), -six, six)
     f = format_of("e2m1")
-    elements = np.where(np.isnan(u), np.uint8(TORCHAO_FP4_NAN), f.encode(np.where(np.isnan(u), np.float32(0), u)))
+    elements = np.where(np.isnan(u), np.where(np.signbit(u), TORCHAO_FP4_NAN[1], TORCHAO_FP4_NAN[0]), f.encode(np.where(np.isnan(u), np.float32(0), u)))
     with np.errstate(invalid="ignore", over="ignore"):
         values = f.decode(elements) * spread(stored, x.shape, block) * float(tensor)
     return {"values": values, "scales": stored.astype(np.float64), "codes": elements, "tensor_scale": float(tensor)}
@@ -92,17 +92,18 @@ def bitsandbytes_4bit(x: np.ndarray, q: Quantizer) -> dict[str, Any]:
     block = q.blocks.on(x.shape, 1)
     f = format_of(q.format)
     book = f.decode(np.arange(2**f.bits)).astype(np.float32)
-    bounds = (book[:-1] + book[1:]) / np.float32(2)
+    order = np.argsort(book, kind="stable")
+    bounds = (book[order[:-1]] + book[order[1:]]) / np.float32(2)
     amax = block_amax(x, block)
     with np.errstate(all="ignore"):
         u = np.clip(x * spread(np.float32(1) / np.maximum(amax, np.float32(1e-38)), x.shape, block), np.float32(-1), np.float32(1))
-        codes = np.searchsorted(bounds, u, "left").astype(np.uint8)
+        codes = order[np.searchsorted(bounds, u, "left")].astype(np.uint8)
         values = book[codes].astype(np.float64) * spread(amax.astype(np.float64), x.shape, block)
     return {"values": values, "scales": amax.astype(np.float64), "codes": codes}
 
 
-TORCHAO_FP4_NAN = 3
-"""What f32_to_f4_unpacked makes of NaN: 1.5."""
+TORCHAO_FP4_NAN = np.uint8([3, 12])
+"""What f32_to_f4_unpacked makes of NaN, 1.5, and of one with the sign bit (which x86 gives for 0 * inf), -2."""
 
 MODELS: dict[str, Model] = {
     "divide_by_normal": divide_by_normal,

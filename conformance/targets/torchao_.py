@@ -28,7 +28,7 @@ class Torchao(Target):
     def cases(self) -> tuple[Case, ...]:
         mx = [QuantizeCase(q if m == "floor" else f"{q}:scale={m}") for q in ("mxfp8_e4m3", "mxfp8_e5m2", "mxfp4") for m in MODES]
         six = [QuantizeCase("mxfp6_e2m3"), QuantizeCase("mxfp6_e3m2")]
-        return (*(CastCase(f, overflow="cuda_satfinite") for f in CASTS), *mx, *six, QuantizeCase("nvfp4"))
+        return (*(CastCase(f, overflow="cuda_satfinite") for f in CASTS), *mx, *six, QuantizeCase("nvfp4"), QuantizeCase("nvfp4_torchao"), QuantizeCase("nvfp4_one_level"))
 
     def cast(self, x: np.ndarray, case: CastCase, words: np.ndarray | None = None) -> np.ndarray:
         import torch
@@ -43,7 +43,12 @@ class Torchao(Target):
 
         t = torch.from_numpy(np.ascontiguousarray(x))
         name, _, mode = case.quantizer.partition(":scale=")
-        if name == "nvfp4":
+        if name == "nvfp4_one_level":
+            from torchao.prototype.mx_formats.nvfp4_tensor import nvfp4_quantize
+
+            scale, data = nvfp4_quantize(t, 16)
+            return {"codes": data.view(torch.uint8).numpy(), "scales": scale.view(torch.uint8).numpy()}
+        if name.startswith("nvfp4"):
             return two_level(t)
         from torchao.prototype.mx_formats.mx_tensor import ScaleCalculationMode, to_mx
 
