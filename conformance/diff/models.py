@@ -71,7 +71,8 @@ def torchao_nvfp4(x: np.ndarray, q: Quantizer) -> dict[str, Any]:
         stored = e4m3.decode(codes).astype(np.float32)
         u = np.clip(x * spread(np.float32(1) / tensor / stored, x.shape, block), -six, six)
     f = format_of("e2m1")
-    elements = np.where(np.isnan(u), np.where(np.signbit(u), TORCHAO_FP4_NAN[1], TORCHAO_FP4_NAN[0]), f.encode(np.where(np.isnan(u), np.float32(0), u)))
+    lost = np.isnan(u)
+    elements = np.where(lost, TORCHAO_FP4_NAN[np.signbit(u).astype(int)], f.encode(np.where(lost, np.float32(0), u)))
     with np.errstate(invalid="ignore", over="ignore"):
         values = f.decode(elements) * spread(stored, x.shape, block) * float(tensor)
     return {"values": values, "scales": stored.astype(np.float64), "codes": elements, "tensor_scale": float(tensor)}
@@ -102,7 +103,7 @@ def bitsandbytes_4bit(x: np.ndarray, q: Quantizer) -> dict[str, Any]:
     return {"values": values, "scales": amax.astype(np.float64), "codes": codes}
 
 
-TORCHAO_FP4_NAN = np.uint8([3, 12])
+TORCHAO_FP4_NAN = np.array([3, 12], np.uint8)
 """What f32_to_f4_unpacked makes of NaN, 1.5, and of one with the sign bit (which x86 gives for 0 * inf), -2."""
 
 MODELS: dict[str, Model] = {

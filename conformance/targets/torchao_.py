@@ -23,12 +23,13 @@ class Torchao(Target):
     name = "torchao"
     title = "MX and NVFP4 training and inference in PyTorch, eager CPU path"
     package = "torchao"
-    notes = "scale=floor, ceil, even, rceil; two-level NVFP4"
+    notes = "scale=floor, ceil, even, rceil; NVFP4 in two levels and in one"
 
     def cases(self) -> tuple[Case, ...]:
         mx = [QuantizeCase(q if m == "floor" else f"{q}:scale={m}") for q in ("mxfp8_e4m3", "mxfp8_e5m2", "mxfp4") for m in MODES]
         six = [QuantizeCase("mxfp6_e2m3"), QuantizeCase("mxfp6_e3m2")]
-        return (*(CastCase(f, overflow="cuda_satfinite") for f in CASTS), *mx, *six, QuantizeCase("nvfp4"), QuantizeCase("nvfp4_torchao"), QuantizeCase("nvfp4_one_level"))
+        nvfp4 = [QuantizeCase(q) for q in ("nvfp4", "nvfp4_torchao", "nvfp4_one_level")]
+        return (*(CastCase(f, overflow="cuda_satfinite") for f in CASTS), *mx, *six, *nvfp4)
 
     def cast(self, x: np.ndarray, case: CastCase, words: np.ndarray | None = None) -> np.ndarray:
         import torch
