@@ -71,3 +71,45 @@ def found(lookup, name: str) -> bool:
     except LprefError:
         return False
     return True
+
+
+FAMILIES = {  # what the specification covers, family by family, and the names that stand for it
+    "ExMy and the wide formats": "float32 float64 binary16 bfloat16 tf32",
+    "OCP FP8": "e4m3 e5m2",
+    "other 8-bit floats": "e4m3fnuz e5m2fnuz e4m3b11fnuz e3m4 e4m3_ieee",
+    "FP6 and FP4": "e2m3 e3m2 e2m1",
+    "scale formats": "e8m0 ue4m3 ue5m3",
+    "P3109": "p3109_8p3se p3109_8p4se p3109_8p1se p3109_8p3sf p3109_8p4ue p3109_8p1uf",
+    "HiFloat8": "hif8",
+    "posits, takums": "posit8_0 posit8_1 posit8_2 posit16_1 posit16_2 posit4_1 takum8_linear takum16_linear",
+    "logarithms and powers of two": "lns8_g8 pot4 apot4_k2",
+    "FloatSD and radix 4": "floatsd8 radix4_fp4",
+    "code books": "nf4 bnb_fp4 af4 dynamic8 dynamic8_unsigned quantizer:nf4 quantizer:nf4_double",
+    "integers": "int8 int4 uint8 int16 quantizer:int8_row quantizer:uint8_affine quantizer:int8_affine_row quantizer:uint4_affine_group",
+    "fixed point": "fixed16.8 quantizer:dfp16",
+    "Flexpoint": "quantizer:flexpoint16",
+    "S2FP8": "quantizer:s2fp8",
+    "block floating point": "quantizer:bfp8_b16 quantizer:hbfp8 quantizer:msfp12",
+    "binary and ternary": "binary ternary quantizer:binary_absmean quantizer:ternary_twn quantizer:ternary_absmean quantizer:trit_planes",
+    "complex": "complex_quartic scale-rule:quartic",
+    "roundings": "nearest_even nearest_away nearest_toward_zero toward_zero toward_positive toward_negative to_odd",
+    "stochastic roundings": "stochastic stochastic_b stochastic_c stochastic_odd stochastic_uniform",
+    "overflow": "saturate ocp_sat ocp_nonsat ml_dtypes torch cuda_satfinite onnx_sat p3109_sat_none",
+    "amax scales": "scale-rule:amax scale-rule:te quantizer:fp8_tensor quantizer:fp8_row",
+    "DeepSeek tiles": "quantizer:fp8_tile1x128 quantizer:fp8_block128 quantizer:fp8_deepgemm",
+    "MX": "scale-rule:mx quantizer:mxfp8_e4m3 quantizer:mxfp8_e5m2 quantizer:mxfp6_e2m3 quantizer:mxfp6_e3m2 quantizer:mxfp4 quantizer:mxint8",
+    "MX scales for stochastic rounding": "quantizer:mxfp4_three_quarters quantizer:mxfp4_tetrajet",
+    "NVFP4": "quantizer:nvfp4 quantizer:nvfp4_2d quantizer:nvfp4_4over6_mae quantizer:nvfp4_4over6_mse quantizer:nvfp4_torchao",
+    "sums": "sequential fused pairwise blocked_64 kahan ibm_chunk64 bf16_chunk64",
+    "matrix units": "hopper_fp8_fast hopper_fp8_promote128 hopper_bf16 hopper_fp16 ampere_fp16 volta_fp16 blackwell_mxf4nvf4",
+    "exact and integer sums": "exact int32_wrap int32_saturate int16_saturate",
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_proved_against_the_oracle_and_on_the_cpu(family: str) -> None:
+    """`python3 dev.py evidence` records what the tests marked `proves` prove."""
+    for name in FAMILIES[family].split():
+        kind, colon, rest = name.partition(":")
+        levels = status.status(kind, rest) if colon else status.status(status.owner(name), name)
+        assert {"oracle", "cpu"} <= set(levels), f"{name}: {levels}"
