@@ -13,6 +13,7 @@ at 0 itself; -1, 0 and 1 are kept.
 The values are the published eight decimals, read as float32.
 
 Ties: the author's code takes the first of equal distances in the ascending list, so the lower value.
+Gradient: as nf4.
 Source: NF4 isn't information theoretically optimal (and that's good), arXiv 2306.06965; its code
 davisyoshida/abnormal-floats generate_af4.py and transform.py (read); the values for block 64 as in bitsandbytes
 functional.py get_4bit_type("af4") (read), which the tests recompute from the definition.

@@ -5,10 +5,11 @@ r"""bfloat16 and TF32: binary32's exponent with fewer trailing bits.
 
 bfloat16 by nearest even in integers: u + 7FFF + ((u >> 16) & 1), >> 16; NaN apart, (u >> 16) | 0040 without the addition:
 cut off, 7F800001 would be infinity, and the carry takes the payload of ones 7FFFFFFF to -0. Payloads are not kept here.
-TF32's codes here are the 19 bits, right-aligned. Explicit conversion to TF32 on NVIDIA GPUs is `nearest_away`
-(cvt.rna: (u + 1000) & FFFFE000), raw float32 fed to a TF32 mma is `toward_zero` (u & FFFFE000); both are named at the
-call; `encode` defaults to nearest_even, which differs from nearest_away on the ties that have an even lower neighbour
-and nowhere else.
+TF32's codes here are the 19 bits, right-aligned. Explicit conversion to TF32 on NVIDIA GPUs is `nearest_away` (cvt.rna:
+(u + 1000) & FFFFE000; newer ones also have cvt.rn, nearest_even), raw float32 fed to a TF32 mma is `toward_zero` (u &
+FFFFE000); both are named at the call; `encode` defaults to nearest_even, which differs from nearest_away on the ties
+that have an even lower neighbour and nowhere else.
+Gradient: the identity.
 
 Source: bfloat16 as in ml_dtypes (enumerated); TF32 truncation as in microsoft/MMA-Sim simulator/arithmetic.py; the
 conversion CUDA's own headers make is cvt.rna.tf32.f32 (CUDA 13, crt/mma.h __float_to_tf32, read).

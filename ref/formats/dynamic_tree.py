@@ -15,6 +15,7 @@ the unsigned one for the second.
 
 Facts: 256 distinct values each; signed: -.99296874 .. 1, smallest positive 5.5e-7; unsigned: smallest positive 3.25e-7,
 the largest but one .99648.
+Gradient: none; optimizer states are not differentiated.
 
 Source: bitsandbytes functional.py create_dynamic_map, csrc/cpu_ops.cpp, backends/default/ops.py, csrc/kernels.cu
 dQuantize (read); 8-bit optimizers, arXiv 2110.02861; arXiv 1511.04561.

@@ -20,6 +20,7 @@ and its encode_float then says FF; with `saturate` in place of NaN above the ran
 
 Source: ml_dtypes 0.6, torch 2.13 and gfloat 0.5.2 (issue 62), measured over float32; CUDA 13 cuda_fp8.hpp
 __nv_cvt_float_to_e8m0, compiled for the host; PTX cvt.rz, cvt.rp of .ue8m0x2; TransformerEngine common/util/ptx.cuh.
+Source level: read.
 Pitfalls: to round a block scale to nearest makes half of all blocks saturate; truncating it too; only rp does not.
 
 >>> import numpy as np

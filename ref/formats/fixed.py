@@ -11,6 +11,7 @@ F may be larger than W (all values below 1/2). fixed{W}.0 is int{W}; fixed8.6 is
 Ties go to the even integer under `nearest_even`. What rounds beyond the range is an overflow (`saturate` clamps;
 wrapping is a matter of accumulators, not of conversions). No NaN, no infinity, no -0. Inside the range stochastic
 rounding has the mean x.
+Gradient: straight through.
 
 Source: Deep learning with limited numerical precision, arXiv 1502.02551, sec. 3 (Q(IL, FL), from memory); OCP MX v1.0,
 sec. 5.3.4 (INT8 element, through microxcaling).

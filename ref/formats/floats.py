@@ -10,17 +10,19 @@ Fields s, e, m (E exponent bits, M trailing significand bits), read from the top
 
 Options: bias (default 2^(E-1) - 1; FNUZ: 2^(E-1)); signed; zero = signed | unsigned | absent; specials =
 ieee (e all ones: infinity for m = 0, NaN otherwise) | fn (only the all-ones code is NaN, no infinity) |
-fnuz (only the code of -0 is NaN, no infinity, no -0) | none (every code is finite).
+fnuz (only the code of -0 is NaN, no infinity, no -0) | none (every code is finite). P3109's are on the page `p3109`.
 
 Conversion of a finite x, closed form: e = max(floor(log2 |x|), emin), S = |x| 2^(M - e) (both exact: `frexp`, `ldexp`),
 code = floor(S) + (e - emin) 2^M, and rounding up adds 1 to the code, also across binades.
 
 Generic names: `e5m10_ieee`, `e4m2_fn`, `e3m2_none`, `e4m3_fnuz`, with `u` in front for unsigned and `_b11` behind for
 a bias.
+Gradient: straight through; the clipped variant is zero where |x| > max.
 
 Source: P3109 interim report v4.0, sec. 4.7 (projection); ml_dtypes README (the suffixes).
 Pitfalls: floor(log2 x) evaluated in floating point is wrong just below powers of two; a float64 source that passes
-through float32 is rounded twice (ml_dtypes and torch do so); negative values that round to zero keep their sign.
+through float32 is rounded twice (ml_dtypes and torch do so); negative values that round to zero keep their sign; kernels
+that round subnormals at the normal bit, or drop the sticky bit of what was shifted out, are wrong on few inputs.
 
 >>> f = exmy("e2m1", 2, 1, specials="none", title="", standard="", source_level="memory")
 >>> [float(v) for v in f.decode(np.arange(8))]

@@ -3,6 +3,7 @@ r"""e4m3_ieee, e3m4, e4m3fnuz, e5m2fnuz, e4m3b11fnuz: the other 8-bit floats.
     e4m3_ieee, e3m4: IEEE rules (infinity, NaN with e all ones), max 240 and 15.5
     *fnuz (Graphcore, AMD MI300): one zero, 80 is the only NaN, no infinity, bias one larger than IEEE's: 8 and 16
     e4m3b11fnuz: the same with bias 11 (TPU), max 30
+Gradient: straight through, clipped or not, as on the page `floats`.
 
 Source: ml_dtypes README ("float8_e4m3", "float8_e3m4", "float8_*fnuz"), enumerated; ONNX docs/technical/float8 (FNUZ).
 Pitfalls: one bit pattern is twice as large in e4m3 as in e4m3fnuz; -0 must become 00, never 80 (NaN). Without

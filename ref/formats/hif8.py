@@ -19,6 +19,7 @@ neighbours, so 2^-23 goes to 2^-22; a value of at least 1.25 2^15 = 40960 rounds
 Stochastic roundings use the caller's words here. The paper's hybrid rounding for the backward pass, TA where |E| is
 small and a simplified stochastic rounding elsewhere, takes its "random" threshold from the low 14 bits of the float32
 source itself; it is not a rounding of this library.
+Gradient: straight through.
 
 Source: Huawei's own implementations, read: en_dtypes 0.0.4 (include/hifloat8.h) and CANN ge base/common/math/hif8_t.cc,
 which agree with each other; en_dtypes run: equal codes on all 2^16 float16 and 8.4 million float32 values. arXiv

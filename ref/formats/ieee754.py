@@ -12,6 +12,7 @@ r"""float64, float32, binary16: the IEEE 754 interchange formats.
 Distinct finite values (+0 = -0): 2^64 - 2^53 - 1, 2^32 - 2^24 - 1, 63487. Infinities 7C00 and FC00 in binary16; NaN are
 the other codes with e all ones, 2046 of them there. The canonical NaN is the positive quiet one with an empty payload
 (7E00 in binary16); payloads are not kept.
+Gradient: the identity.
 
 Source: IEEE 754-2019, table 3.5 and sec. 3.4 (from memory, constants enumerated with NumPy).
 Pitfalls: `saturate` is the default overflow here, so that 65520 becomes 65504; the arithmetic of IEEE 754 is

@@ -10,6 +10,7 @@ int1 is the sign: codes 0 -> +1, 1 -> -1, and sgn(0) = sgn(-0) = +1, the same in
 no x has a neighbour nearer to zero).
 
 Sums: an int8 x int8 dot product of length K stays inside int32 for K 127^2 < 2^31, K <= 133144 (K <= 131071 with -128).
+Gradient: straight through, or zero outside the range (clipped); learned scales have LSQ's (page `learned`).
 
 Source: two's complement as everywhere; sgn(0) = +1 as in binary networks (from memory).
 Pitfalls: -128 has no positive partner; infinity to an integer is undefined in C and in torch (here: the policy); rint

@@ -19,7 +19,8 @@ decode: the values are irrational unless gamma divides k; `decode` gives their c
 False. Products are exact in codes: `multiply` adds k. Sums are not, they need tables of log2(1 + 2^-d).
 
 Defaults of the paper: B = 8, gamma = 8 in the forward and backward pass, finer for the weight update, whose steps the
-optimizer rounds to integers in the log domain (the published optimizer: steps of 2^(1/128)). Gradient: straight through.
+optimizer rounds to integers in the log domain (the published optimizer: steps of 2^(1/128)): |w| <- |w| 2^(-eta sgn(w) g*),
+g* = g / sqrt(EMA(g^2)). The width of the update's quantizer, 16 bits, is from memory. Gradient: straight through.
 
 Source: LNS-Madam, arXiv 2106.13914 (the multi-base definition and its quantizer: from memory, abstract read); the
 published optimizer jiaweizzhao/lns-madam-optimizer lns_madam.py (read: it holds no format; a weight of zero stays zero,

@@ -7,6 +7,7 @@ nf4: x goes to the nearest value, ties down (bitsandbytes' kernel compares `x > 
 negative values that round to zero get code 8 (-0). Both expect x / absmax of a block (64 values, a float32 absmax),
 |x| <= 1, and have no NaN. The first and last threshold of nf4 are -.8480964 and .8614784.
 bitsandbytes' "int4" is 7 .. -7 over 7: int4 with a narrow range here. "af4" has its own page.
+Gradient: none where the base is frozen (QLoRA), straight through where it is trained.
 
 Source: bitsandbytes functional.py get_4bit_type, csrc/kernels.cu dQuantizeNF4 and dQuantizeFP4; QLoRA, arXiv 2305.14314.
 Pitfalls: midpoints here are exact means; bitsandbytes compares with their float32 roundings, so on the one float32

@@ -17,6 +17,7 @@ What a NaN becomes, and how to say it here:
 | torchao f32_to_f4         | 3 1.5|            | none: replace NaN by 1.5 before                 |
 
 Packing: two e2m1 in a byte, the lower index in the low nibble; four 6-bit elements in three bytes.
+Gradient: straight through, clipped or not.
 
 Source: OCP Microscaling Formats (MX) v1.0, sec. 5.3 (element formats), enumerated with ml_dtypes; the PDF not read.
 Pitfalls: DeepGEMM's Python cast sends ties toward zero (`nearest_toward_zero`: .75 -> .5, 3.5 -> 3). TransformerEngine's

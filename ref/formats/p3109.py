@@ -34,6 +34,7 @@ an unsigned format); so does to_odd in unsigned extended formats, where max has 
 
 Block conversion ConvertToBlockMaxAbsFinite (`convert_to_block`): s = project(largest finite |x|), elements
 project(x / s), one rounding of the exact quotient; a zero scale gives zeros, an infinite one signs, NaN gives NaN.
+The report mandates no default rounding or saturation: profiles do. Gradient: straight through.
 
 Source: IEEE P3109 working group interim report v4.0 (26 June 2026), sec. 4.2 (decoding), 4.7.4 (rounding), 4.7.5
 (saturation), 4.7.6 (encoding), 5.1.2 and 5.2.3 (blocks). The working group's value tables of K = 3 .. 16 (28 June

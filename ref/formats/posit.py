@@ -7,7 +7,7 @@ of equal bits, ended by the opposite one or by the end of the string; bits beyon
     value = (1 + f) 2^(k 2^es + e),     0 = 0..0,     NaR = 10..0
     max = 2^((n-2) 2^es),   smallest positive = 1 / max
 
-posit4_1: 1/16 1/4 1/2 1 2 4 16. Others (max, spacing above 1): posit8_0 (64, 2^-5), posit8_1 (4096, 2^-4), posit8_2
+posit4_1: 1/16 1/4 1/2 1 2 4 16; posit4_0: 1/4 1/2 3/4 1 3/2 2 4. Others (max, spacing above 1): posit8_0 (64, 2^-5), posit8_1 (4096, 2^-4), posit8_2
 (2^24, 2^-3), posit16_1 (2^28, 2^-12), posit16_2 (2^56, 2^-11). Here n = 2 .. 32, es = 0 .. 5, as far as float64 holds the
 values of one bit more: (n-1) 2^es <= 1023.
 
@@ -17,6 +17,7 @@ midpoint of 4 and 16 is 8, not 10. The standard's conversion is overflow="posit"
 NaR; under `saturate` infinity becomes max.
 
 Exact dot products: `lpref.ref.linalg.quire`.
+Gradient: straight through; no value underflows to zero, so neither do its products. XR-NPE uses posit4_1, posit8_0, posit16_1.
 
 Source: Standard for Posit Arithmetic (2022), sec. 3 and 4 (es = 2 there; read through SoftPosit and this page's peer
 test, which runs softposit 0.3.4.4); Gustafson and Yonemoto 2017 for other es.

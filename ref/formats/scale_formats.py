@@ -9,6 +9,7 @@ e8m0 roundings: `toward_positive` is cvt.rp (what TransformerEngine uses), `towa
 0 < x < 2^-127 become 2^-127 in every rounding. Zero and negative values are outside the range: under `saturate` they
 become 2^-127, under `ml_dtypes` NaN, under `raise` an error; `torch` and `cuda_satfinite` drop the sign and send 0 to
 2^-127. Beyond 2^127: `saturate` gives FE, `ocp_nonsat` FF.
+Gradient: none; scales are measured, and no gradient goes through them.
 
 Source: OCP MX v1.0, sec. 5.4 (E8M0); PTX cvt ue8m0x2 as in TransformerEngine common/util/ptx.cuh and CUDA 13's
 cuda_fp8.hpp; the negative and zero rows measured with ml_dtypes 0.6 and torch 2.13. ue5m3: CUDA Math API 13.4,

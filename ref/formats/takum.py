@@ -19,6 +19,7 @@ In logarithmic takums the values but 1 are irrational: `exact` is False, decode 
 the float64 values.
 
 n = 8 .. 32 (linear), 8 .. 16 (logarithmic); in the registry takum8_linear, takum16_linear, takum8.
+Gradient: straight through.
 
 Source: Hunhold, arXiv 2404.18603 (takums); libtakum (4 December 2024), read and run: all values of the three registered
 ones equal, logarithmic ones to the last bit of float64.

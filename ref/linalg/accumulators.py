@@ -7,6 +7,13 @@ Chunked low precision (IBM): products of FP8 (1-5-2) numbers are exact, and both
 kept in FP16 with 6 exponent and 9 fraction bits, so the error grows like K/64 + 64 instead of K. Source: arXiv 1812.08011, section 2.3.
 
 Integers: INT8 products accumulate in 32 bits on CPUs and matrix units; 24 and 16 bits are what DSP blocks and narrow accelerators have.
+
+Sums of ones stall where a unit is half a spacing: at 256 in bfloat16, 2048 in binary16, 1024 in FP16 1-6-9, 8 in E5M2; chunks of 64 reach 64
+times as far, Kahan's correction all the way, and sums rounded stochastically have the right mean. The error of pairwise sums grows like log2 K.
+
+Source: each entry's `standard`, with its `source_level`; Higham, Accuracy and Stability of Numerical Algorithms, 2002, chapter 4 (from memory).
+Pitfalls: the order is part of the definition: NumPy's sum is pairwise over unrolled runs of 128 and depends on strides; compilers that may
+reassociate (-ffast-math, Numba's fastmath) remove Kahan's correction; a fused and an unfused multiplication differ from 12 bits a factor on.
 """
 
 from __future__ import annotations

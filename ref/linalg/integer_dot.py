@@ -6,6 +6,7 @@ for p = a_k b_k, k ascending from c = 0. Wrapping does not depend on the order; 
 Operands are read in units of their format's quantum (MXINT8: 2^-6), and the result is that integer, rounded once to float32, times the
 two quanta. Values that are no multiples of the quantum, NaN and infinities are refused.
 
+Source: two's complement; saturation as in DSP instructions (from memory).
 Pitfalls: INT16 products need 31 bits, so two of them overflow an INT32 sum; a saturating sum of the same terms in another order is another
 number.
 

@@ -11,6 +11,7 @@ place of the bits beyond float64, which deterministic roundings cannot tell apar
 
 Source: Standard for Posit Arithmetic (2022), sec. 3 (quire format; size and limit for es = 2 from its summary and from
 SoftPosit's quires, which the peer test runs; NaR on overflow is this page's choice).
+Source level: secondary.
 Pitfalls: SoftPosit's quire8 has 32 bits (es = 0), its quire16 128 (es = 1): 4 s bits and 8 or 16 for carries, and they
 wrap silently. A product of two posits is not a posit: rounding each product first is another accumulator.
 

@@ -252,6 +252,7 @@ EXEMPT = LinearRecipe()
 def random_sites(linear: LinearRecipe, site: str) -> list[str]:
     """The site paths whose random words a layer draws: stochastic slots and saves, random signs.
 
+    >>> from lpref.ref.recipes import Transform
     >>> random_sites(LinearRecipe(dgrad=GemmSpec(transform=Transform(signs="random"))), "head")
     ['head/dgrad/transform/signs']
     """

@@ -30,8 +30,13 @@ roundings take nu in value for every format, so that the mean of the results sta
 
 Formats name their tie rule (`Format.tie`): even_significand, even_code, lower_code, away, toward_zero, up, down.
 
+Gradient: straight through. Forward passes round to nearest; stochastic rounding is for gradients and for the update of weights.
+
 Source: P3109 interim report v4.0, sec. 4.7 (rounding, stochastic A, B, C); IEEE 754-2019, sec. 4.3.
 Source level: read (P3109), IEEE 754 from memory.
+Pitfalls: "nearest" alone means ties away in qtorch and in microxcaling, whose default it is (floor(|x| + 0.5)); floor of a signed value is not
+toward_zero; |x| + 0.5 in floating point is wrong next below a tie (microxcaling sends 0.24999998 to 0.5 in e2m1); rounding twice to nearest is
+wrong where the first result is a tie of the second: round to odd first, with two bits more and no narrower a range.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ NaN gives +6, infinities +-6. In exact arithmetic that is variant A with r = 8, 
 All bfloat16 inputs agree.
 
 Source: TransformerEngine common/util/ptx.cuh (the lanes' bytes, read), core_nvfp4.cuh (the fallback, secondary); LLVM NVPTX usage guide, narrow
-floating-point conversions, rounding mode rs ("carry out of the integer addition", read). Level: the split of rbits for other types than
-E2M1 is from memory.
+floating-point conversions, rounding mode rs ("carry out of the integer addition", read). Source level: as said; the split of rbits for other
+types than E2M1 is from memory.
 Pitfalls: one word for two lanes correlates their errors; words must follow the element's index, not the tile's.
 """
 

@@ -43,7 +43,7 @@ Presets:
 | p3109_sat_none      | infinity_or_max        | infinity_or_max             | nan                  | nan      |
 | posit          | max                         | nan                         | nan                  | finite   |
 
-Sources: ONNX docs/technical/float8 (both tables); ml_dtypes 0.6 and torch 2.13 .. 2.15 on CPU, measured; CUDA 13
+Source: ONNX docs/technical/float8 (both tables); ml_dtypes 0.6 and torch 2.13 .. 2.15 on CPU, measured; CUDA 13
 cuda_fp8.hpp, compiled for the host (satfinite); P3109 interim report v4.0, sec. 4.7.5;
 OFP8 rev. 1.0 for ocp_* (from memory, agreeing with ONNX's tables).
 Pitfalls: torch before 2.13 gave NaN where E4M3 overflows; onnx 1.23 saturate_cast(inf) to FNUZ returns the largest

@@ -13,11 +13,13 @@ With int1 or binary (the sign of w itself, sgn(0) = +1, nothing overflows) the s
 ||W - alpha sgn(W)|| (arXiv 1603.05279; one alpha per output channel: `binary_absmean:other=1`).
 Zero block: s = max(0, eps), or 1 where that is 0 (0 for signs, which have no zero); zero codes. NaN or infinity: s = NaN, codes of
 zero, the block decodes to NaN.
+Gradient: straight through, in BitNet not clipped. Its activations are INT8 per token, s = 127 / max(amax, 1e-5), x s: the rule te with eps 1e-5.
 
 Source: arXiv 2402.17764 (eps 1e-5); formulae of the 1bitLLM code: scale = 1 / mean(|w|).clamp(min=1e-5), (w * scale).round().clamp(-1, 1) / scale.
 Source level: read (the formulae), the paper from memory.
 Deviation: values are +-s, where that code has +-fl(1 / fl(1 / s)).
-Pitfalls: ties at half the mean go to the even code (0); fusing QKV changes the mean.
+Pitfalls: the paper adds eps to the mean, the code bounds the mean from below by it; ties at half the mean go to the even code (0); fusing QKV
+changes the mean.
 """
 
 from __future__ import annotations

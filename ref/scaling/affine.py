@@ -16,6 +16,7 @@ it after expanding the bracket.
 
 Zero block: s = 1 (or eps), z = qmin, all codes qmin. Constant block c > 0: lo = 0, s = c / n, code qmax. NaN or infinity: s = NaN, codes of the
 zero point, the block decodes to NaN. Saturation: round(u) + z may leave the range by one code and is clamped.
+Gradient: straight through; the range is measured, so nothing is clipped.
 
 Source: pytorch torch/ao/quantization/observer.py (min and max with zero included, scale, zero_point = qmin - round(min / scale)); AWQ and
 GPTQ use the same pair per group of 128.

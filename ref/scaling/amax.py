@@ -23,6 +23,8 @@ Integers, one idea and four roundings of it. int8_row: s = amax / 127, u = x / s
 llrint(127 * (x / max_val)), decoded by amax * code * (1/127)): int8_switchback. Its tensor-wise kernel: 127 * (x * (1 / amax)). Others write
 x * (127 / amax). They differ in the last code near ties only; int8_row keeps the quotient by the scale that is stored.
 One-level NVFP4 of torchao: format e4m3, eps = 6 * 2^-6, mul_inverse (nvfp4_one_level). torchao's tensor-wise FP8 is the rule te with eps 1e-12.
+Gradient: straight through, none through amax. DeepSeek-V3: activations 1 x 128, weights 128 x 128 (transposed tiles are tiles of the transpose);
+the product promotes its partial sums to float32 every 128 of K and multiplies by s_a s_b there, and wgrad quantizes the activation again, 128 x 1.
 
 Source: DeepSeek-V3, arXiv 2412.19437 sec. 3.3; deepseek-ai/DeepGEMM deep_gemm/utils/math.py (amax clamped to 1e-4, x * (1 / s), optional
 power-of-two ceiling: eps=1e-4, apply=mul_inverse, pow2=up); symmetric integers and NF4 after bitsandbytes functional.py.

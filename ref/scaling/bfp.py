@@ -15,6 +15,7 @@ to NaN. Saturation: only above (2^m - 1/2) s. |x^ - x| <= s / 2 elsewhere. Scali
 Quantizers: `hbfp8`: m = 7, ceil, eps 1e-8, tiles of 24 x 24 (weights; activations and gradients are `hbfp8:other=1:k=all`, a row each);
 `msfp12`: m = 3, floor, boxes of 16 along k; `bfp8_b16`: m = 7, floor, boxes of 16 (MSFP-16, tt-metal's BFLOAT8_B); `dfp16`: m = 15, floor,
 the whole tensor (see `dfp`). HBFP's stochastic rounding, round(u + U(-1/2, 1/2)), is `rounding: stochastic` up to ties.
+Gradient: HBFP converts the inputs and the outgoing gradients of each product alike; all but products stays in floating point.
 
 Source: parsa-epfl/HBFPEmulator bfp/bfp_ops.py (read: exp = ceil(log2(max + 1e-8)), interval = 2^(exp - mant_bits), clamp to
 +-(2^exp - interval)), Megatron-LM_HBFP/examples/hbfp8.sh (mant_bits 7, weights kept with 15); tile of 24 in the paper, arXiv 1804.01526 (25 is

@@ -17,6 +17,7 @@ why hardware shifts before adding or breaks the chain and adds in FP32 (`chain_l
 
 Zero tensor: E_s = -127, zero mantissas. NaN or infinity: the whole tensor decodes to NaN.
 Round trip: |f^ - f| <= 2^(E_s - 1), clamped elements excepted.
+Gradient: integer products too, with the inputs of dX and dW in the same format.
 
 Source: arXiv 1802.00930 (P = 16, pairs of INT16 products in INT32, short chains, FP32 master weights and batch normalization).
 Source level: memory (the abstract was read). The paper's own pre-shift of the products is not known to us: `down_convert` is the published

@@ -14,6 +14,7 @@ The elements are cast under the true scale; only what is stored of it is coarse.
 
 Zero block: s = 0, u = 0, zero codes; what is decoded is 0 whatever s^ is. NaN or infinity anywhere: o = NaN, codes of zero, the whole tensor
 decodes to NaN. s^ may be negative for tiny blocks among large ones (dynamic8 is not exact): the sign of such a block flips, as in the original.
+Gradient: none; the base is frozen.
 
 Source: QLoRA, arXiv 2305.14314 sec. 3; bitsandbytes 0.50.2 functional.py quantize_4bit (compress_statistics) and quantize_blockwise; vectors in
 tests/ref/scaling/data made with it.

@@ -18,6 +18,7 @@ So a slowly growing sequence never overflows, and a jump clips once and is follo
 the initialization.
 
 Zero tensor: Gamma = 0 enters the history. NaN or infinity: NaN is an error for integers (the overflow policy), infinity saturates, and overflows.
+Gradient: tensors of the backward pass have the format too, each its own history.
 
 Source: arXiv 1711.02213 sec. 3.2, 3.3, algorithms 1 and 2 (N = 16, window 16, alpha 2, beta 3, gamma 100).
 Source level: memory; the exponent's range 0 .. 31 of kappa = 2^-e after the definition of flexN+5 there.

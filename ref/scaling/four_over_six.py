@@ -16,6 +16,7 @@ the grid 2, 3, 4. Every block is quantized twice and the better one is kept. Tra
 With M = 448 a block whose scale is above 298 cannot be raised by 1.5 and saturates, so it keeps 6; M = 256 leaves the room (256 x 1.5 = 384).
 
 Zero, NaN, infinity and tails: as the page of nvfp4.
+Gradient: straight through, none through the choice.
 
 Source: Cook et al., arXiv 2512.02010; NVIDIA/TransformerEngine transformer_engine/pytorch/custom_recipes/reference_nvfp4.py
 (_quantize_blockwise_4over6_reference: MAE by default, errors in the input's domain, ties choose 6); mit-han-lab/fouroversix

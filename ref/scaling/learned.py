@@ -8,10 +8,11 @@ float32, in this order::
 
 `state["scale"]` is a scalar or has the shape of the block grid. A step that is not finite and positive after the maximum is an error:
 it must stay above 0. Zero block: the same s. NaN keeps the overflow preset's meaning (an error for integers), infinity saturates.
+Gradient: for x zero where clipped; for s, q - x / s inside the range and Qn or Qp outside, over sqrt(n Qp) (`lpref.ref.recipes.gradient`).
 
 Source: arXiv 1902.08153; hustzxd/LSQuantization lsq.py, zhutmost/lsq-net quan/quantizer/lsq.py.
 Source level: secondary.
-LSQ's range is the full one: Qn = -2^(b-1), so its quantizers have ``narrow: false``.
+Pitfalls: LSQ's range is the full one, Qn = -2^(b-1), so its quantizers have ``narrow: false``; an optimizer step may carry s below 0.
 """
 
 from __future__ import annotations

@@ -19,8 +19,11 @@ Zero block: e = -127, zero codes, in every mode (microxcaling's INT8 stores -126
 the block: code 0xFF, codes of zero, the block decodes to NaN (torchao after 0.18, microxcaling). `nonfinite: saturate` is torchao 0.18 and
 TransformerEngine: infinity counts as 2^128, its scale is finite (E4M3: 247 by floor, 254 by rceil) and the element saturates; NaN still takes
 the whole block. `nonfinite: ignore`: statistics over the finite elements, infinity saturates.
-Saturation: floor clips where 1 + f > m (E4M3: 1.75, E2M1: 1.5, at worst 12.5 % and 25 %); even clips only near the threshold; ceil and
-rceil never. floor <= even <= ceil and floor <= rceil <= ceil.
+Saturation: floor clips where 1 + f > m (E4M3: 1.75, E2M1: 1.5, at worst 12.5 % and 25 %); even clips from there up to its threshold; ceil and rceil
+never. floor <= even <= ceil and floor <= rceil <= ceil.
+Gradient: straight through. Blocks run along the contraction axis, so dgrad and wgrad quantize again along theirs: Q(W)^T is not Q(W^T).
+Left to implementations by the specification: other scale rules, the element rounding (nearest even must exist), NaN and infinite inputs, X of a zero
+block, the order and precision of dot products, layouts.
 
 Source: OCP Microscaling Formats (MX) v1.0 sec. 6.3; pytorch/ao torchao/prototype/mx_formats/mx_tensor.py (modes); NVIDIA/TransformerEngine
 common/cast/mxfp8/quantize_mxfp8.cuh (rceil); arXiv 2502.20586 (3/4; in a product of two such operands the paper multiplies by 16/9);
@@ -28,9 +31,10 @@ thu-ml/TetraJet-MXFP4Training quantization/QuantizerFP_torch.py, arXiv 2502.2085
 its description: the threshold halfway between the largest value and the next power of two is our reading); measured tables in
 tests/ref/scaling/test_mx.py.
 Source level: secondary (the modes were read in torchao and TransformerEngine, the OCP text was not).
-Pitfalls: ceil(log2(amax / 6)) by a floating-point logarithm is off by one near amax = 6 2^k; SR coded as round(x + U(-1/2, 1/2)) is SR up to
-ties; float32 floor(log2 x) is wrong just below a power of two; exponent(amax / 6) is not exponent(amax) - 2; rounding amax to bf16
-first crosses thresholds; 4/3 is not a float32 number: fl32(4/3) is part of the definition.
+Pitfalls: even still clips (E4M3: 1.75 < 1 + f < 1.9375); x 2^-e in place of x / X must survive e = -127, where 2^-e is 2^127, and e = 127, where it
+is subnormal; microxcaling's `nearest` is ties away; ceil(log2(amax / 6)) by a floating-point logarithm is off by one near amax = 6 2^k; SR coded as
+round(x + U(-1/2, 1/2)) is SR up to ties; float32 floor(log2 x) is wrong just below a power of two; exponent(amax / 6) is not exponent(amax) - 2;
+rounding amax to bf16 first crosses thresholds; 4/3 is not a float32 number: fl32(4/3) is part of the definition.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ number (never 0). torchao has no minimum: NaN for amax below 8e-36, and for a ze
 Zero tensor: S = 1, tensor_scale = 0. Zero block: d_b = 0, e_b = FLT_MAX, zero codes. A block so small that d_b rounds to 0 decodes to 0
 whatever its codes are. amax infinite: S = 1, tensor_scale infinite. amax NaN: every d_b is the NaN code 0x7F, codes zero, all decodes to NaN.
 d_b may round down, so |u| may exceed 6 and is clamped; where S was cut to FLT_MAX (amax < 8e-36) values come back too small.
+Gradient: straight through; 16 x 16 scales of weights let fprop and dgrad see the same W. A column copy has its own amax, after a Hadamard
+transform of size 16 on x^T with the fixed signs + + + - + - - - - - - + - + - - in TransformerEngine's recipe; gradients round stochastically.
 
 Source: NVIDIA/TransformerEngine transformer_engine/pytorch/custom_recipes/reference_nvfp4.py, common/cast/nvfp4/core_nvfp4.cuh;
 arXiv 2509.25149; pytorch/ao torchao/prototype/mx_formats/nvfp4_tensor.py (nvfp4_quantize, 0.18.0).

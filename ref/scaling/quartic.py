@@ -9,6 +9,7 @@ A class without entries has the scale eps (1 where eps is 0). `QTensor.scales` h
 nonzero. Multiplying by a code is a swap or a negation; rotating w by 90 degrees adds 1 to every code, mod 4, and swaps the scales.
 
 NaN is an error. An infinite part: its scale is NaN, and so is that part of every value (0 x NaN included: the whole tensor).
+Gradient: straight through on both parts.
 
 Source: PKULab1806/Fairy-plus-minus-i model/modeling_Fairy_plus_minus_i.py (two means, each clamped to at least 1e-5). Activations are INT8 per
 token, real and imaginary parts separately: the quantizer int8_row.

@@ -18,6 +18,7 @@ so log2|y| has mean 0 and largest value 15 (2^15 is half of what E5M2 holds). De
 
 Zero tensor: alpha = 1, beta = 0, zero codes. Constant magnitude: alpha = 1, y = 1 everywhere. NaN or infinity: alpha = beta = NaN, codes of zero,
 the whole tensor decodes to NaN. Saturation: y reaches 2^15 and a few roundings at most.
+Gradient: straight through; gradients are stored like other tensors.
 
 Source: Cambier et al., arXiv 2001.05674 (E5M2, target exponent 15, FP32 statistics, accumulation and master weights).
 Source level: memory; alpha for a tensor of one magnitude (m = mu, a division by zero in the formula) is our choice.

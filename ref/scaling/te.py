@@ -16,11 +16,13 @@ Delayed scaling casts with the S of the *state* and records amax; `update` below
 
 Zero tensor: S = 1. NaN keeps its NaN code, infinity saturates (S = 1), the rest of such a tensor is cast unscaled. Power-of-two scales
 never overflow; otherwise amax lands on t up to one rounding and the cast saturates.
+Gradient: straight through, none through amax.
 
 Source: NVIDIA/TransformerEngine common/recipe/recipe_common.cuh (amax in {0, inf, nan} -> 1), tests/pytorch/references/
 quantize_scale_calc.py, common/recipe/delayed_scaling.cu.
 Source level: read.
-Pitfalls: x * S is not x / scale_inv; a recomputed forward must use the first pass's scale.
+Pitfalls: x * S is not x / scale_inv; 2^floor(log2 S) by a floating-point logarithm is off by one where the cleared mantissa is not; a recomputed
+forward must use the first pass's scale.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ float32, in this order::
 alpha and Delta approximate the minimum of ||w - alpha t|| over ternary t: for given t, alpha is the least squares solution.
 
 Zero block: alpha = 1, zero codes. NaN or infinity: alpha = NaN, codes of zero, the block decodes to NaN.
+Gradient: straight through.
 
 Source: Li, Zhang and Liu, arXiv 1605.04711 (Delta = 0.7 E|w|, alpha = E(|w| : |w| > Delta)).
 Source level: memory.
