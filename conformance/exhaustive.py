@@ -131,13 +131,17 @@ def prove(
     chosen = tuple(words if words is not None else _words(r)) if is_stochastic(case.rounding) else ()
     passes = [intervals(f, case.rounding, case.overflow, w, r) for w in chosen or (0,)]
     run = _Run(ask, case, passes, chosen, time.monotonic(), None if budget is None else 60.0 * budget)
+    path = None if resume is None else Path(resume)
+    saved = state.load(path, run.what())
     rate = run.measure()
     everything = rate >= SLOW if all_inputs is None else all_inputs
+    if saved["done"] and everything:  # the stratified set came first then
+        return run.all(rate, saved, path, progress)
     quick = run.stratified()
     if quick.failures or not everything:
         slow = f"{rate / 1e6:.1f} Melem/s: all inputs would take {PATTERNS * len(passes) / rate / 60:.0f} min" if not everything else ""
         return replace(quick, note=slow or "stopped at the stratified set, which comes first")
-    return run.all(rate, None if resume is None else Path(resume), progress)
+    return run.all(rate, saved, path, progress)
 
 
 def _words(r: int) -> tuple[int, ...]:
@@ -189,11 +193,14 @@ class _Run:
                 self.compare(patterns[at : at + CHUNK], expected[at : at + CHUNK], k)
         return self.proof("stratified", tried, tried, refused, time.perf_counter() - start)
 
-    def all(self, rate: float, path: Path | None, progress: Callable[[Progress], None] | None) -> Proof:
-        total = PATTERNS * len(self.passes)
-        what = {"target": self.ask.name, "version": self.ask.version, "case": self.case.fields(), "words": list(self.words),
+    def what(self) -> dict[str, Any]:
+        """What a state file must be about to be resumed."""
+        return {"target": self.ask.name, "version": self.ask.version, "case": self.case.fields(), "words": list(self.words),
                 "definition": state.digest(self.passes)}  # fmt: skip
-        saved = state.load(path, what)
+
+    def all(self, rate: float, saved: dict[str, Any], path: Path | None, progress: Callable[[Progress], None] | None) -> Proof:
+        total = PATTERNS * len(self.passes)
+        what = self.what()
         done, before = saved["done"], saved["seconds"]
         self.failures, self.first = saved["failures"], saved["first"]
         start = spoke = kept = time.perf_counter()
