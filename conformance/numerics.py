@@ -82,9 +82,11 @@ def _formats(digest: hashlib._Hash, x: np.ndarray) -> None:
 
 def _quantizers(digest: hashlib._Hash) -> None:
     from lpref.ref import random
-    from lpref.ref.quantize import QUANTIZERS, quantize
+    from lpref.ref.quantize import COMPLEX_QUANTIZERS, QUANTIZERS, quantize
 
     x = _matrix(128, 256, "numerics/quantizers")
+    for name, q in sorted(COMPLEX_QUANTIZERS.items()):
+        _add(digest, f"{name}@{q.revision}", quantize(x[:, 0::2] + 1j * x[:, 1::2], q).dequantize().view(np.float64))
     for name, q in sorted(QUANTIZERS.items()):
         t = quantize(x, q, words=random.WordAddress(5, 7, f"numerics/{name}"))
         _add(digest, f"{name}@{q.revision}", t.dequantize(np.float32))

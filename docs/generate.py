@@ -72,7 +72,7 @@ def error_pages() -> dict[str, str]:
 def tables() -> dict[str, str]:
     """`tables/*.md` from the registries."""
     from lpref.ref.formats import FORMATS
-    from lpref.ref.quantize import QUANTIZERS
+    from lpref.ref.quantize import COMPLEX_QUANTIZERS, QUANTIZERS
     from lpref.ref.rounding import OVERFLOW, ROUNDINGS
 
     formats = ["| name | bits | max | min normal | min subnormal | standard |", "|---|---|---|---|---|---|"]
@@ -83,7 +83,7 @@ def tables() -> dict[str, str]:
     roundings = ["| name | what it does |", "|---|---|"]
     roundings += [f"| `{name}` | {first_line(r)} |" for name, r in ROUNDINGS.items()]
     quantizers = ["| name | format | block (other × k) | scale rule | scale format | rounding |", "|---|---|---|---|---|---|"]
-    for name, q in QUANTIZERS.items():
+    for name, q in (QUANTIZERS | COMPLEX_QUANTIZERS).items():
         block = f"{q.blocks.other or 'all'} × {q.blocks.k or 'all'}"
         quantizers.append(f"| `{name}` | {q.format} | {block} | {q.scale.rule} | {q.scale.format} | {q.rounding} |")
     pages = {

@@ -95,18 +95,19 @@ def quantizer_title(q: Any) -> str:
 
 def quantizer_row(name: str, q: Any) -> dict[str, Any]:
     """What is particular to a quantizer stands on its scale rule's page; where it has no scale, its format's."""
+    from lpref.ref.formats import VECTOR_FORMATS
     from lpref.ref.formats import format as format_of
     from lpref.ref.scaling import PAGES
 
-    f = format_of(q.format)
+    f = VECTOR_FORMATS[q.format] if q.format in VECTOR_FORMATS else format_of(q.format)
     found = row(name, "quantizer", q, title=quantizer_title(q), module=PAGES[q.scale.rule].__name__ if q.scale.rule in PAGES else f.module)
     return {**found, "source_level": found["source_level"] or f.source_level}
 
 
 def _quantizers() -> Iterable[dict[str, Any]]:
-    from lpref.ref.quantize import QUANTIZERS
+    from lpref.ref.quantize import COMPLEX_QUANTIZERS, QUANTIZERS
 
-    return (quantizer_row(name, q) for name, q in QUANTIZERS.items())
+    return (quantizer_row(name, q) for name, q in (QUANTIZERS | COMPLEX_QUANTIZERS).items())
 
 
 def _recipes() -> Iterable[dict[str, Any]]:
@@ -239,10 +240,10 @@ def _recipe_named(name: str) -> Any:
 
 
 def _quantizer_named(name: str) -> Any:
-    from lpref.ref.quantize import QUANTIZERS
+    from lpref.ref.quantize import COMPLEX_QUANTIZERS, QUANTIZERS
     from lpref.specs import quantizer
 
-    return quantizer(name) if name.partition(":")[0].partition("@")[0] in QUANTIZERS else None
+    return quantizer(name) if name.partition(":")[0].partition("@")[0] in QUANTIZERS | COMPLEX_QUANTIZERS else None
 
 
 def _optimizer_named(name: str) -> Any:

@@ -57,9 +57,9 @@ def _accumulators() -> Iterable[str]:
 
 
 def _quantizers() -> Iterable[str]:
-    from lpref.ref.quantize import QUANTIZERS
+    from lpref.ref.quantize import COMPLEX_QUANTIZERS, QUANTIZERS
 
-    return QUANTIZERS
+    return [*QUANTIZERS, *COMPLEX_QUANTIZERS]
 
 
 def _optimizers() -> Iterable[str]:

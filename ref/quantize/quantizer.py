@@ -95,7 +95,7 @@ class Quantizer:
         if (rule == "quartic") != isinstance(fmt, VectorFormat):
             return [f"scale.rule: 'quartic' goes with format complex_quartic, and it with no other; got {rule!r} with {self.format}"]
         if isinstance(fmt, VectorFormat):
-            return problems if self.blocks == PER_TENSOR else ["blocks: 'quartic' has two scales per tensor; use blocks {other: all, k: all}"]
+            return [*problems, *self._quartic_problems()]
         problems += self._element_problems(fmt)
         if rule == "nvfp4" and self.format != "e2m1":
             problems.append(f"scale.rule: 'nvfp4' scales e2m1 elements, not {self.format}")
@@ -110,6 +110,18 @@ class Quantizer:
         if isinstance(self.revision, bool) or not isinstance(self.revision, int) or self.revision < 1:
             problems.append(f"revision: {self.revision!r} is not a positive integer")
         return problems
+
+    def _quartic_problems(self) -> list[str]:
+        """What classifying vectors does not read."""
+        found = [] if self.blocks == PER_TENSOR else ["blocks: 'quartic' has two scales per tensor; use blocks {other: all, k: all}"]
+        for name, only in (("rounding", "nearest_even"), ("overflow", "saturate"), ("word_bits", None)):
+            if getattr(self, name) != only:
+                found.append(f"{name}: 'quartic' classifies and rounds nothing; leave {only!r}, not {getattr(self, name)!r}")
+        if self.scale.nonfinite != "propagate":
+            found.append(f"scale.nonfinite: 'quartic' refuses NaN, and infinity makes NaN; leave 'propagate', not {self.scale.nonfinite!r}")
+        if self.gradient.kind not in ("ste", "zero"):
+            found.append(f"gradient.kind: rule 'quartic' has no clipping range; use ste, not {self.gradient.kind!r}")
+        return found
 
     def _element_problems(self, fmt: Format) -> list[str]:
         """Elements that the rule cannot scale, and gradients that it does not have."""

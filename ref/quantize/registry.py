@@ -123,6 +123,13 @@ QUANTIZERS: dict[str, Quantizer] = {
     "fp16": Quantizer("binary16", Blocks(), Scale("none"), overflow="to_infinity", name="fp16", standard="IEEE 754-2019 binary16"),
 }  # fmt: skip
 
+COMPLEX_QUANTIZERS: dict[str, Quantizer] = {  # of complex tensors: what goes over QUANTIZERS passes reals
+    "quartic_absmean": Quantizer(
+        "complex_quartic", Blocks(), Scale("quartic", eps=1e-5), name="quartic_absmean",
+        standard="iFairy, arXiv 2508.05571; PKULab1806/Fairy-plus-minus-i model/modeling_Fairy_plus_minus_i.py",
+    ),
+}  # fmt: skip
+
 _SCALE_FIELDS = {f.name: str(f.type) for f in fields(Scale)}
 _OWN_FIELDS = {"format": "str", "rounding": "str", "overflow": "str", "tail": "str", "word_bits": "int", "narrow": "bool"}
 _PARAMETERS = sorted({*_OWN_FIELDS, "k", "other", "scale", *(set(_SCALE_FIELDS) - {"format"})})
@@ -142,9 +149,9 @@ def lookup(name: str) -> Quantizer:
     """
     base, *settings = str(name).split(":")
     base, _, revision = base.partition("@")
-    if base not in QUANTIZERS:
-        raise UnknownNameError("quantizer", base, QUANTIZERS)
-    found = QUANTIZERS[base]
+    found = QUANTIZERS.get(base) or COMPLEX_QUANTIZERS.get(base)
+    if found is None:
+        raise UnknownNameError("quantizer", base, [*QUANTIZERS, *COMPLEX_QUANTIZERS])
     if revision and revision != str(found.revision):
         raise UnknownNameError("revision of quantizer", name, [f"{base}@{found.revision}"])
     return _with(found, settings, name) if settings else found

@@ -8,6 +8,9 @@ Every entry takes the unit of the quadrant of its phase (the format complex_quar
 A class without entries has the scale eps (1 where eps is 0). `QTensor.scales` holds s_r and s_i; x^ is complex, and exactly one of its parts is
 nonzero. Multiplying by a code is a swap or a negation; rotating w by 90 degrees adds 1 to every code, mod 4, and swaps the scales.
 
+Quantizer: `quartic_absmean` (eps 1e-5). It takes complex tensors, so it stands in `COMPLEX_QUANTIZERS`, beside the table of those of reals; every
+name is found by `lookup`. Rounding, overflow and words have no meaning here and must keep their defaults. Backends take this definition.
+
 NaN is an error. An infinite part: its scale is NaN, and so is that part of every value (0 x NaN included: the whole tensor).
 Gradient: straight through on both parts.
 
@@ -16,6 +19,10 @@ token, real and imaginary parts separately: the quantizer int8_row.
 Source level: secondary.
 Pitfalls: the mean of an empty class is NaN in torch; the means run over the entries of a class, not over the tensor; a head reads
 Re(conj(w) x) = x_r w_r + x_i w_i.
+
+>>> from lpref.ref.quantize import quantize
+>>> quantize(np.complex64([[2, -4, 1 + 3j]]), "quartic_absmean").dequantize().tolist()
+[[(3+0j), (-3+0j), 3j]]
 """
 
 from __future__ import annotations

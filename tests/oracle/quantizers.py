@@ -139,3 +139,17 @@ def _square_root(v: F) -> F:
         middle = (low + high) // 2
         low, high = (middle, high) if middle * middle <= v * scale else (low, middle)
     return F(low, 2**60)
+
+
+def complex_quartic(values: list[tuple[F, F]], eps: F) -> tuple[list[int], list[F]]:
+    """(codes k of i^k, [s_r, s_i]): the quarter turn that holds the phase plus 45 degrees; the mean magnitude of the part that is kept."""
+    codes = []
+    for x, y in values:
+        u, v = x - y, x + y  # z (1 + i)
+        codes.append(0 if (u > 0 and v >= 0) or u == v == 0 else 1 if u <= 0 and v > 0 else 2 if u < 0 and v <= 0 else 3)
+    scales = []
+    for part in (0, 1):
+        members = [k % 2 == part for k in codes]
+        total = tree32([abs(v[part]) if m else F(0) for v, m in zip(values, members, strict=True)])
+        scales.append(max(_float(total / max(sum(members), 1)), eps) or F(1))
+    return codes, scales

@@ -15,15 +15,16 @@ from hypothesis import strategies as st
 from lpref.accel.cpu.quantize import DEFINED, Embedded, embed, embedded, plan_of, quantize
 from lpref.conformance.proves import proves
 from lpref.ref import quantize as ref
-from lpref.ref.errors import NonFiniteError, ShapeError, WordsError
+from lpref.ref.errors import FormatError, NonFiniteError, ShapeError, WordsError
+from lpref.ref.formats import vector_format
 from lpref.ref.linalg import hadamard
-from lpref.ref.quantize import QUANTIZERS, Blocks, QTensor, Quantizer, lookup
+from lpref.ref.quantize import COMPLEX_QUANTIZERS, QUANTIZERS, Blocks, QTensor, Quantizer, lookup
 from lpref.ref.random import WordAddress
 
 RNG = np.random.default_rng(3)
 WORDS = WordAddress(2**40 + 5, 9, "h.0.mlp.up/dgrad/a/round")
 KERNELS = [n for n, q in QUANTIZERS.items() if q.scale.rule not in DEFINED | {"none"}]
-DEFINITIONS = [n for n, q in QUANTIZERS.items() if q.scale.rule in DEFINED - {"quartic"}]
+DEFINITIONS = [n for n, q in QUANTIZERS.items() if q.scale.rule in DEFINED]
 SETTINGS = {
     "mx": ["", ":scale=ceil", ":scale=rceil", ":scale=even", ":scale=midmax", ":scale=tetrajet"],
     "amax": ["", ":pow2=up", ":pow2=down", ":apply=mul_inverse", ":eps=0.5"],
@@ -200,7 +201,7 @@ def test_plain_casts(name: str) -> None:
 
 
 @proves("scale-rule:{rule}", "cpu")
-@pytest.mark.parametrize("rule", sorted({q.scale.rule for q in QUANTIZERS.values()} - {"quartic"} | {"constant"}))
+@pytest.mark.parametrize("rule", sorted({q.scale.rule for q in QUANTIZERS.values()} | {"constant"}))
 def test_every_scale_rule(rule: str) -> None:
     names = [n for n, q in QUANTIZERS.items() if q.scale.rule == rule]
     x = RNG.standard_normal((48, 256)).astype(np.float32) * np.float32(1.7)
@@ -217,6 +218,23 @@ def test_rules_without_a_kernel_are_listed_and_take_the_definition(name: str) ->
     x = wide(24, 160)
     check(quantize(x, q), ref.quantize(x, q))
     check_values(embed(x, q), ref.quantize(x, q))
+
+
+@proves("quantizer:{name}", "cpu")
+@proves("scale-rule:quartic", "cpu")
+@proves("complex_quartic", "cpu")
+@pytest.mark.parametrize("name", COMPLEX_QUANTIZERS)
+def test_complex_tensors_take_the_definition(name: str) -> None:
+    assert plan_of(lookup(name)) is None
+    w = (wide(24, 160) + 1j * wide(24, 160)).astype(np.complex64)
+    w[:4] = RNG.integers(-2, 3, (4, 160)) + 1j * RNG.integers(-2, 3, (4, 160))  # edges of the quadrants, zeros
+    for k_axis in (0, 1):
+        got, want = quantize(w, name, k_axis=k_axis), ref.quantize(w, name, k_axis=k_axis)
+        check(got, want)
+        assert got.dequantize().tobytes() == want.dequantize().tobytes()
+        assert np.array_equal(got.unpacked(), vector_format("complex_quartic").classify(w))
+    with pytest.raises(FormatError, match="not complex"):
+        quantize(w.real, name)
 
 
 def test_a_code_book_with_two_zeros_keeps_their_signs() -> None:

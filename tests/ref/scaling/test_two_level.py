@@ -13,7 +13,7 @@ from oracle import quantizers as oracle
 from oracle import table
 
 from lpref.conformance.proves import proves
-from lpref.ref.errors import FormatError
+from lpref.ref.errors import FormatError, NonFiniteError, SpecError
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import QTensor, Quantizer, Scale, init_state, lookup, merge, quantize, stats, update_state
 from lpref.ref.quantize.state import settled
@@ -255,7 +255,7 @@ def test_micro_batches_merge_to_the_largest_mantissa() -> None:
 
 # -- complex weights --------------------------------------------------------------------------------------------------
 
-QUARTIC = Quantizer("complex_quartic", scale=Scale("quartic", eps=1e-5))
+QUARTIC = "quartic_absmean"
 
 
 def test_complex_weights_have_a_scale_for_each_axis() -> None:
@@ -281,3 +281,25 @@ def test_complex_edges_empty_classes_and_bad_input() -> None:
     assert alone.scales[1].view(np.float32)[0, 0] == np.float32(1e-5)
     with pytest.raises(FormatError, match="not complex"):
         quantize(X, QUARTIC)
+    for setting in ("rounding=stochastic", "overflow=raise", "word_bits=8", "nonfinite=ignore", "other=1"):
+        with pytest.raises(SpecError, match="quartic"):
+            lookup(f"{QUARTIC}:{setting}")
+    bad = np.complex64([[1, 2j, complex(np.inf, 0)]])
+    assert np.isnan(quantize(bad, QUARTIC).dequantize().real).all()
+    with pytest.raises(NonFiniteError):
+        quantize(np.complex64([[complex(np.nan, 0)]]), QUARTIC)
+
+
+@proves("quantizer:quartic_absmean", "oracle")
+@proves("scale-rule:quartic", "oracle")
+@settings(max_examples=25)
+@given(values=st.lists(st.tuples(*[st.floats(-100, 100, width=32)] * 2), min_size=8, max_size=8), eps=st.sampled_from([0.0, 1e-5, 1.0]))
+def test_complex_quartic(values: list[tuple[float, float]], eps: float) -> None:
+    w = np.array([complex(*v) for v in values], np.complex64).reshape(1, 8)
+    t = quantize(w, f"{QUARTIC}:eps={eps}")
+    codes, scales = oracle.complex_quartic([(F(x), F(y)) for x, y in values], F(float(np.float32(eps))))
+    assert t.unpacked()[0].tolist() == codes
+    assert [F(float(s.view(np.float32)[0, 0])) for s in t.scales] == scales
+    turn = [(1, 0), (0, 1), (-1, 0), (0, -1)]
+    for v, k in zip(t.dequantize()[0].tolist(), codes, strict=True):
+        assert (F(v.real), F(v.imag)) == (scales[0] * turn[k][0], scales[1] * turn[k][1])
