@@ -188,6 +188,7 @@ def test_e8m0_powers_are_fixed_points_and_code_0_is_subnormal() -> None:
         assert np.array_equal(f.encode(f.decode(codes), rule), codes)
     assert np.float32(f.decode(0)).view(np.uint32) == 0x00400000
     assert np.float32(1) / np.float32(f.decode(254)) == np.float32(T**-127) != 0
+    assert np.float32(1) / np.float32(f.decode(0)) == np.float32(T**127)
     assert np.isnan(f.decode(255))
 
 
@@ -432,3 +433,13 @@ def test_int8_products_that_fit_int32() -> None:
     longest = (2**31 - 1) // 127**2
     assert longest == 133144
     assert (2**31 - 1) // 128**2 == 131071
+
+
+@pytest.mark.parametrize("policy", ["ocp_sat", "ocp_nonsat"])
+def test_fp8_conversion_at_its_edges(policy: str) -> None:
+    """Rounding first, then the policy: 464 is a tie of 448 and what would follow, 61440 of 57344 and infinity."""
+    e4m3, e5m2 = format("e4m3"), format("e5m2")
+    above = np.nextafter(np.float32(464), np.float32(999))
+    assert e4m3.encode([464.0, 2.0**-10, 1.5 * 2.0**-10, 449.0], overflow=policy).tolist() == [0x7E, 0, 1, 0x7E]
+    assert e4m3.encode([above, -above], overflow=policy).tolist() == ([0x7E, 0xFE] if policy == "ocp_sat" else [0x7F, 0x7F])
+    assert e5m2.round([61439.0, 61440.0], overflow=policy).tolist() == [57344.0, 57344.0 if policy == "ocp_sat" else np.inf]

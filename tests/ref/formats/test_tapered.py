@@ -49,6 +49,21 @@ def test_hif8_constants() -> None:
     assert f.encode(40960.0, "toward_zero", "ocp_nonsat") == 0x6E
 
 
+def test_posits_of_four_bits_in_full() -> None:
+    assert format("posit4_1").decode(np.arange(1, 8)).tolist() == [1 / 16, 1 / 4, 1 / 2, 1, 2, 4, 16]
+    assert format("posit4_0").decode(np.arange(1, 8)).tolist() == [1 / 4, 1 / 2, 3 / 4, 1, 3 / 2, 2, 4]
+    assert format("posit8_0").round([1e-9, 1e9, 48.0]).tolist() == [1 / 64, 64.0, 32.0]
+
+
+@pytest.mark.parametrize("bits", [12, 13, 16, 20, 24, 32])
+def test_the_range_of_takums_does_not_grow_from_12_bits_on(bits: int) -> None:
+    f, low = format(f"takum{bits}_linear"), -254 if bits == 12 else -255  # of 12 bits, c = -255 without mantissa is zero
+    assert (np.frexp([f.max, f.min_subnormal])[1] - 1).tolist() == [254, low]
+    if bits <= 16:
+        logarithms = 2 * np.log(format(f"takum{bits}").decode(np.array([1, 2 ** (bits - 1) - 1])))
+        assert np.floor(logarithms + 1e-9).tolist() == [low, 254]
+
+
 @pytest.mark.parametrize("name", STRINGS)
 def test_codes_are_ordered_and_negated_as_integers(name: str) -> None:
     f = format(name)

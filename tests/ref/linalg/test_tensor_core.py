@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from oracle import accumulate as oracle
 
+from lpref.accel.cpu.gemm import gemm as cpu_gemm
 from lpref.conformance.proves import proves
 from lpref.ref import formats
 from lpref.ref.errors import FormatError, SpecError, UnknownNameError
@@ -64,6 +65,9 @@ def test_fourteen_bits() -> None:
     assert fp8([[128, 1]], [[128, 1]]).tolist() == [[2.0**14]]
     assert fp8([[128, 1]], [[64, 1]]).tolist() == [[2.0**13 + 1]]
     ones, b = np.ones((1, 64)), np.ones((1, 64))
+    for many in (2**14 + 1, 2**14 + 64):  # a chain of ones stops there: q is 2
+        assert cpu_gemm(*[HighPrecision(np.ones((1, many), f32))] * 2, "hopper_fp8_fast").tolist() == [[2.0**14]]
+    assert cpu_gemm(*[HighPrecision(np.ones((1, 2**14 + 1), f32))] * 2, "hopper_fp8_promote128").tolist() == [[2.0**14 + 1]]
     b[0, 0] = 448.0
     assert fp8(ones, b)[0, 0] == 448 + 63
 

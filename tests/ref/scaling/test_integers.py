@@ -165,6 +165,32 @@ def test_twn_and_xnor_scales_are_least_squares() -> None:
     assert quantize(np.float32([[-0.0, 0.0, -1]]), "binary_absmean").element_values().tolist() == [[1, 1, -1]]
 
 
+def test_twn_threshold_is_near_the_best_one() -> None:
+    """Over all thresholds, the objective at 0.7 mean|w| is within 2 % of the least, for normal and for uniform weights."""
+    for w in (RNG.standard_normal(4096), RNG.uniform(-1, 1, 4096)):
+        a = np.sort(np.abs(w))[::-1]
+        gain = np.cumsum(a) ** 2 / np.arange(1, a.size + 1)  # of keeping the n largest; the error is |w|^2 minus it
+        error = ((quantize(w.astype(np.float32).reshape(1, -1), "ternary_twn").dequantize()[0] - w) ** 2).sum()
+        assert (w**2).sum() - gain.max() <= error * (1 + 1e-6) <= ((w**2).sum() - gain.max()) * 1.02
+
+
+def test_the_threshold_of_absmean_is_half_the_mean_and_its_tie_is_zero() -> None:
+    x = np.float32([[1, -1, 0.5, -0.5, 0.50001, 2.49999]])  # mean 1
+    assert quantize(x, "ternary_absmean:eps=1.0").scale_values().tolist() == [[1.0]]
+    assert quantize(x, "ternary_absmean").element_values().tolist() == [[1, -1, 0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize("name", ["int8_tensor", "int8_row", "int4_group", "fp8_tile1x128", "fp8_block128", "nf4"])
+@pytest.mark.parametrize("k", [-30, -1, 9])
+def test_codes_do_not_depend_on_a_power_of_two(name: str, k: int) -> None:
+    x = np.resize(X, (128, 128))
+    a, b = quantize(x, name), quantize(np.ldexp(x, k), name)
+    assert (a.codes == b.codes).all()
+    assert (b.scale_values() == np.ldexp(a.scale_values(), k)).all()
+    assert (quantize(0 * x, name).scale_values() > 0).all()
+    assert (quantize(0 * x, name).element_values() == 0).all()
+
+
 def test_absmean_of_huge_elements_is_finite() -> None:
     t = quantize(np.full((64, 64), 3e38, np.float32), "ternary_absmean")
     assert (t.scale_values() == np.float32(3e38)).all()
