@@ -77,6 +77,6 @@ class HiF8Format(CodebookFormat):
 
 
 HIF8 = HiF8Format(
-    name="hif8", bits=8, title="HiFloat8", standard="Ascend HiFloat8 Format for Deep Learning, arXiv 2409.16626",
+    name="hif8", bits=8, title="HiFloat8", standard="en_dtypes 0.0.4 include/hifloat8.h; HiFloat8, arXiv 2409.16626",
     source_level="read", module=__name__, tie="away", values=tuple(value(c) for c in range(256)), beyond=1.5 * 2.0**15,
 )  # fmt: skip

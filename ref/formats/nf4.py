@@ -9,7 +9,7 @@ negative values that round to zero get code 8 (-0). Both expect x / absmax of a 
 bitsandbytes' "int4" is 7 .. -7 over 7: int4 with a narrow range here. "af4" has its own page.
 Gradient: none where the base is frozen (QLoRA), straight through where it is trained.
 
-Source: bitsandbytes functional.py get_4bit_type, csrc/kernels.cu dQuantizeNF4 and dQuantizeFP4; QLoRA, arXiv 2305.14314.
+Source: bitsandbytes functional.py get_4bit_type, csrc/kernels.cu dQuantizeNF4 and dQuantizeFP4 (read); QLoRA, arXiv 2305.14314.
 Pitfalls: midpoints here are exact means; bitsandbytes compares with their float32 roundings, so on the one float32
 nearest to a midpoint that float32 cannot hold the codes may differ by one (6 such inputs, enumerated in the tests).
 bnb_fp4 is not e2m1: its codes are not in order and .0625/12 is its smallest value; bitsandbytes sends -0.0 to 0.
@@ -28,7 +28,7 @@ from lpref.ref.formats.codebook import CodebookFormat
 
 NF4 = CodebookFormat(
     name="nf4", bits=4, title="NormalFloat4", standard="bitsandbytes functional.py get_4bit_type; arXiv 2305.14314",
-    source_level="secondary", module=__name__, tie="down",
+    source_level="read", module=__name__, tie="down",
     values=(
         -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
         -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
@@ -39,6 +39,6 @@ NF4 = CodebookFormat(
 _TWELFTHS = np.array([0.0, 0.0625, 8, 12, 4, 6, 2, 3], np.float32) / np.float32(12)
 BNB_FP4 = CodebookFormat(
     name="bnb_fp4", bits=4, title="bitsandbytes FP4", standard="bitsandbytes functional.py get_4bit_type",
-    source_level="secondary", module=__name__, tie="toward_zero",
+    source_level="read", module=__name__, tie="toward_zero",
     values=tuple(float(v) for v in np.concatenate([_TWELFTHS, -_TWELFTHS])),
 )  # fmt: skip

@@ -109,7 +109,7 @@ def takum(bits: int, linear: bool = True) -> TakumFormat:
         raise FormatError(f"n = {bits}", where=f"format {name!r}", remedy="n = 8 .. 32 (linear), 8 .. 16 (logarithmic)")
     return TakumFormat(
         name=name, bits=bits, title=f"{bits}-bit {'linear' if linear else 'logarithmic'} takum", exact=linear, linear=linear,
-        standard="Hunhold, Beating Posits at Their Own Game: Takum Arithmetic, arXiv 2404.18603", source_level="read",
+        standard="libtakum; Hunhold, Takum Arithmetic, arXiv 2404.18603", source_level="read",
         module=__name__, tie="even_code",
     )  # fmt: skip
 

@@ -32,8 +32,9 @@ Formats name their tie rule (`Format.tie`): even_significand, even_code, lower_c
 
 Gradient: straight through. Forward passes round to nearest; stochastic rounding is for gradients and for the update of weights.
 
-Source: P3109 interim report v4.0, sec. 4.7 (rounding, stochastic A, B, C); IEEE 754-2019, sec. 4.3.
-Source level: read (P3109), IEEE 754 from memory.
+Source: P3109 interim report v4.0, sec. 4.7 (rounding, stochastic A, B, C); IEEE 754-2019, sec. 4.3; gfloat round.py (stochastic_odd);
+DeepGEMM deep_gemm/utils/math.py (nearest_toward_zero); HBFPEmulator bfp_ops.py (stochastic_uniform).
+Source level: read, IEEE 754 from memory.
 Pitfalls: "nearest" alone means ties away in qtorch and in microxcaling, whose default it is (floor(|x| + 0.5)); floor of a signed value is not
 toward_zero; |x| + 0.5 in floating point is wrong next below a tie (microxcaling sends 0.24999998 to 0.5 in e2m1); rounding twice to nearest is
 wrong where the first result is a tie of the second: round to odd first, with two bits more and no narrower a range.
@@ -72,7 +73,7 @@ class Rounding:
     stochastic: bool = False
     nearest: bool = False
     toward_zero_for: str = ""  # signs whose overflow stops at the largest finite value: "", "+", "-", "+-"
-    source_level: str = "secondary"
+    source_level: str = "read"
 
 
 ROUNDINGS: dict[str, Rounding] = {

@@ -21,6 +21,9 @@ Gradient: straight through, none through amax.
 Source: NVIDIA/TransformerEngine common/recipe/recipe_common.cuh (amax in {0, inf, nan} -> 1), tests/pytorch/references/
 quantize_scale_calc.py, common/recipe/delayed_scaling.cu.
 Source level: read.
+Deviations and defaults: TransformerEngine's Python test reference has S = 0 for an infinite amax and the largest number of x's dtype (not of float32)
+where S is infinite; its kernels, and this page, do not. The window of delayed scaling is 1024 with the largest of it (its class's default;
+recipes in use also have 16); eps is 0.
 Pitfalls: x * S is not x / scale_inv; 2^floor(log2 S) by a floating-point logarithm is off by one where the cleared mantissa is not; a recomputed
 forward must use the first pass's scale.
 """

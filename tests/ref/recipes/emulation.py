@@ -1,4 +1,4 @@
-"""The recipes once more, from their method cards: plain NumPy, float64 where the card is exact, float32 where it rounds.
+"""The recipes once more, from the papers: plain NumPy, float64 where the rule is exact, float32 where it rounds.
 
 Nothing here uses lpref's formats, rounding, scaling or quantizers; only the random words come from `lpref.ref.random`, at addresses
 spelled out again. Each function returns the exact values (float64) of the six operands, keyed by slot.

@@ -1,4 +1,4 @@
-"""AdamW: bits against a scalar transcription, laws of the card, and torch within a counted bound."""
+"""AdamW: bits against a scalar transcription, laws of the rule, and torch within a counted bound."""
 
 from __future__ import annotations
 
