@@ -39,7 +39,7 @@ OLDEST = (3, 11)
 COMMANDS: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "train": ((), ["-m", "lpref.cli", "train"]),
     "test": (("test",), ["-m", "pytest"]),
-    "evidence": (("test",), ["-m", "pytest", "-m", "proves and not identity and not deep", "--lpref-evidence", "conformance/evidence.json"]),
+    "evidence": (("test",), ["-m", "pytest", "-m", "proves and not identity and not deep", "--lpref-evidence=conformance/evidence.json"]),
     "lint": (("test", "lint"), []),
     "bench": (("test",), ["bench/run.py"]),
     "docs": (("test", "docs"), ["-m", "sphinx", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html"]),

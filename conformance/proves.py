@@ -11,7 +11,7 @@ A name is a registered one (`lpref list KIND`); ``kind:name`` (``quantizer:nf4``
 - cpu, cuda: the backend's bits equal the reference's
 - official: bits equal what the official code gives when run
 
-``pytest --lpref-evidence FILE`` writes what passed. Nobody edits the file; the `status` of every row is computed from it.
+``pytest --lpref-evidence=FILE`` writes what passed. Nobody edits the file; the `status` of every row is computed from it.
 """
 
 from __future__ import annotations
