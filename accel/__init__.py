@@ -57,14 +57,15 @@ def quantize(x: Any, q: Any, *, state: Any = None, amax: Any = None, words: Any 
 def gemm(a: Any, b: Any, spec: Any = None, *, backend: str | Backend | None = None, numerics: str = "exact") -> Any:
     """The product of two operands over their contraction axes -> float32 [other_a, other_b].
 
-    a, b: QTensor, HighPrecision, or an array [other, k]. spec: an `Accumulate`, a mapping of its fields, or None for the default.
+    a, b: QTensor, HighPrecision, or an array [other, k]. spec: an `Accumulate`, the name of a model (``hopper_bf16``), a mapping
+    of its fields, or None for the default.
     """
     from lpref.accel.foreign import at_home
     from lpref.ref.linalg import Accumulate, HighPrecision
     from lpref.specs.building import build
 
     operands = [at_home(x) if hasattr(x, "k_axis") else HighPrecision(_real(x, "gemm"), 1) for x in (a, b)]
-    model = spec if isinstance(spec, Accumulate) else build(Accumulate, spec or {}, "gemm")
+    model = spec if isinstance(spec, Accumulate) else build(Accumulate, {} if spec is None else spec, "gemm")
     return give(_backend(backend, numerics).gemm(*operands, model), _library(a) or _library(b))
 
 

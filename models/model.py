@@ -9,7 +9,7 @@ import numpy as np
 
 from lpref.autodiff import Tensor
 from lpref.autodiff import functional as F
-from lpref.models.parameters import LinearSite, ParameterSpec, initial
+from lpref.models.parameters import LinearSite, ParameterSpec, check_sizes, initial
 from lpref.ref.errors import ShapeError, UnknownNameError
 from lpref.ref.recipes import Context, LinearRecipe, linear_parameters
 
@@ -27,6 +27,7 @@ class Model:
         """cfg: the kind's configuration.  recipe: a Recipe, None for unquantized layers.  backend: where the arrays live."""
         self.cfg, self.backend, self.seed = cfg, backend, seed
         specs = self.declare()
+        check_sizes(specs, f"{self.kind} model")
         self.params: dict[str, Tensor] = {s.name: self._tensor(initial(s, seed)) for s in specs}
         self.roles: dict[str, str] = {s.name: s.role for s in specs}
         self.sites: dict[str, LinearSite] = {site.name: site for site in self.linear_sites()}

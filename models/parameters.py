@@ -13,6 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lpref.ref import random
+from lpref.ref.errors import SpecError
+
+LARGEST = (1 << 31) - 1
+"""Elements of one parameter at most: its random words are addressed with 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,13 @@ def initial(spec: ParameterSpec, seed: int) -> np.ndarray:
         return np.full(spec.shape, spec.value, np.float32)
     draws = random.normal(random.WordAddress(seed, 0, f"init/{spec.name}"), spec.size)
     return draws.reshape(spec.shape) * np.float32(spec.std)
+
+
+def check_sizes(specs: Iterable[ParameterSpec], where: str) -> None:
+    """SpecError naming every parameter of more than `LARGEST` elements, before any array is made."""
+    problems = [f"{s.name}: {' x '.join(map(str, s.shape))} is {s.size} elements, at most {LARGEST}" for s in specs if s.size > LARGEST]
+    if problems:
+        raise SpecError(problems, where=where, remedy="choose a smaller model")
 
 
 def linear_parameters(site: LinearSite, std: float, bias: bool = False) -> Iterable[ParameterSpec]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lpref.ref.errors import CheckpointError, DivergedError, OutputError
+from lpref.ref.errors import CheckpointError, DivergedError, OutputError, SpecError
 from lpref.trainer import checkpoint as checkpoints
 from lpref.trainer import metrics, runfolder
 from lpref.trainer.files import write_atomic, write_json
@@ -42,7 +43,7 @@ def start_run(spec: TrainSpec, path: Path, *, overwrite: bool = False, quiet: bo
     from lpref.trainer.setup import prepare
 
     check_output(path, overwrite)
-    with Progress(f"{spec.name} {spec.recipe_name} seed {spec.train.seed}", spec.train.steps, quiet=quiet) as progress:
+    with _reporting(spec, quiet) as progress:
         prepared = prepare(spec, data=data)  # bad input is found before anything is written
         folder = runfolder.create(path, overwrite=overwrite)
         write_atomic(folder.spec, to_yaml(prepared.spec))
@@ -61,7 +62,7 @@ def resume_run(
     folder = runfolder.reopen(path)
     spec = load_spec(folder.spec, list(overrides) + ([f"backend={backend}"] if backend else []))
     _check_unchanged(load_spec(folder.spec), spec, path)
-    with Progress(f"{spec.name} {spec.recipe_name} seed {spec.train.seed}", spec.train.steps, quiet=quiet) as progress:
+    with _reporting(spec, quiet) as progress:
         prepared = prepare(spec, data=data)
         found, passed = checkpoints.newest(folder.checkpoints)
         for line in passed:
@@ -88,6 +89,27 @@ def continued_run(
         run = Run(path)
         return run if run.status in ("done", "diverged") else resume_run(path, quiet=quiet, data=data)
     return start_run(spec, path, overwrite=overwrite, quiet=quiet, data=data)
+
+
+@contextmanager
+def typed_memory_errors(where: str) -> Iterator[None]:
+    """Turns a MemoryError into a SpecError: what the spec describes does not fit in this machine."""
+    try:
+        yield
+    except MemoryError as error:
+        raise SpecError(
+            [f"needs more memory than there is: {error or 'allocation failed'}"],
+            where=where,
+            remedy="lower train.batch or raise train.micro_batches, or choose a smaller model or model.context",
+        ) from error
+
+
+@contextmanager
+def _reporting(spec: TrainSpec, quiet: bool) -> Iterator[Progress]:
+    """The progress of a run from before its preparation on."""
+    label = f"{spec.name} {spec.recipe_name} seed {spec.train.seed}"
+    with typed_memory_errors(label), Progress(label, spec.train.steps, quiet=quiet) as progress:
+        yield progress
 
 
 def _loop(prepared: Any, folder: runfolder.RunFolder, state: Any, progress: Progress) -> Run:

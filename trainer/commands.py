@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lpref.ref.errors import BackendError, OutputError, SpecError
+from lpref.ref.errors import BackendError, OutputError, SpecError, UnknownNameError
 from lpref.trainer.api import resume_run, start_run
-from lpref.trainer.export import export
+from lpref.trainer.export import FORMATS, export
 from lpref.trainer.run import Run
 from lpref.trainer.runfolder import default_path
 from lpref.trainer.spec import load_spec
@@ -69,7 +69,9 @@ def report_command(paths: Sequence[Path], *, out: Path | None, form: str | None,
     """Writes a report of the runs in `paths`; returns where."""
     found = [Run(path) for path in paths]
     if form is None:
-        form = out.suffix[1:] if out is not None and out.suffix[1:] in ("svg", "png", "pdf", "csv") else "html"
+        form = (out.suffix[1:] if out is not None else "") or "html"
+        if form not in FORMATS:
+            raise UnknownNameError("report format", form, FORMATS, where=str(out))
     if out is None:
         out = (found[0].path if len(found) == 1 else Path()) / f"report.{form}"
         overwrite = overwrite or len(found) == 1  # a run's own report may always be written anew

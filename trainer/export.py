@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lpref.ref.errors import BackendError, DataError
-from lpref.trainer.files import typed_os_errors, write_atomic
+from lpref.trainer.files import write_atomic
 from lpref.trainer.report import VALID_KEYS, check_same_data, curve, groups, metric_chart, write_report
 from lpref.trainer.run import Run
 
@@ -78,9 +78,10 @@ def _matplotlib(runs: Sequence[Run], path: Path, form: str) -> None:
     for recipe, members in groups(runs).items():
         if line := curve(members, key, recipe):
             (drawn,) = axes.plot(line.x, line.y, label=line.label)
-            if line.low is not None:
+            if line.low is not None and line.high is not None:
                 axes.fill_between(line.x, line.low, line.high, alpha=0.2, color=drawn.get_color())
     axes.set(xlabel="step", ylabel=title)
     axes.legend()
-    with typed_os_errors(path):
-        figure.savefig(path, format=form)
+    drawn_bytes = io.BytesIO()
+    figure.savefig(drawn_bytes, format=form, metadata={"CreationDate": None} if form == "pdf" else None)  # same runs, same bytes
+    write_atomic(path, drawn_bytes.getvalue())

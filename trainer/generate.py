@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lpref.ref import random
-from lpref.ref.errors import DataError
+from lpref.ref.errors import DataError, SpecError
 from lpref.trainer.evaluate import EVAL_PASS
 
 GENERATE_PASS = EVAL_PASS << 1
@@ -49,6 +49,8 @@ def generate_from_run(path: Path, *, prompt: str, count: int, temperature: float
     """Text from a run's newest checkpoint; bytes that are no UTF-8 are shown as U+FFFD."""
     from lpref.trainer.setup import restore
 
+    if not (temperature >= 0 and temperature < float("inf")):
+        raise SpecError([f"--temperature: {temperature} is not a finite number of at least 0"], where="generate")
     loaded = restore(path)
     if not loaded.byte_level:
         raise DataError(

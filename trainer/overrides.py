@@ -44,7 +44,10 @@ def _parsed(texts: Sequence[str], parse: Any, problems: list[str]) -> Iterator[t
         if not equals:
             problems.append(f"{text!r}: not of the form key.path=value")
             continue
-        yield path.strip(), parse(value)
+        try:
+            yield path.strip(), parse(value)
+        except SpecError as error:
+            problems.extend(f"{path.strip()}: {problem}" for problem in error.problems)
 
 
 def _copy(value: Any) -> Any:

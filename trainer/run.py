@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.ref.errors import CheckpointError
+from lpref.ref.errors import CheckpointError, SpecError
 from lpref.trainer import metrics
 from lpref.trainer.runfolder import RunFolder
 
@@ -40,20 +40,28 @@ class Run:
 
     @cached_property
     def spec(self) -> dict[str, Any]:
-        """The resolved spec as a mapping."""
-        import yaml
+        """The resolved spec as a mapping; SpecError where spec.yaml is not one."""
+        from lpref.specs.reading import parse, read_text
 
-        return yaml.safe_load(self.folder.spec.read_text(encoding="utf-8"))
+        path = str(self.folder.spec)
+        spec = parse(read_text(path), path)
+        missing = [key for key in ("name", "recipe", "train") if key not in spec]
+        if missing or "seed" not in (spec["train"] or {}):
+            raise SpecError([f"{key}: missing" for key in missing] or ["train.seed: missing"], where=path, remedy="start the run anew")
+        return spec
 
     @cached_property
     def env(self) -> dict[str, Any]:
         """Versions, device, numerics hash, data hash."""
         try:
-            return json.loads(self.folder.env.read_text(encoding="utf-8"))
+            env = json.loads(self.folder.env.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(
                 f"env.json cannot be read: {error}", where=str(self.path), remedy="start the run anew"
             ) from None
+        if not isinstance(env, dict) or "sha256" not in (env.get("data") or {}):
+            raise CheckpointError("env.json has no data.sha256", where=str(self.path), remedy="start the run anew")
+        return env
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:

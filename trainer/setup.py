@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -134,7 +135,12 @@ def load_recipe(spec: TrainSpec) -> Any:
     """The spec's recipe; a changed one without a name of its own is called ``BASE+set``."""
     from lpref.specs import recipe
 
-    found = recipe(spec.recipe)
+    try:
+        found = recipe(spec.recipe)
+    except SpecError as error:
+        if not isinstance(spec.recipe, str):  # written in the spec itself, below `recipe`
+            raise SpecError([f"recipe.{text}" for text in error.problems], where=error.where, remedy=error.remedy) from None
+        raise
     found.require_executable()
     own_name = isinstance(spec.recipe, str) or "name" in spec.recipe
     return found if own_name else replace(found, name=spec.recipe_name)
@@ -173,6 +179,7 @@ def build_model(spec: TrainSpec, recipe: Any, backend: Any, data: Data) -> Any:
     model = build(spec.model, recipe, spec.train.seed, backend)
     if recipe.schedule:
         model.recipes = recipe.at(0, spec.train.steps, 0).bind(model.sites.values())
+    check_memory(spec, model)
     length = int(spec.model.get("context", 0))
     if any(q.scale.rule == "learned" for q in places_of(model.recipes).values()):
         first = train_batch(
@@ -181,6 +188,18 @@ def build_model(spec: TrainSpec, recipe: Any, backend: Any, data: Data) -> Any:
         with no_grad():
             model.loss(first, Context(spec.train.seed, init=True))
     return model
+
+
+def check_memory(spec: TrainSpec, model: Any) -> None:
+    """A micro-batch whose largest layer output alone exceeds the machine's memory is refused before anything is written."""
+    micro = spec.train.batch // spec.train.micro_batches
+    largest = max((4 * micro * site.rows * max(site.n, site.k) for site in model.linear_sites()), default=0)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else largest  # no sysconf on Windows
+    if largest > there:
+        raise SpecError(
+            [f"train.batch: {micro} samples at a time need {largest / 2**30:.3g} GiB for one layer, the machine has {there / 2**30:.3g}"],
+            remedy="lower train.batch, or raise train.micro_batches",
+        )
 
 
 def check_data(spec: TrainSpec, data: Data) -> None:
@@ -250,9 +269,9 @@ def restore(path: Path) -> Loaded:
     found, passed = checkpoints.newest(run.folder.checkpoints)
     if found is None:
         raise CheckpointError(
-            passed[0] if passed else "the run has no checkpoint",
+            f"no whole checkpoint: {passed[0]}" if passed else "the run has no checkpoint",
             where=str(path),
-            remedy="let it run to its first checkpoint",
+            remedy="" if passed else "let it run to its first checkpoint",
         )
     recipe = load_recipe(spec).at(found.step, spec.train.steps, found.update)
     model = build(spec.model, recipe, spec.train.seed, load_backend(spec))

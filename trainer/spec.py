@@ -67,6 +67,8 @@ class TrainSettings:
             problems.append(f"micro_batches: {self.micro_batches} equal parts do not divide a batch of {self.batch}")
         if self.steps >= 1 << 32 or self.seed >= 1 << 63:
             problems.append("steps: at most 2^32 - 1, seed: at most 2^63 - 1 (they address random words)")
+        if self.batch >= 1 << 31:
+            problems.append(f"batch: {self.batch} is above 2^31 - 1")
         if self.clip is not None and not (math.isfinite(self.clip) and self.clip > 0):
             problems.append(f"clip: {self.clip} is not a positive number; null switches clipping off")
         if problems:

@@ -7,57 +7,15 @@ import shlex
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any
 
+import click
 import numpy as np
 import pytest
-import yaml
-from click.testing import CliRunner, Result
 
 from lpref.cli.main import COMMANDS, main
 from lpref.ref.quantize import QUANTIZERS
 
-TINY: dict[str, Any] = {
-    "lpref": 1,
-    "name": "tiny",
-    "model": {"kind": "gpt", "layers": 1, "d_model": 32, "heads": 1, "ffn": 32, "context": 16},
-    "data": {"name": "text:text.txt", "valid_windows": 3},
-    "recipe": "mxfp8",
-    "optimizer": {"kind": "adamw", "lr": "1e-2"},  # YAML 1.1 reads this as text
-    "train": {"steps": 3, "batch": 2, "stats_every": 3, "sample": 8},
-    "numerics": "exact",
-    "backend": "reference",
-}
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(main, list(arguments))
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with a text, a spec and nothing else."""
-    monkeypatch.chdir(tmp_path)
-    Path("text.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 80)
-    Path("tiny.yaml").write_text(yaml.safe_dump(TINY).replace("'1e-2'", "1e-2"))
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two finished runs, `a` and `b`, of different recipes."""
-    base = tmp_path_factory.mktemp("runs")
-    (base / "text.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 80)
-    spec = {
-        **TINY,
-        "data": {**TINY["data"], "name": f"text:{base / 'text.txt'}"},
-        "optimizer": {"kind": "adamw", "lr": 0.01},
-    }
-    (base / "tiny.yaml").write_text(yaml.safe_dump(spec))
-    for name, recipe in (("a", "mxfp8"), ("b", "fp32")):
-        result = run("train", str(base / "tiny.yaml"), "-s", f"recipe={recipe}", "-o", str(base / name))
-        assert result.exit_code == 0, result.output
-    return base
+from .conftest import run
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -66,10 +24,12 @@ def test_every_help_ends_with_two_runnable_examples(name: str) -> None:
     assert result.exit_code == 0
     examples = result.output.split("Examples:\n")[1].strip().splitlines()
     assert len(examples) >= 2
-    command = main.get_command(None, name)  # type: ignore[arg-type]
     for line in examples:
+        command = main.get_command(None, name)  # type: ignore[arg-type]
         words = shlex.split(line.split("lpref ", 1)[1].split(")")[0].split(" > ")[0])
         assert words[0] == name
+        if isinstance(command, click.Group):
+            command = command.commands[words[1]]
         known = {flag for parameter in command.params for flag in parameter.opts}  # type: ignore[union-attr]
         assert {w for w in words if w.startswith("-")} <= known, line
 
@@ -211,6 +171,18 @@ def test_report_contents_and_exports(trained: Path, folder: Path) -> None:
     ElementTree.parse("f.svg")
     assert run("report", str(trained / "a"), "-o", "t.csv").exit_code == 0
     assert Path("t.csv").read_text().startswith("run,recipe,seed,step,key,value\n")
+
+
+@pytest.mark.parametrize("form", ["png", "pdf"])
+def test_figures_are_drawn(trained: Path, folder: Path, form: str) -> None:
+    pytest.importorskip("matplotlib")
+    for out in (f"one.{form}", f"two.{form}"):
+        result = run("report", str(trained / "a"), str(trained / "b"), "-o", out)
+        assert result.exit_code == 0, result.output
+    drawn = Path(f"one.{form}").read_bytes()
+    assert drawn.startswith({"png": b"\x89PNG", "pdf": b"%PDF"}[form])
+    assert len(drawn) > 2000
+    assert drawn == Path(f"two.{form}").read_bytes()
 
 
 def test_png_without_matplotlib_is_typed(trained: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
