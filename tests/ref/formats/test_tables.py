@@ -163,6 +163,12 @@ def test_radix4_is_the_published_formula_inside_its_range() -> None:
     assert f.round([2.49, 2.51, 4.0**-3 / 2, np.nextafter(4.0**-3 / 2, 0)]).tolist() == [1.0, 4.0, 4.0**-3, 0.0]
 
 
+def test_radix4_spans_2_to_the_12_where_e2m1_spans_12() -> None:
+    spans = [format(n).max / format(n).min_subnormal for n in ("radix4_fp4", "radix4_fp4_odd", "e2m1")]
+    assert spans == [2.0**12, 2.0**12, 12.0]
+    assert format("radix4_fp4").round([2.49, 2.51]).tolist() == [1.0, 4.0]
+
+
 def test_two_phases_err_on_different_sides() -> None:
     x = np.linspace(0.25, 16, 63001)[1:-1]
     even, odd = two_phase(x)

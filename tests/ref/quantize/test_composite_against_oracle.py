@@ -15,10 +15,9 @@ from oracle import quantizers as oracle
 from oracle import rounding, table
 from oracle.scaling import FLT_MAX, cap, fl32
 
-from lpref.accel.cpu.quantize import quantize as cpu_quantize
 from lpref.conformance.proves import proves
 from lpref.ref.formats import format as format_named
-from lpref.ref.quantize import QUANTIZERS, Quantizer, Scale, init_state, quantize
+from lpref.ref.quantize import QUANTIZERS, init_state, quantize
 
 RNG = np.random.default_rng(12)
 
@@ -237,23 +236,3 @@ def test_trit_planes() -> None:
         assert (F(float(t.scale_values()[i, b])), F(float(t.residual.scale_values()[i, b]))) == (a1, a2)
         got = [u.element_values()[i, 128 * b : 128 * b + 128].astype(int).tolist() for u in (t, t.residual)]
         assert list(zip(*got, strict=True)) == best_pairs(w, a1, a2)
-
-
-@proves("complex_quartic", "cpu")
-@proves("scale-rule:quartic", "oracle")
-@proves("scale-rule:quartic", "cpu")
-def test_complex_weights() -> None:
-    w = (RNG.standard_normal((6, 9)) + 1j * RNG.standard_normal((6, 9))).astype(np.complex64)
-    q = Quantizer("complex_quartic", scale=Scale("quartic", eps=1e-5))
-    t = quantize(w, q)
-    parts = [(F(float(v.real)), F(float(v.imag))) for v in w.ravel().tolist()]
-    codes = [0 if re > abs(im) or re == -im > 0 else 1 if im > abs(re) or re == im > 0 else 2 if -re > abs(im) or -re == im > 0 else 3
-             for re, im in parts]  # fmt: skip
-    assert t.unpacked().ravel().tolist() == codes
-    for level, (axis, members) in enumerate(((0, (0, 2)), (1, (1, 3)))):
-        of_class = [abs(p[axis]) if c in members else F(0) for p, c in zip(parts, codes, strict=True)]
-        mean = rounded(oracle.tree32(of_class) / sum(c in members for c in codes))
-        assert F(float(t.scales[level].view(np.float32)[0, 0])) == max(mean, F(float(np.float32(1e-5))))
-    again = cpu_quantize(w, q)
-    assert (again.codes == t.codes).all()
-    assert all((a == b).all() for a, b in zip(again.scales, t.scales, strict=True))
