@@ -1,51 +1,61 @@
-"""How often each point of a format's grid is used by the weights, as the forward pass quantizes them."""
+"""How often each point of a format's grid is used by inputs, weights and gradients: one more forward and backward pass that looks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from lpref.ref.backend import Backend, Kernel
 from lpref.ref.formats import format as format_named
-from lpref.ref.quantize import Quantizer, quantize
-from lpref.ref.random import WordAddress
+from lpref.ref.quantize import QTensor, Quantizer
 
-MOST = 6  # tensors shown
+SITES = 3  # linear layers shown, the first quantized ones
+SLOTS = ("fprop/a", "fprop/b", "dgrad/a", "wgrad/a")  # X, W, and the two of dY
+MOST_BITS = 8
 
 
-def code_histogram(x: np.ndarray, q: Quantizer, k_axis: int, state: Any, words: WordAddress) -> dict[str, Any]:
-    """{format, grid, share}: the format's finite values (−0 and 0 are one), and the share of the elements on each."""
-    t = quantize(x, q, state=state, words=words, k_axis=k_axis)
-    f = format_named(q.format)
+def code_histogram(t: QTensor) -> dict[str, Any]:
+    """{format, grid, share}: the format's finite values (−0 and 0 are one), and the share of the elements on each.
+
+    A NaN or an infinity among the elements is on no point, so that the shares then add up to less than one.
+    """
+    f = format_named(t.quantizer.format)
     grid = np.unique(np.asarray(f.table()[0], np.float64) + 0.0)
-    values = t.element_values().reshape(-1)
+    values = np.asarray(f.decode(t.unpacked()), np.float64).reshape(-1)
     place = np.searchsorted(grid, values[np.isfinite(values)])
     counts = np.bincount(place, minlength=grid.size)
-    return {"format": q.format, "grid": grid.tolist(), "share": (counts / max(values.size, 1)).tolist()}
+    return {"format": f.name, "grid": grid.tolist(), "share": (counts / max(values.size, 1)).tolist()}
 
 
-def weight_histograms(model: Any, states: Mapping[str, Any], seed: int, step: int) -> dict[str, dict[str, Any]]:
-    """{site/fprop/b: histogram} of the first quantized weights, formats of at most 8 bits only."""
-    out: dict[str, dict[str, Any]] = {}
-    for site in model.linear_sites():
-        linear = model.recipes[site.name]
-        q = linear.fprop.b.quantizer if linear is not None else None
-        if not isinstance(q, Quantizer) or format_named(q.format).bits > 8 or len(out) == MOST:
-            continue
-        place = f"{site.name}/fprop/b"
-        state = states.get(place)
-        if q.scale.rule == "learned":
-            state = {
-                "scale": next(
-                    (
-                        p.data
-                        for name, p in model.params.items()
-                        if name.startswith(f"{site.name}.") and name.endswith("w_step")
-                    ),
-                    1.0,
-                )
-            }
-        weight = model.params[site.parameter].data.reshape(site.n, site.k)
-        out[place] = code_histogram(weight, q, 1, state, WordAddress(seed, step, f"{place}/histogram"))
-    return out
+class LookingBackend(Backend):
+    """`inner`, whose quantized operands of at most `MOST_BITS` bits also observe their histogram; values and words are `inner`'s."""
+
+    def __init__(self, inner: Backend, exact: Backend) -> None:
+        """exact: the same backend in grade exact, whose operands are codes."""
+        self._codes = exact.kernels["operand"].function
+        super().__init__(
+            inner.name,
+            inner.numerics,
+            [replace(k, function=self._look(k)) if k.op == "operand" else k for k in inner.kernels.values()],
+        )
+
+    def _look(self, kernel: Kernel) -> Any:
+        def operand(x: Any, quantizer: Any = None, **kwargs: Any) -> Any:
+            made = kernel.function(x, quantizer, **kwargs)
+            if not isinstance(quantizer, Quantizer) or format_named(quantizer.format).bits > MOST_BITS:
+                return made
+            histogram = code_histogram(self._codes(x, quantizer, **kwargs))
+            return replace(made, observed={**made.observed, "histogram": histogram})
+
+        return operand
+
+
+def histograms(observed: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """{site/gemm/slot: histogram} of the first `SITES` layers that have any, from the observations of a step on a `LookingBackend`."""
+    found = {place: seen[0]["histogram"] for place, seen in observed.items() if "histogram" in seen[0]}
+    sites = list(dict.fromkeys(place.rsplit("/", 2)[0] for place in found))[:SITES]
+    places = [f"{site}/{slot}" for site in sites for slot in SLOTS]
+    return {place: found[place] for place in places if place in found}

@@ -187,9 +187,11 @@ class Loop:
     def finish(self) -> None:
         """The closing record: histograms of the codes, and a sample of a byte model."""
         end: dict[str, Any] = {"step": self.state.step, "end": "done", "seconds": round(self.clock.total_seconds, 3)}
-        histograms = self.p.histograms(self.state)
-        if histograms:
-            end["histograms"] = histograms
+        if self.settings.stats_every and self.state.step:
+            self.p.bind(self.state)
+            histograms = self.p.histograms(self.state, self.batches(self.state.step - 1)[0])
+            if histograms:
+                end["histograms"] = histograms
         if self.p.data.kind == "tokens" and self.p.data.byte_level and self.settings.sample:
             context = self.p.evaluation_context(self.state)
             made = generate(

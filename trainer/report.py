@@ -112,7 +112,7 @@ def layer_charts(run: Run) -> str:
 
 
 def histogram_charts(run: Run) -> str:
-    """Share of the elements on each point of the format's grid, as the last step quantized them."""
+    """Share of the elements of inputs, weights and gradients on each point of the format's grid, at the end of the run."""
     last: dict[str, Any] = next(
         (record["histograms"] for record in reversed(run.records) if record.get("histograms")), {}
     )

@@ -19,13 +19,13 @@ from lpref.ref.recipes.recipe import random_sites
 from lpref.trainer import checkpoint as checkpoints
 from lpref.trainer.checkpoint import Checkpoint
 from lpref.trainer.data import load_data
-from lpref.trainer.data.batches import check_length, train_batch
+from lpref.trainer.data.batches import Batch, check_length, train_batch
 from lpref.trainer.data.types import Data, TokenData
 from lpref.trainer.environment import environment
-from lpref.trainer.histograms import weight_histograms
+from lpref.trainer.histograms import LookingBackend, histograms
 from lpref.trainer.quantizers import QuantizerStates, places_of
 from lpref.trainer.spec import TrainSpec, load_spec, plain, to_yaml
-from lpref.trainer.step import Rules, TrainState
+from lpref.trainer.step import Rules, TrainState, gradients
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,19 @@ class Prepared:
         return self.context_of(state, collect=False)
 
     def rebuild(self, backend: Any) -> Any:
-        """The same model on another backend, weights included."""
+        """The same model on another backend, weights and the recipe in force included."""
         other = build_model(self.spec, self.recipe, backend, self.data)
         other.set_arrays(self.model.arrays())
+        other.recipes = self.model.recipes
         return other
 
-    def histograms(self, state: TrainState) -> dict[str, Any]:
-        """The codes of the quantized weights on their formats' grids."""
-        return weight_histograms(self.model, state.quantizers, self.spec.train.seed, state.step)
+    def histograms(self, state: TrainState, batch: Batch) -> dict[str, Any]:
+        """The codes of inputs, weights and gradients on their formats' grids, as `state` quantizes those of `batch`."""
+        if not self.rules.quantizers.places:
+            return {}
+        looking = LookingBackend(self.backend, load_backend(replace(self.spec, numerics="exact")))
+        context = self.context_of(state, collect=False)
+        return histograms(gradients(self.rebuild(looking), [batch], context, state.loss_scale.scale)[2])
 
     def to_checkpoint(self, state: TrainState, params: dict[str, np.ndarray]) -> Checkpoint:
         """What has to be stored to continue from `state`."""
