@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cpu import threads
-from lpref.accel.cpu.quantize import embed, embedded, plan_of, quantize
+from lpref.accel.cpu.embedded import embedded
+from lpref.accel.cpu.quantize import embed, quantize
+from lpref.accel.cpu.quantize_plan import plan_of
 from lpref.ref import quantize as ref
 from lpref.ref.linalg import hadamard
 from lpref.ref.quantize import QUANTIZERS, QTensor, lookup

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cpu import blas
+from lpref.accel.cpu.embedded import Embedded, embedded
 from lpref.accel.cpu.hadamard import hadamard
-from lpref.accel.cpu.quantize import Embedded, embed, embedded, quantize
+from lpref.accel.cpu.quantize import embed, quantize
 from lpref.ref import linalg
 from lpref.ref.contracts import Bits
 from lpref.ref.errors import ShapeError

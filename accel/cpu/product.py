@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from lpref.accel.cpu.rows import host
+from lpref.accel.cpu.threads import split
 from lpref.accel.cpu.tile import WIDTH, make_tile
 from lpref.ref.errors import ShapeError
 
@@ -45,14 +46,19 @@ def product(C, c0, ldc, A, a0, row, col, B, b0, ldb, M, N, K):  # type: ignore[n
         n += step
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _matmul(C, A, B):  # type: ignore[no-untyped-def]
-    """C [G, M, N] = A [G, M, K] B [G, K, N], strips of 2·WIDTH columns at a time; B's strip is copied so that it lies together."""
-    G, M, N = C.shape
+_STRIP = 2 * WIDTH
+_GRAIN = 1 << 18
+"""Multiplications below which a second thread costs more than it brings."""
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _strips(begin, end, C, A, B):  # type: ignore[no-untyped-def]
+    """Strips begin .. end of C [G, M, N] = A [G, M, K] B [G, K, N], _STRIP columns each; B's strip is copied so that it lies together."""
+    _, M, N = C.shape
     K = A.shape[2]
-    strip = 2 * WIDTH
+    strip = _STRIP
     strips = (N + strip - 1) // strip
-    for job in prange(G * strips):
+    for job in range(begin, end):
         g, n0 = job // strips, (job % strips) * strip
         width = min(strip, N - n0)
         panel = np.empty((K, width), np.float32)
@@ -72,5 +78,6 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     left = np.ascontiguousarray(np.broadcast_to(a, (*lead, M, K))).reshape(G, M, K)
     right = np.ascontiguousarray(np.broadcast_to(b, (*lead, K, N))).reshape(G, K, N)
     out = np.empty((G, M, N), np.float32)
-    _matmul(out, left, right)
+    grain = max(1, _GRAIN // max(M * K * _STRIP, 1))
+    split(G * -(-N // _STRIP), lambda begin, end: _strips(begin, end, out, left, right), align=1, grain=grain)
     return out.reshape(*lead, M, N)

@@ -13,144 +13,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lpref.accel.cpu import plain, quantize_kernels, table_kernels, threads
-from lpref.accel.cpu.cast_plan import float_fields
+from lpref.accel.cpu import grid_kernels, plain, quantize_kernels, table_kernels, threads
+from lpref.accel.cpu.block_scales import grid_scales
+from lpref.accel.cpu.embedded import ONE, Embedded, embedded
+from lpref.accel.cpu.four_over_six import as_many_rows
 from lpref.accel.cpu.hadamard import hadamard
+from lpref.accel.cpu.quantize_plan import Plan, plan_of
 from lpref.accel.cpu.rht_kernels import LANES, along_rows, down_columns
 from lpref.ref import quantize as ref
 from lpref.ref import scaling
-from lpref.ref.errors import ShapeError
-from lpref.ref.formats import FloatFormat, Format, IntFormat
 from lpref.ref.formats import format as format_named
 from lpref.ref.linalg import hadamard as ref_hadamard
 from lpref.ref.quantize import QTensor, Quantizer
 from lpref.ref.quantize.packing import code_dtype, row_bytes
 from lpref.ref.quantize.qtensor import matrix_shape
-from lpref.ref.quantize.quantize import (
-    block_scales,
-    check_tail,
-    element_range,
-    logical_view,
-    overflow_limits,
-    resolve_words,
-)
+from lpref.ref.quantize.quantize import check_tail, logical_view, resolve_words
 from lpref.ref.random import WordAddress
-from lpref.ref.rounding import OVERFLOW, default_word_bits, is_stochastic
-from lpref.ref.scaling.nvfp4 import global_encode_scale
 
 Hadamard = tuple[int, str, NDArray | None]
 """(size, axis "k" or "other", signs or None)"""
-
-
-@dataclass(frozen=True, eq=False)
-class Embedded:
-    """A quantized operand by its values: x^ = values x tensor_scale.
-
-    values        float32 [R, C]: element x block scale, one rounding where the product has more than 24 bits (float32 scales)
-    tensor_scale  float32; with one scale for the whole tensor the values are the bare elements and this is the scale
-    grid          float32 block scales that are part of the values; [[1]] where the tensor scale has the only one
-    exact         whether every value is the exact product
-    """
-
-    values: NDArray[np.float32]
-    tensor_scale: np.float32
-    k_axis: int
-    quantizer: Quantizer
-    grid: NDArray[np.float32]
-    observed: Mapping[str, Any] = field(default_factory=dict)
-    exact: bool = True
-
-    @property
-    def logical_shape(self) -> tuple[int, int]:
-        rows, columns = self.values.shape
-        return rows, columns
-
-    @property
-    def block(self) -> tuple[int, int]:
-        """As `QTensor.block`."""
-        return self.quantizer.blocks.on(self.logical_shape, self.k_axis)
-
-    def scale_values(self) -> NDArray[np.float32]:
-        """The block scales of `grid`; times `tensor_scale` they are what elements are multiplied with."""
-        return self.grid
-
-    def dequantize(self, dtype: Any = np.float32) -> NDArray:
-        """The values, tensor scale included: the product in float64, rounded once to `dtype`."""
-        return (self.values.astype(np.float64) * np.float64(self.tensor_scale)).astype(dtype)
-
-    def transpose(self) -> Embedded:
-        """As `QTensor.transpose`; the values are not copied."""
-        if self.quantizer.scale.rule != "none" and not self.quantizer.blocks.transpose_closed:
-            raise ShapeError("the blocks are not transpose-closed", where="Embedded.transpose", remedy="quantize the transposed tensor")
-        return replace(self, values=self.values.T, grid=self.grid.T)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The constants of a quantizer's kernels."""
-
-    bits: int
-    stochastic: int
-    target: float
-    limits: NDArray[np.float32]
-    fields: NDArray[np.int32]
-    mx: tuple[int, int, int, np.float32]
-    table: table_kernels.Table | None = None
-
-
-DEFINED = frozenset({"affine", "double", "flexpoint", "quartic", "s2fp8", "trit_planes", "twn"})
-"""Rules without a kernel: they take the definition."""
-
-
-@cache
-def plan_of(q: Quantizer) -> Plan | None:
-    """The plan, or None where the kernels do not cover the quantizer."""
-    if q.scale.rule in DEFINED:
-        return None
-    fmt = format_named(q.format)
-    if q.scale.rule == "none" or not 1 <= fmt.bits <= 16:
-        return None
-    stochastic = (q.word_bits or default_word_bits(fmt.bits)) if is_stochastic(q.rounding) else 0
-    if stochastic not in (0, 8, 16):
-        return None
-    low, high = element_range(q, fmt)
-    limits = np.array([low, high, *overflow_limits(q, fmt)], np.float32)
-    target = fmt.max if q.scale.target is None else q.scale.target
-    precision = fmt.precision or 1
-    mx = _mx(q.scale.mode, target, precision)
-    fields = _fields(q, fmt)
-    if fields is not None:
-        return Plan(fmt.bits, stochastic, target, limits, fields, mx)
-    table = table_kernels.table_of(q, stochastic)
-    return None if table is None else Plan(fmt.bits, stochastic, target, limits, np.zeros(5, np.int32), mx, table)
-
-
-def _mx(mode: str, target: float, precision: int) -> tuple[int, int, int, np.float32]:
-    """What `quantize_kernels.mx_grid` is told of a mode: its number, emax, the threshold of the fraction, and the target."""
-    if mode in ("rceil", "tetrajet"):
-        return (1, 0, 1, np.float32(1) / np.float32(target)) if mode == "rceil" else (2, 0, 1, np.float32(target))
-    mantissa, exponent = math.frexp(target)
-    threshold = {"floor": 1 << 23, "even": (1 << 23) - (1 << max(23 - precision, 0)), "ceil": 1, "midmax": math.ceil(math.ldexp(mantissa, 23))}
-    return 0, exponent - 1, threshold[mode], np.float32(1)
-
-
-def _fields(q: Quantizer, fmt: Format) -> NDArray[np.int32] | None:
-    """What the rounding by arithmetic is told (`quantize_kernels.run`); None where there is a table at best."""
-    if q.rounding not in ("nearest_even", "stochastic") or OVERFLOW.get(q.overflow) != OVERFLOW["saturate"] or not fmt.signed or fmt.bits < 2:
-        return None
-    if isinstance(fmt, IntFormat) and fmt.min_subnormal == 1:
-        return np.array([(126 + fmt.bits) << 23, (24 - fmt.bits) << 23, fmt.bits - 1, fmt.bits, 1], np.int32)
-    if isinstance(fmt, FloatFormat) and fmt.zero == "signed" and float_fields(fmt) is not None:
-        trailing = fmt.trailing_bits
-        return np.array([(127 + fmt.emin) << 23, (23 - trailing) << 23, trailing, fmt.bits, 0], np.int32)
-    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,38 +89,18 @@ def embed(
             x = hadamard(np.asarray(x, np.float32), size, axis=axis if kind == "k" else 1 - axis, signs=signs)
         if plain.covered(x, q):
             cast, seen = plain.values(x, q, words)
-            return Embedded(cast, np.float32(1), axis, q, _ONE, seen)
+            return Embedded(cast, np.float32(1), axis, q, ONE, seen)
         return embedded(ref.quantize(x, q, state=state, amax=amax, words=words, k_axis=k_axis))
     single = ready.scales.values.size == 1
     values = ready.x if ready.x is not x and transforms else np.empty(ready.x.shape, np.float32)
     counts = run(ready, plan, q, words, values=values, codes=None, bare=single)
     tensor_scale = np.float32(ready.scales.tensor_scale * ready.scales.values[0, 0]) if single else ready.scales.tensor_scale
     observed = _observed(ready, counts)
-    grid = _ONE if single else ready.scales.values.reshape(_grid(ready, q))
+    grid = ONE if single else ready.scales.values.reshape(_grid(ready, q))
     exact = single or q.scale.format != "float32"
     return Embedded(values.reshape(matrix_shape(ready.shape)), tensor_scale, ready.axis, q, grid, observed, exact)
 
 
-def embedded(t: QTensor) -> Embedded:
-    """The embedding of a `QTensor`."""
-    if not t.linear:
-        return Embedded(matrix_of(t), np.float32(1), t.k_axis, t.quantizer, _ONE, t.observed, exact=False)
-    scale = t.scale_values()
-    if scale.size == 1:
-        return Embedded(t.element_values().astype(np.float32), np.float32(t.tensor_scale * scale[0, 0]), t.k_axis, t.quantizer, _ONE, t.observed)
-    br, bc = t.block
-    spread = np.repeat(np.repeat(scale, br, axis=0)[: t.shape[0]], bc, axis=1)[:, : t.shape[1]]
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = (t.element_values() * spread).astype(np.float32)
-    return Embedded(values, t.tensor_scale, t.k_axis, t.quantizer, scale, t.observed, exact=t.quantizer.scale.format != "float32")
-
-
-def matrix_of(t: QTensor) -> NDArray[np.float32]:
-    """The values [R, C], rounded once to float32."""
-    return np.asarray(t.dequantize(np.float32)).reshape(t.shape)
-
-
-_ONE = np.ones((1, 1), np.float32)
 _NO_VALUES, _NO_WORDS = np.empty((0, 0), np.float32), np.empty((0, 0), np.int32)
 
 
@@ -265,25 +132,15 @@ def prepare(
     if largest >= quantize_kernels.EXPONENT:
         return None
     tensor_amax = largest.view(np.float32)
-    scales = _grid_scales(matrix, top, tensor_amax, q, plan, axis, state, amax)
+    scales = grid_scales(matrix, top, tensor_amax, q, plan, axis, state, amax)
     if np.isnan(scales.tensor_scale) or not np.isfinite(scales.factor).all():
         return None
-    flat = _reshaped(matrix, block)
+    flat = as_many_rows(matrix, block)
     if flat is not matrix:
         cells = (flat.shape[0] // block[0], flat.shape[1] // block[1])
         scales = replace(scales, values=scales.values.reshape(cells), factor=scales.factor.reshape(cells))
         matrix = flat
     return Prepared(matrix, x.shape, axis, block, np.float32(tensor_amax), scales)
-
-
-def _reshaped(x: NDArray, block: tuple[int, int]) -> NDArray:
-    """A few long rows as many shorter ones, where blocks are runs inside a row: threads and caches then have rows to work on."""
-    (rows, columns), (br, bc) = x.shape, block
-    unit = math.lcm(bc, 8)  # packed rows end on whole bytes
-    width = unit * max(1, 1024 // unit)
-    if br != 1 or rows >= 64 or columns % width or columns == width:
-        return x
-    return x.reshape(rows * (columns // width), width)
 
 
 def _amax_pass(
@@ -307,7 +164,7 @@ def _amax_pass(
         if transform is not None:
             (down_columns if first else along_rows)(x, target, signs, size, norm, r0, r1)
         mine = np.zeros((1, grid[1]), np.int32) if whole else top
-        quantize_kernels.amax_rows(target, br, bc, mine, r0, r1, 0)
+        grid_kernels.amax_rows(target, br, bc, mine, r0, r1, 0)
         return mine
 
     parts = threads.split(rows, work, align, max(align, threads.GRAIN // max(columns, 1)))
@@ -323,36 +180,6 @@ def _checked_signs(signs: NDArray | None, size: int, length: int) -> NDArray[np.
     if spread.size not in (size, length) or not np.array_equal(np.abs(spread), np.ones_like(spread)):
         ref_hadamard(np.zeros((1, length), np.float32), size, signs=signs)  # raises, naming the values
     return np.resize(spread, length)
-
-
-def has_grid_kernel(scale: scaling.Scale) -> bool:
-    """Whether the scales of the block grid have a kernel here: the modes of mx, and NVFP4 after TransformerEngine."""
-    if scale.rule == "mx":
-        return True
-    return scale.rule == "nvfp4" and scale.apply == "te_nvfp4" and scale.select == "none"
-
-
-def _grid_scales(
-    x: NDArray[np.float32], top: NDArray[np.int32], tensor_amax: np.float32, q: Quantizer, plan: Plan, axis: int,
-    state: Mapping[str, Any] | None, amax: Any,
-) -> scaling.BlockScales:  # fmt: skip
-    """The rule's page on the grid: kernels for the two rules with small blocks, the definition itself for the others."""
-    rule = q.scale.rule
-    if not has_grid_kernel(q.scale) or (amax is not None and rule == "mx"):
-        return block_scales(x, top.view(np.float32), tensor_amax, q, format_named(q.format), axis, state, amax)
-    values, factors = np.empty(top.shape, np.float32), np.empty(top.shape, np.float32)
-    codes = np.empty(top.shape, np.uint8)
-    flat = [a.reshape(-1) for a in (top, codes, values, factors)]
-    if rule == "mx":
-        mode, emax, threshold, inverse = plan.mx
-        quantize_kernels.mx_grid(flat[0], np.int32(mode), np.int32(emax), np.int32(threshold), inverse, *flat[1:])
-        return scaling.BlockScales(codes, values, factors, "multiply", np.float32(1) / np.float32(q.scale.multiplier))
-    chosen = tensor_amax if amax is None else np.float32(amax)
-    encode = global_encode_scale(chosen, plan.target)
-    with np.errstate(over="ignore", under="ignore"):
-        mult, inverse = encode * (np.float32(1) / np.float32(plan.target)), np.float32(1) / encode
-    quantize_kernels.nvfp4_grid(flat[0], mult, inverse, *flat[1:])
-    return scaling.BlockScales(codes, values, factors, "multiply", np.float32(chosen / np.float32(448 * plan.target)))
 
 
 def run(

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lpref.accel.cpu.quantize import DEFINED, Embedded, embed, embedded, plan_of, quantize
+from lpref.accel.cpu.embedded import Embedded, embedded
+from lpref.accel.cpu.quantize import embed, quantize
+from lpref.accel.cpu.quantize_plan import DEFINED, plan_of
 from lpref.conformance.proves import proves
 from lpref.ref import quantize as ref
 from lpref.ref.errors import FormatError, NonFiniteError, ShapeError, WordsError

@@ -1,0 +1,115 @@
+"""Block statistics and block scales as Numba kernels: what `lpref.ref.scaling` says of a grid of finite amax, bit for bit.
+
+Every scale kernel takes the magnitude bits of amax and fills codes, values and factors, all flat arrays of one length.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from lpref.accel.cpu.bitcast import from_bits, to_bits
+from lpref.accel.cpu.quantize_kernels import EXPONENT, OPTIONS
+
+MAGNITUDE = np.int32(0x7FFFFFFF)
+FLT_MAX = np.float32(np.finfo(np.float32).max)
+
+
+@njit(**OPTIONS)
+def amax_rows(x, br, bc, out, r0, r1, first):  # type: ignore[no-untyped-def]
+    """out[r div br - first, c div bc] <- the largest magnitude bits of x's rows r0 .. r1 (max with what is there)."""
+    C = x.shape[1]
+    t = np.empty(8, np.int32)
+    for r in range(r0, r1):
+        row, m = x[r], out[r // br - first]
+        if bc == 1:
+            for c in range(C):
+                m[c] = max(m[c], to_bits(row[c]) & MAGNITUDE)
+        elif bc % 16 == 0 and C % bc == 0:
+            for b in range(C // bc):
+                top = m[b]
+                for start in range(b * bc, b * bc + bc, 16):
+                    part = row[start : start + 16]
+                    for lane in range(8):  # halving, eight lanes at a time: a chain of 16 maxima is three times slower
+                        t[lane] = max(to_bits(part[lane]) & MAGNITUDE, to_bits(part[lane + 8]) & MAGNITUDE)
+                    for lane in range(4):
+                        t[lane] = max(t[lane], t[lane + 4])
+                    top = max(top, max(max(t[0], t[1]), max(t[2], t[3])))
+                m[b] = top
+        else:
+            for b in range((C + bc - 1) // bc):
+                top = m[b]
+                for c in range(b * bc, min(b * bc + bc, C)):
+                    top = max(top, to_bits(row[c]) & MAGNITUDE)
+                m[b] = top
+
+
+@njit(**OPTIONS)
+def e4m3(a):  # type: ignore[no-untyped-def]
+    """(code, value) of a >= 0 in E4M3, to nearest even, saturated."""
+    emin, shift = np.int32((127 - 6) << 23), np.int32((23 - 3) << 23)
+    a = min(a, np.float32(448))
+    b = max(to_bits(a) & EXPONENT, emin)
+    c = from_bits(b + shift)
+    return np.uint8((to_bits(a + c) - to_bits(c)) + ((b - emin) >> np.int32(20))), (a + c) - c
+
+
+@njit(**OPTIONS)
+def nvfp4_grid(amax, mult, inverse, codes, values, factors):  # type: ignore[no-untyped-def]
+    """d_b, its value and e_b of `lpref.ref.scaling.nvfp4`; mult = S fl32(1/t), inverse = fl32(1/S)."""
+    for i in range(amax.size):
+        codes[i], value = e4m3(from_bits(amax[i]) * mult)
+        values[i] = value
+        factors[i] = min(np.float32(1) / (value * inverse), FLT_MAX)
+
+
+@njit(**OPTIONS)
+def torchao_grid(amax, target, outer, inverse, codes, values, factors):  # type: ignore[no-untyped-def]
+    """The page's `torchao_scales`; outer = s_t (1 for 0), inverse = fl32(1/s_t)."""
+    for i in range(amax.size):
+        codes[i], value = e4m3(max(from_bits(amax[i]) / target / outer, np.float32(2.0**-6)))
+        values[i] = value
+        factors[i] = min(inverse / value, FLT_MAX)
+
+
+@njit(**OPTIONS)
+def one_level_grid(amax, target, eps, divide, codes, values, factors):  # type: ignore[no-untyped-def]
+    """`lpref.ref.scaling.amax` with E4M3 scales: value = e4m3(max(amax, eps) / t), at least 2^-9, 1 for 0; the factor is it or 1 / it."""
+    for i in range(amax.size):
+        a = max(from_bits(amax[i]), eps)
+        codes[i], value = e4m3(np.float32(1) if a == np.float32(0) else max(a / target, np.float32(2.0**-9)))
+        values[i] = value
+        factors[i] = value if divide else np.float32(1) / value
+
+
+@njit(**OPTIONS)
+def four_over_six_grid(amax, target, encode, factor, inverse, codes, values, factors):  # type: ignore[no-untyped-def]
+    """One candidate of `lpref.ref.scaling.four_over_six`: d = e4m3(amax / t * S * factor) and e = 1 / (d fl32(1/S))."""
+    for i in range(amax.size):
+        codes[i], value = e4m3(from_bits(amax[i]) / target * encode * factor)
+        values[i] = value
+        factors[i] = min(np.float32(1) / (value * inverse), FLT_MAX)
+
+
+@njit(**OPTIONS)
+def mx_grid(amax, mode, emax, threshold, target, codes, values, factors):  # type: ignore[no-untyped-def]
+    """E8M0 codes, values and reciprocals of `lpref.ref.scaling.mx` from amax bits.
+
+    mode 0: e = p - emax + (fraction bits >= threshold), which is floor, ceil, even and midmax; mode 1: rceil, target
+    = fl32(1 / t); mode 2: tetrajet, target = t.
+    """
+    for i in range(amax.size):
+        a = from_bits(amax[i])
+        if mode == 1:
+            a = a * target
+        elif mode == 2:
+            a = a / target
+        tiny = to_bits(a) < np.int32(0x00800000)
+        big = to_bits(a * np.float32(4294967296.0) if tiny else a)
+        p = (big >> np.int32(23)) - np.int32(127) - (np.int32(32) if tiny else np.int32(0))
+        fraction = big & np.int32(0x007FFFFF)
+        e = p + np.int32(fraction >= threshold) - emax
+        e = np.int32(-127) if a == np.float32(0) else min(max(e, np.int32(-127)), np.int32(127))
+        codes[i] = np.uint8(e + np.int32(127))
+        values[i] = from_bits(max((e + np.int32(127)) << np.int32(23), np.int32(0x00400000)))
+        factors[i] = from_bits(max((np.int32(127) - e) << np.int32(23), np.int32(0x00400000)))
