@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lpref.ref.errors import ShapeError, SpecError, UnknownNameError
+from lpref.ref.errors import FormatError, ShapeError, SpecError, UnknownNameError
 from lpref.ref.linalg.tensor_core import TensorCore
 
 INNERS = ("auto", "exact", "sequential", "pairwise", "kahan", "integer", "tensor_core")
@@ -92,6 +92,11 @@ class HighPrecision:
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.k_axis not in (-2, -1, 0, 1):
             raise ShapeError(f"values are {self.values.shape}, k_axis is {self.k_axis}", where="HighPrecision")
+        if self.values.dtype.kind == "c":
+            raise FormatError(
+                f"values are {self.values.dtype}, a matrix product is of reals", where="HighPrecision",
+                remedy="a complex product is four of reals: multiply the real and the imaginary parts",
+            )  # fmt: skip
 
     @property
     def logical_shape(self) -> tuple[int, ...]:

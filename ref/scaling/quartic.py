@@ -9,7 +9,8 @@ A class without entries has the scale eps (1 where eps is 0). `QTensor.scales` h
 nonzero. Multiplying by a code is a swap or a negation; rotating w by 90 degrees adds 1 to every code, mod 4, and swaps the scales.
 
 Quantizer: `quartic_absmean` (eps 1e-5). It takes complex tensors, so it stands in `COMPLEX_QUANTIZERS`, beside the table of those of reals; every
-name is found by `lookup`. Rounding, overflow and words have no meaning here and must keep their defaults. Backends take this definition.
+name is found by `lookup`. Rounding, overflow and words have no meaning here and must keep their defaults. Backends take this definition; a matrix
+product refuses complex operands: it is four of reals.
 
 NaN is an error. An infinite part: its scale is NaN, and so is that part of every value (0 x NaN included: the whole tensor).
 Gradient: straight through on both parts.

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from oracle import quantizers as oracle
 from oracle import table
 
+import lpref
 from lpref.conformance.proves import proves
 from lpref.ref.errors import FormatError, NonFiniteError, SpecError
 from lpref.ref.formats import format as format_named
+from lpref.ref.linalg import gemm
 from lpref.ref.quantize import QTensor, Quantizer, Scale, init_state, lookup, merge, quantize, stats, update_state
 from lpref.ref.quantize.state import settled
 from lpref.ref.scaling import shared_exponent
@@ -284,6 +286,9 @@ def test_complex_edges_empty_classes_and_bad_input() -> None:
     for setting in ("rounding=stochastic", "overflow=raise", "word_bits=8", "nonfinite=ignore", "other=1"):
         with pytest.raises(SpecError, match="quartic"):
             lookup(f"{QUARTIC}:{setting}")
+    for multiply in (gemm, lpref.backend("cpu").gemm, lpref.backend("cpu", "exact").gemm):
+        with pytest.raises(FormatError, match="four of reals"):
+            multiply(alone, alone)
     bad = np.complex64([[1, 2j, complex(np.inf, 0)]])
     assert np.isnan(quantize(bad, QUARTIC).dequantize().real).all()
     with pytest.raises(NonFiniteError):
