@@ -126,3 +126,10 @@ def test_no_test_name_twice() -> None:
         names = [node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
         twice = {name for name in names if names.count(name) > 1}
         assert not twice, f"{path.relative_to(ROOT)}: {sorted(twice)} defined twice"
+
+
+def test_architecture_names_files_that_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    paths = {p for p in re.findall(r"`([a-z][\w./]*/[\w./]*)`", text) if not re.search("PAGE|NAME", p)}
+    assert len(paths) > 20
+    assert not [p for p in sorted(paths) if not (ROOT / p).exists()]

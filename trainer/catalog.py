@@ -135,29 +135,38 @@ def _optimizers() -> Iterable[dict[str, Any]]:
 def _schedules() -> Iterable[dict[str, Any]]:
     from lpref.ref.optim import SCHEDULES
 
-    return (
-        row(name, "schedule", None, title="after a linear warm-up", module="lpref.ref.optim.schedule")
-        for name in SCHEDULES
-    )
+    titles = {
+        "constant": "the peak rate", "linear": "straight down to final_ratio of the peak", "cosine": "half a cosine down to final_ratio of the peak",
+        "wsd": "the peak rate, then straight down over the last decay_fraction (warm-up, stable, decay)",
+    }  # fmt: skip
+    return (row(name, "schedule", None, title=f"after a linear warm-up: {titles[name]}", module="lpref.ref.optim.schedule") for name in SCHEDULES)
 
 
 def _models() -> Iterable[dict[str, Any]]:
     from lpref.models import MODELS
 
-    return (row(name, "model", model) for name, model in MODELS.items())
+    sources = {
+        "mlp": "arXiv:1502.01852 (initial weights)", "cnn": "arXiv:1512.03385", "gpt": "arXiv:2302.13971; GPT-2 for learned positions",
+        "vit": "arXiv:2010.11929",
+    }  # fmt: skip
+    return (row(name, "model", model, standard=sources[name], source_level="secondary") for name, model in MODELS.items())
 
 
 def _datasets() -> Iterable[dict[str, Any]]:
     from lpref.trainer.data import DATASETS
 
-    return (row(name, "dataset", None, title=title, module=load.__module__) for name, (load, title) in DATASETS.items())
+    sources = {
+        "stdlib": "the installed CPython", "digits": "UCI optical recognition of handwritten digits (data/NOTICE)", "text:PATH": "a file of yours",
+        "bin:PATH": "shards as nanoGPT and llm.c write them", "idx:DIR": "the IDX format of MNIST",
+    }  # fmt: skip
+    return (row(name, "dataset", None, title=title, module=load.__module__, standard=sources[name]) for name, (load, title) in DATASETS.items())
 
 
 def _backends() -> Iterable[dict[str, Any]]:
     from lpref.trainer.doctor import backends
 
     return (
-        row(b["name"], "backend", None, title=("" if b["present"] else "not here: ") + b["why"], module="lpref.accel")
+        row(b["name"], "backend", None, title=("" if b["present"] else "not here: ") + b["why"], module="lpref.accel", standard="lpref")
         for b in backends()
     )
 
@@ -167,7 +176,14 @@ def _kernels() -> Iterable[dict[str, Any]]:
 
     kernels = backend("cpu").kernels.values()
     return (
-        row(k.op, "kernel", None, title=type(k.contract).__name__, module=getattr(k.function, "__module__", ""))
+        row(
+            k.op,
+            "kernel",
+            None,
+            title=f"{type(k.contract).__name__} against {k.reference.__module__}",
+            module=getattr(k.function, "__module__", ""),
+            standard="lpref",
+        )
         for k in kernels
     )
 
@@ -195,7 +211,7 @@ def _targets() -> Iterable[dict[str, Any]]:
     for name in TARGETS:
         target = builtin(name)
         here = f"{target.package} {target.version}" if target.available is None else f"not here: {target.available}"
-        yield row(name, "target", None, title=f"{target.title}; {here}", module=type(target).__module__)
+        yield row(name, "target", None, title=f"{target.title}; {here}", module=type(target).__module__, standard=target.package)
 
 
 def _none() -> Iterable[dict[str, Any]]:

@@ -3,7 +3,7 @@
 Every score is formed and every probability kept: [B, Hq, T, S] is saved for the backward. At the sizes of a reference that is
 cheap, and it spares the second Q Kᵀ and the second exp (a float64 sequence, N4) that saving (max, sum) would cost.
 
-Source: arXiv:1706.03762 eq. 1; grouped heads arXiv:2305.13245.
+Source: arXiv:1706.03762 eq. 1; grouped heads arXiv:2305.13245. Source level: secondary.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ The learning rate of update number t (1-based) is f(t - 1), as in torch's Lambda
     wsd        f = lr until the last `decay_fraction` of all N updates, then linear to r lr     (warm-up, stable, decay)
 
 After update N the last value stays. The cosine is :func:`lpref.ref.elementary.cos`, so every platform gets the same bits.
-Source: Loshchilov & Hutter, arXiv:1608.03983 (cosine); Hu et al., arXiv:2404.06395 (warm-up, stable, decay).
+Source: Loshchilov & Hutter, arXiv:1608.03983 (cosine); Hu et al., arXiv:2404.06395 (warm-up, stable, decay). Source level: secondary.
 """
 
 from __future__ import annotations

@@ -11,16 +11,24 @@ from lpref.conformance.proves import LEVELS
 from lpref.ref.errors import LprefError
 from lpref.trainer import catalog, pages, status
 
-KINDS = ["formats", "roundings", "overflow", "scale-rules", "accumulators", "quantizers"]
+KINDS = ["formats", "roundings", "overflow", "scale-rules", "accumulators", "quantizers", "optimizers", "attention"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "schedules"])
 def test_every_row_has_a_title_a_source_and_its_level(kind: str) -> None:
     for row in catalog.rows(kind):
         assert row["title"], row
         assert row["standard"], row
         assert row["source_level"] in ("read", "secondary", "memory"), row
         assert row["module"].startswith("lpref.ref."), row
+
+
+@pytest.mark.parametrize("kind", catalog.KINDS)
+def test_every_row_says_what_it_is_and_after_what(kind: str) -> None:
+    for row in catalog.rows(kind):
+        assert row["title"], row
+        assert row["standard"], row
+        assert row["module"], row
 
 
 def test_methods_hold_all_kinds() -> None:

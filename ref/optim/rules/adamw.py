@@ -22,7 +22,7 @@ Special values: a non-finite gradient makes m, v and the delta non-finite: check
 Pitfalls: torch computes m by lerp, m + (1-b1)(g-m), and the weight in two roundings: last bits differ from this page.
 g*g overflows float32 above 1.8e19 and loses bits below 1e-19, as everywhere.
 Source: Kingma & Ba, arXiv:1412.6980, Algorithm 1; Loshchilov & Hutter, arXiv:1711.05101, Algorithm 2;
-pytorch/pytorch torch/optim/adamw.py (`wd_order="before"`, `eps_mode="outside"`).
+pytorch/pytorch torch/optim/adamw.py (`wd_order="before"`, `eps_mode="outside"`). Source level: read.
 """
 
 from __future__ import annotations

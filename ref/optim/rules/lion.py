@@ -14,7 +14,7 @@ Written order of the float32 arithmetic::
 Defaults: betas (0.9, 0.99), lr 1e-4 (3-10 times below AdamW's), weight_decay 3-10 times above AdamW's.
 Laws: with wd = 0 every |delta| is exactly fl32(lr) where c != 0; the delta does not change when g and m are scaled by a power of two.
 Pitfalls: m is updated after c is formed; folding the decay into g is another method.
-Source: Chen et al., arXiv:2302.06675, Algorithm 2; bitsandbytes backends/default/ops.py.
+Source: Chen et al., arXiv:2302.06675, Algorithm 2; bitsandbytes backends/default/ops.py. Source level: secondary.
 """
 
 from __future__ import annotations

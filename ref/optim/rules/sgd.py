@@ -17,7 +17,7 @@ Defaults: lr 0.1, momentum 0, dampening 0, weight_decay 0 (image classifiers: mo
 Laws: with a constant gradient b tends to g/(1-mu).
 Pitfalls: the decay is L2 (it passes through the momentum), unlike AdamW's; the first buffer is the undamped gradient;
 a change of the learning rate does not rescale b (the Sutskever form, which keeps lr inside b, is another method).
-Source: pytorch/pytorch torch/optim/sgd.py; Sutskever et al. 2013 for Nesterov's form.
+Source: pytorch/pytorch torch/optim/sgd.py; Sutskever et al. 2013 for Nesterov's form. Source level: read.
 """
 
 from __future__ import annotations
