@@ -10,7 +10,7 @@ import numpy as np
 
 from lpref.ref.arrays import give, host, library
 from lpref.ref.backend import Backend
-from lpref.ref.errors import BackendError, DTypeError, SpecError, UnknownNameError
+from lpref.ref.errors import BackendError, DTypeError, ShapeError, SpecError, UnknownNameError
 
 assert __name__.startswith("lpref."), "import lpref." + __name__
 
@@ -72,7 +72,7 @@ def gemm(a: Any, b: Any, spec: Any = None, *, backend: str | Backend | None = No
 def linear(x: Any, w: Any, recipe: Any, ctx: Any = None, *, backend: str | Backend | None = None, numerics: str = "exact") -> Any:
     """x [..., K] times w [N, K] transposed under a recipe (a Recipe, a LinearRecipe, a name or a mapping) -> [..., N].
 
-    The forward product only; gradients come from `lpref.autodiff`. ctx: a `Context` or a mapping of its fields; without one, or without
+    The forward product only; gradients come from `lpref.autodiff`. ctx: a `Context` or a mapping of its fields (or `pass`); without one, or without
     states in it, delayed scales are those before the first step.
     """
     from lpref.ref.recipes import Context, LinearRecipe, Recipe, first_states, linear_forward
@@ -85,6 +85,8 @@ def linear(x: Any, w: Any, recipe: Any, ctx: Any = None, *, backend: str | Backe
     ctx = ctx if isinstance(ctx, Context) else _context(Context, ctx or {})
     ctx = ctx if ctx.state else replace(ctx, state=first_states(rule, ctx.site))
     to, x, w = library(x), _real(x, "linear"), _real(w, "linear")
+    if not x.ndim:
+        raise ShapeError("x is a scalar", where="linear", remedy="pass x [..., K]")
     y, _ = linear_forward(x.reshape(-1, x.shape[-1]), w, rule, ctx, _backend(backend, numerics))
     return give(y.reshape(*x.shape[:-1], y.shape[-1]), to)
 
@@ -92,6 +94,7 @@ def linear(x: Any, w: Any, recipe: Any, ctx: Any = None, *, backend: str | Backe
 def _context(cls: Any, given: Any) -> Any:
     if not isinstance(given, Mapping):
         raise SpecError([f"ctx: expected a Context or a mapping of its fields, got {type(given).__name__}"], where="linear")
+    given = {"pass_" if name == "pass" else name: value for name, value in given.items()}
     names = [f.name for f in fields(cls)]
     problems = [f"ctx.{name}: no such field; known: {', '.join(names)}" for name in given if name not in names]
     if problems:

@@ -120,6 +120,8 @@ def im2col_shape(x_shape: tuple[int, ...], kh: int, kw: int, stride: int, paddin
     """(OH, OW) of a convolution of x [N, C, H, W]; ShapeError when the kernel is larger than the padded image."""
     if len(x_shape) != 4:
         raise ShapeError(f"conv2d needs x [N, C, H, W], got shape {x_shape}", where="autodiff.conv2d")
+    if stride < 1 or padding < 0:
+        raise ShapeError(f"stride {stride} and padding {padding}; needed stride >= 1, padding >= 0", where="autodiff.conv2d")
     oh = (x_shape[2] + 2 * padding - kh) // stride + 1
     ow = (x_shape[3] + 2 * padding - kw) // stride + 1
     if min(oh, ow) < 1:

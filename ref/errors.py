@@ -39,7 +39,8 @@ class UnknownNameError(LprefError, KeyError):
     """`name` is not among `known`."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str], *, where: str = "") -> None:
-        self.kind, self.name, self.known = kind, str(name), sorted(set(known))
+        self.kind, self.name = kind, str(name)
+        self.known = sorted(set(known), key=lambda text: (text[:1].isupper(), text))  # own names before CUDA_R_…
         near = nearest(self.name, self.known)
         listed = near or self.known[:12]
         remedy = f"did you mean {' or '.join(map(repr, listed))}?" if near else f"known: {', '.join(listed)}"

@@ -62,6 +62,9 @@ class Optimizer:
         if set(params) != set(grads):
             without, extra = sorted(set(params) - set(grads)), sorted(set(grads) - set(params))
             raise ShapeError(f"parameters without gradient: {without}, gradients without parameter: {extra}", where="Optimizer.update")
+        unlike = [f"{name}: {params[name].shape} and {grads[name].shape}" for name in params if params[name].shape != grads[name].shape]
+        if unlike:
+            raise ShapeError(f"parameter and gradient differ in shape: {', '.join(unlike)}", where="Optimizer.update")
         new_params: dict[str, Array] = {}
         new_state: dict[str, Array] = {}
         for names in self._together(params):
@@ -167,13 +170,13 @@ def check_hyper(rule: Rule, name: str) -> None:
     problems = []
     for key in ("lr", "weight_decay", "eps"):
         value = getattr(rule, key, 0.0)
-        if not (np.isfinite(value) and value >= 0):
-            problems.append(f"{key}: {value} is not a finite number >= 0")
+        if not isinstance(value, (int, float)) or not (np.isfinite(value) and value >= 0):
+            problems.append(f"{key}: {value!r} is not a finite number >= 0")
     for key in ("betas", "momentum", "dampening"):
         values = getattr(rule, key, ())
         for value in values if isinstance(values, tuple) else (values,):
-            if not 0 <= value < 1:
-                problems.append(f"{key}: {value} is not within [0, 1)")
+            if not isinstance(value, (int, float)) or not 0 <= value < 1:
+                problems.append(f"{key}: {value!r} is not within [0, 1)")
     if isinstance(getattr(rule, "betas", None), tuple) and len(rule.betas) != 2:  # type: ignore[attr-defined]
         problems.append("betas: needs two values")
     if getattr(rule, "nesterov", False) and not getattr(rule, "momentum", 0.0):
