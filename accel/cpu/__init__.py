@@ -26,6 +26,7 @@ from lpref.accel.cpu import (
     operand,
     optim,
     product,
+    qdq,
     quantize,
     reduce,
     rope,
@@ -45,6 +46,7 @@ VALUES = Law(
 # What has a kernel; every other op of the reference backend is NumPy already and is taken from there as it is.
 KERNELS: dict[str, Callable[..., Any]] = {
     "quantize": quantize.quantize,
+    "qdq": qdq.qdq,
     "cast": cast.rounded,
     "hadamard": hadamard.hadamard,
     "tree_sum": reduce.tree_sum,

@@ -18,7 +18,7 @@ from lpref.accel.cpu import KERNELS
 from lpref.ref import optim
 from lpref.ref.formats import format as format_named
 from lpref.ref.linalg import Accumulate, HighPrecision
-from lpref.ref.quantize import QUANTIZERS
+from lpref.ref.quantize import QUANTIZERS, lookup
 from lpref.ref.random import WordAddress
 from lpref.ref.recipes import Transform
 
@@ -206,6 +206,20 @@ def quantized(draw: Draw) -> Iterator[tuple]:
     yield draw(3, 5), QUANTIZERS["bf16"]
 
 
+def decoded(draw: Draw) -> Iterator[tuple]:
+    yield from quantized(draw)
+    for name in (*OPERANDS[:-1], "nvfp4_torchao", "nvfp4_4over6_mse", "nf4", "ternary_absmean"):
+        for make in (draw, lambda *shape: draw(*shape) * f32(1e-38), lambda *shape: np.abs(draw(*shape)) * f32(3e37)):
+            x, address = make(128, 128), WordAddress(1, 2, name)
+            yield (x, QUANTIZERS[name]), {"k_axis": 0}
+            yield (x, lookup(f"{name}:rounding=stochastic")), {"words": address}
+    yield (draw(1, 16), QUANTIZERS["nvfp4"]), {"amax": 100.0}
+    yield (draw(2, 3, 64), "nvfp4"), {}
+    yield (draw(64).astype(np.float64), "mxfp4"), {}
+    yield draw(0, 32), "mxfp4"
+    yield draw(3, 5).T, "bf16"
+
+
 def made(draw: Draw) -> Iterator[tuple[tuple, dict[str, Any]]]:
     turn = Transform("hadamard", "k", 16)
     for number, name in enumerate(OPERANDS):
@@ -225,6 +239,7 @@ def kinds(cases: Iterator[tuple]) -> Iterator[tuple]:
 
 CASES: dict[str, Any] = {
     "quantize": quantized,
+    "qdq": decoded,
     "operand": made,
     "cast": casts,
     "hadamard": transforms,

@@ -1,0 +1,50 @@
+"""`lpref.accel.reference.qdq`, fast: quantized and dequantized without codes in between."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from lpref.accel.cpu import plain, threads
+from lpref.accel.cpu.quantize import prepare, quantize, run
+from lpref.accel.cpu.quantize_kernels import OPTIONS, TILE, spread_row
+from lpref.accel.cpu.quantize_plan import plan_of
+from lpref.ref.quantize import Quantizer, lookup
+from lpref.ref.quantize.quantize import logical_view
+
+
+def qdq(
+    x: np.ndarray, quantizer: Quantizer | str, *, state: Any = None, amax: Any = None, words: Any = None, k_axis: int = -1
+) -> np.ndarray:
+    """Quantize, then dequantize with one rounding to x's dtype: the elements in float32, then the float64 product of `QTensor.dequantize`."""
+    q = lookup(quantizer) if isinstance(quantizer, str) else quantizer
+    if plain.covered(x, q):
+        matrix, _ = logical_view(x, k_axis)
+        return plain.values(matrix, q, words)[0].reshape(x.shape)
+    plan = plan_of(q) if x.dtype == np.float32 else None
+    ready = None if plan is None else prepare(x, q, plan, state=state, amax=amax, k_axis=k_axis)
+    if plan is None or ready is None:
+        return quantize(x, q, state=state, amax=amax, words=words, k_axis=k_axis).dequantize(x.dtype)
+    values, scales = np.empty(ready.x.shape, np.float32), ready.scales
+    run(ready, plan, q, words, values=values, codes=None, bare=True)
+    rows, columns = ready.x.shape
+    fixed = (*ready.block, scales.values, np.float64(scales.tensor_scale))
+    threads.split(rows, lambda r0, r1: _scaled(values, *fixed, r0, r1), 1, max(1, threads.GRAIN // max(columns, 1)))
+    return values.reshape(x.shape)
+
+
+@njit(**OPTIONS)
+def _scaled(values, br, bc, scales, tensor_scale, r0, r1):  # type: ignore[no-untyped-def]
+    """Rows r0 .. r1 of values <- float32(values x block scale x tensor scale), the products in float64."""
+    C = values.shape[1]
+    scale = np.empty(min(C, TILE), np.float32)
+    for c0 in range(0, C, TILE):
+        n = min(TILE, C - c0)
+        for r in range(r0, r1):
+            if r == r0 or r % br == 0:
+                spread_row(scales, r // br, bc, c0, n, scale)
+            part = values[r, c0 : c0 + n]
+            for c in range(n):
+                part[c] = np.float32(np.float64(part[c]) * np.float64(scale[c]) * tensor_scale)
