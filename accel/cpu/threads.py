@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from functools import cache, partial
 from queue import SimpleQueue
@@ -81,13 +82,23 @@ def run(jobs: list[Callable[[], T]]) -> list[T]:
 
 @njit(cache=True, nogil=True)
 def _watch(tickets, place, ticket, patience, grace):  # type: ignore[no-untyped-def]
-    """Wait until tickets[place] is `ticket`, for at most `patience` calls of sched_yield."""
+    """Wait until tickets[place] has reached `ticket`, for at most `patience` calls of sched_yield."""
     for _ in range(patience):
-        if tickets[place] == ticket:
+        if tickets[place] >= ticket:
             for _ in range(grace):
                 _yield()
             return
         _yield()
+
+
+Outcome = tuple[Any, BaseException | None]
+
+
+def _outcome(job: Callable[[], Any]) -> Outcome:
+    try:
+        return job(), None
+    except BaseException as error:  # raised again by `run`, in the thread that called it
+        return None, error
 
 
 class _Worker:
@@ -98,23 +109,28 @@ class _Worker:
         self.asleep, self.awaited = False, False
         self.wake: SimpleQueue[None] = SimpleQueue()
         self.done: SimpleQueue[None] = SimpleQueue()
-        self.job: Any = None
-        self.outcome: tuple[Any, BaseException | None] = (None, None)
+        self.jobs: deque[tuple[int, Callable[[], Any]]] = deque()
+        self.outcome: Outcome = (None, None)
         threading.Thread(target=self._work, name="lpref-cpu", daemon=True).start()
 
     def give(self, job: Callable[[], Any]) -> None:
         """Start a job."""
-        self.job = job
-        self.tickets[GIVEN] += 1
+        ticket = int(self.tickets[GIVEN]) + 1
+        self.jobs.append((ticket, job))
+        self.tickets[GIVEN] = ticket
         if self.asleep:
             self.wake.put(None)
 
-    def take(self) -> tuple[Any, BaseException | None]:
-        """Its result or error, once it has ended."""
+    def take(self) -> Outcome:
+        """Its result or error, once it has ended. A job that the thread has not begun, on a busy machine, is done here."""
+        try:
+            return _outcome(self.jobs.pop()[1])  # atomic: either this thread gets it or the other
+        except IndexError:
+            pass
         ticket = int(self.tickets[GIVEN])
         _patiently(self.tickets, DONE, ticket)
         self.awaited = True
-        while self.tickets[DONE] != ticket:
+        while self.tickets[DONE] < ticket:
             self.done.get()
         self.awaited = False
         outcome, self.outcome = self.outcome, (None, None)
@@ -123,17 +139,18 @@ class _Worker:
     def _work(self) -> None:
         ticket = 0
         while True:
-            ticket += 1
-            _patiently(self.tickets, GIVEN, ticket)
+            _patiently(self.tickets, GIVEN, ticket + 1)
             self.asleep = True
-            while self.tickets[GIVEN] != ticket:
+            while self.tickets[GIVEN] <= ticket:
                 self.wake.get()
             self.asleep = False
-            job, self.job = self.job, None
+            given = int(self.tickets[GIVEN])
             try:
-                self.outcome = (job(), None)
-            except BaseException as error:  # raised again by `run`, in the thread that called it
-                self.outcome = (None, error)
+                ticket, job = self.jobs.pop()
+            except IndexError:  # the caller was faster
+                ticket = given
+                continue
+            self.outcome = _outcome(job)
             del job
             self.tickets[DONE] = ticket
             if self.awaited:
@@ -141,7 +158,7 @@ class _Worker:
 
 
 def _patiently(tickets: np.ndarray, place: int, ticket: int) -> None:
-    if _yield is not None and tickets[place] != ticket:
+    if _yield is not None and tickets[place] < ticket:
         _watch(tickets, place, ticket, PATIENCE, GRACE)
 
 

@@ -38,6 +38,18 @@ def test_an_error_of_any_part_is_raised_after_all_are_done() -> None:
     assert sorted(ended) == [0, 2, 3]
 
 
+def test_a_job_that_no_thread_has_begun_is_done_by_the_caller(monkeypatch) -> None:
+    monkeypatch.setattr(threads, "_workers", [])
+    monkeypatch.setattr(threads._Worker, "_work", lambda self: None)  # threads that never get the processor
+    here = threads.threading.get_ident()
+    assert threads.split(4, lambda start, stop: (start, threads.threading.get_ident()), 1, 1) == [(i, here) for i in range(4)]
+
+
+def test_many_short_jobs_are_each_done_once() -> None:
+    for _ in range(3000):
+        assert threads.split(4, lambda start, stop: start, 1, 1) == [0, 1, 2, 3]
+
+
 def test_nested_calls_run_alone() -> None:
     assert threads.split(4, lambda start, stop: threads.split(4, lambda a, b: (a, b), 1, 1), 1, 1)[1] == [(0, 4)]
 
