@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -170,12 +171,12 @@ def check_hyper(rule: Rule, name: str) -> None:
     problems = []
     for key in ("lr", "weight_decay", "eps"):
         value = getattr(rule, key, 0.0)
-        if not isinstance(value, (int, float)) or not (np.isfinite(value) and value >= 0):
+        if not isinstance(value, Real) or not (np.isfinite(value) and value >= 0):
             problems.append(f"{key}: {value!r} is not a finite number >= 0")
     for key in ("betas", "momentum", "dampening"):
         values = getattr(rule, key, ())
         for value in values if isinstance(values, tuple) else (values,):
-            if not isinstance(value, (int, float)) or not 0 <= value < 1:
+            if not isinstance(value, Real) or not 0 <= value < 1:
                 problems.append(f"{key}: {value!r} is not within [0, 1)")
     if isinstance(getattr(rule, "betas", None), tuple) and len(rule.betas) != 2:  # type: ignore[attr-defined]
         problems.append("betas: needs two values")

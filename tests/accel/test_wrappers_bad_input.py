@@ -43,3 +43,7 @@ def test_own_names_come_first() -> None:
     with pytest.raises(UnknownNameError) as found:
         lpref.format("?")
     assert "CUDA_R" not in str(found.value)
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    assert lpref.optimizer("adamw", lr=np.float32(0.5)).rule.lr == 0.5
