@@ -88,29 +88,14 @@ def _errors(x, bc, scales, factors, amax, denominator, square, out):  # type: ig
 
 @njit(**OPTIONS)
 def _sums_along(errors, bc, blocks, out):  # type: ignore[no-untyped-def]
-    """out[b] <- the sum of errors[b bc : b bc + bc], ascending from 0; eight chains at a time."""
+    """out[b] <- the sum of errors[b bc : b bc + bc], ascending from 0 (which no error >= 0 notices); blocks of 16 eight at a time."""
     b = 0
-    while b + 8 <= blocks:
-        p0 = errors[b * bc : (b + 1) * bc]
-        p1 = errors[(b + 1) * bc : (b + 2) * bc]
-        p2 = errors[(b + 2) * bc : (b + 3) * bc]
-        p3 = errors[(b + 3) * bc : (b + 4) * bc]
-        p4 = errors[(b + 4) * bc : (b + 5) * bc]
-        p5 = errors[(b + 5) * bc : (b + 6) * bc]
-        p6 = errors[(b + 6) * bc : (b + 7) * bc]
-        p7 = errors[(b + 7) * bc : (b + 8) * bc]
-        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0)
-        for k in range(bc):
-            s0 += p0[k]
-            s1 += p1[k]
-            s2 += p2[k]
-            s3 += p3[k]
-            s4 += p4[k]
-            s5 += p5[k]
-            s6 += p6[k]
-            s7 += p7[k]
-        out[b], out[b + 1], out[b + 2], out[b + 3] = s0, s1, s2, s3
-        out[b + 4], out[b + 5], out[b + 6], out[b + 7] = s4, s5, s6, s7
+    while bc == 16 and b + 8 <= blocks:
+        part, t = errors[b * 16 : b * 16 + 128], out[b : b + 8]
+        for i in range(8):
+            p = part[16 * i : 16 * i + 16]
+            half = ((((((p[0] + p[1]) + p[2]) + p[3]) + p[4]) + p[5]) + p[6]) + p[7]
+            t[i] = (((((((half + p[8]) + p[9]) + p[10]) + p[11]) + p[12]) + p[13]) + p[14]) + p[15]
         b += 8
     while b < blocks:
         total = np.float32(0)
@@ -154,6 +139,10 @@ def _block_errors(x, r0, r1, c0, bc, k_axis, scales, factors, amax, denominator,
     blocks = out.size
     n = min(blocks * bc, x.shape[1] - c0)
     errors[n:] = np.float32(0)
+    if k_axis == 1 and lines.shape[0] == 1:
+        _errors(x[r0, c0 : c0 + n], bc, scales, factors, amax, denominator, square, errors)
+        _sums_along(errors, bc, blocks, out)
+        return
     lines[:] = np.float32(0)
     for r in range(r0, r1):
         _errors(x[r, c0 : c0 + n], bc, scales, factors, amax, denominator, square, errors)
