@@ -33,7 +33,10 @@ def backend(name: str | Backend | None = None, numerics: str = "fast") -> Backen
 
         return ReferenceBackend(numerics)
     if name == "cuda":
-        raise BackendError("the CUDA backend is not part of this version", where="backend", remedy="use 'cpu' or 'reference'")
+        raise BackendError(
+            "CUDA has casts and quantizers in this version, no backend for training", where="backend",
+            remedy="pass CuPy arrays to quantize, Format.encode, decode and round; use 'cpu' or 'reference' for the rest",
+        )  # fmt: skip
     raise UnknownNameError("backend", name, BACKENDS)
 
 
@@ -42,13 +45,21 @@ def quantize(x: Any, q: Any, *, state: Any = None, amax: Any = None, words: Any 
     """Codes and scales of `x` under quantizer `q` (a Quantizer, a registered name, or a mapping). See `lpref.ref.quantize.quantize`.
 
     x: anything with ``__array__`` or ``__dlpack__`` in host memory; the tensor's codes, scales and values are arrays of x's library.
+    CuPy arrays are quantized on their device (backend None or "cuda").
     """
+    from lpref.accel.cuda.device import on_device
     from lpref.accel.foreign import floats, foreign
     from lpref.ref.quantize import Quantizer
     from lpref.ref.random import WordAddress
     from lpref.specs import quantizer
 
     q = q if isinstance(q, Quantizer) else quantizer(q)
+    if on_device(x) and backend in (None, "cuda"):
+        from lpref.accel.cuda.quantize import quantize as on_cuda
+
+        return on_cuda(x, q, state=state, amax=amax, words=words, k_axis=k_axis)
+    if backend == "cuda":
+        raise BackendError(f"a {type(x).__name__} is not on a device", where="quantize", remedy="pass a CuPy array, or use backend 'cpu'")
     given = {"amax": None if amax is None else host(amax), "words": words if words is None or isinstance(words, WordAddress) else host(words)}
     made = _backend(backend).quantize(floats(x, "quantize"), q, state=state, k_axis=k_axis, **given)
     return foreign(made, library(x))

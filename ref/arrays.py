@@ -6,6 +6,7 @@ read as float32, which holds all its values, and a result in bfloat16 goes back 
 
 from __future__ import annotations
 
+import importlib
 import sys
 from types import ModuleType
 from typing import Any
@@ -30,7 +31,7 @@ def host(x: Any, where: str = "") -> np.ndarray:
         return x
     device = getattr(x, "__dlpack_device__", None)
     if device is not None and int(device()[0]) not in HOST_DEVICES:
-        raise BackendError("the array is on a device", where=where, remedy="copy it to the host; the CUDA backend is not part of this version")
+        raise BackendError("the array is on a device", where=where, remedy="copy it to the host; quantize and casts take CuPy arrays")
     x = x.detach() if hasattr(x, "detach") else x  # torch: values without their graph
     try:
         if device is not None and not hasattr(x, "__array__"):
@@ -40,6 +41,15 @@ def host(x: Any, where: str = "") -> np.ndarray:
         if hasattr(x, "float"):  # torch: bfloat16 and the 8-bit floats
             return np.asarray(x.float())
         raise DTypeError(f"cannot read a {type(x).__name__} as an array: {error}", where=where) from error
+
+
+def device_casts(x: Any) -> ModuleType | None:
+    """The module whose encode, decode and qdq serve an array on a device (`lpref.DEVICE_CASTS`); None for arrays in host memory."""
+    if isinstance(x, (np.ndarray, np.generic)) or type(x).__module__.partition(".")[0] != "cupy":
+        return None
+    import lpref
+
+    return importlib.import_module(lpref.DEVICE_CASTS)
 
 
 def library(x: Any) -> ModuleType | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.ref.arrays import give, host, library
+from lpref.ref.arrays import device_casts, give, host, library
 from lpref.ref.errors import FormatError, NonFiniteError
 from lpref.ref.rounding import Overflow, Remainder, Rounding, check_words, default_word_bits
 from lpref.ref.rounding import overflow as overflow_of
@@ -142,6 +142,8 @@ class Format(ABC):
 
         Raises: FormatError for other dtypes than integers and for codes outside 0 .. 2^bits - 1.
         """
+        if (casts := device_casts(codes)) is not None:
+            return casts.decode(codes, self)  # type: ignore[no-any-return]
         to, codes = library(codes), host(codes, f"{self.name}.decode")
         if codes.dtype.kind not in "ui":
             raise FormatError(f"codes are {codes.dtype}, not integers", where=f"{self.name}.decode")
@@ -167,6 +169,8 @@ class Format(ABC):
 
         Raises: UnknownNameError, WordsError; FormatError and NonFiniteError as the overflow policy says.
         """
+        if (casts := device_casts(x)) is not None:
+            return casts.encode(x, self, rounding, overflow, words, word_bits)  # type: ignore[no-any-return]
         rule, policy, to = rounding_of(rounding), overflow_of(overflow), library(x)
         x = as_float64(x, f"{self.name}.encode")
         if policy.unsigned == "absolute" and not self.signed:
@@ -202,6 +206,8 @@ class Format(ABC):
 
         Raises: what `encode` raises; FormatError where a result is not a value of x's dtype (bfloat16 in float16).
         """
+        if (casts := device_casts(x)) is not None:
+            return casts.qdq(x, self, rounding, overflow, words, word_bits)  # type: ignore[no-any-return]
         to, given, x = library(x), x, host(x, f"{self.name}.round")
         values = self.decode(self.encode(x, rounding, overflow, words, word_bits))
         if x.dtype.kind in "iub":

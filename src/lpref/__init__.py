@@ -14,6 +14,9 @@ __version__ = "0.1.0"
 if not (_Path(__file__).parent / "ref").is_dir():  # a checkout without symbolic links
     __path__.append(str(_Path(__file__).resolve().parents[2]))
 
+DEVICE_CASTS = "lpref.accel.cuda.cast"
+"""The module with encode, decode and qdq of arrays on a device; formats ask for it by this name, since `ref` imports nothing of ours."""
+
 # public name -> (module, attribute); the attribute None stands for the module itself
 _PUBLIC: dict[str, tuple[str, str | None]] = {
     "LprefError": ("lpref.ref.errors", "LprefError"),

@@ -1,0 +1,54 @@
+/* Types, bit casts and single-rounded float32 arithmetic, the same on the device and on the host.
+ *
+ * On the device every operation is an intrinsic that the compiler may not contract; on the host the file is compiled with
+ * -ffp-contract=off. Division is IEEE, subnormals are kept. Nothing here includes a CUDA header. */
+#ifndef LPREF_CORE_BASE_H
+#define LPREF_CORE_BASE_H
+
+typedef unsigned char lp_u8;
+typedef unsigned short lp_u16;
+typedef unsigned int lp_u32;
+typedef int lp_i32;
+typedef unsigned long long lp_u64;
+typedef long long lp_i64;
+
+#ifdef __CUDACC_RTC__
+#define LPREF_FN static __device__ __forceinline__
+LPREF_FN lp_u32 lp_bits(float x) { return __float_as_uint(x); }
+LPREF_FN float lp_float(lp_u32 bits) { return __uint_as_float(bits); }
+LPREF_FN float lp_add(float a, float b) { return __fadd_rn(a, b); }
+LPREF_FN float lp_sub(float a, float b) { return __fsub_rn(a, b); }
+LPREF_FN float lp_mul(float a, float b) { return __fmul_rn(a, b); }
+LPREF_FN float lp_div(float a, float b) { return __fdiv_rn(a, b); }
+LPREF_FN double lp_dsub(double a, double b) { return __dsub_rn(a, b); }
+LPREF_FN double lp_dmul(double a, double b) { return __dmul_rn(a, b); }
+LPREF_FN float lp_min(float a, float b) { return fminf(a, b); }
+LPREF_FN float lp_max(float a, float b) { return fmaxf(a, b); }
+LPREF_FN lp_u32 lp_mulhi(lp_u32 a, lp_u32 b) { return __umulhi(a, b); }
+#else
+#include <string.h>
+#define LPREF_FN static inline
+LPREF_FN lp_u32 lp_bits(float x) { lp_u32 u; memcpy(&u, &x, 4); return u; }
+LPREF_FN float lp_float(lp_u32 bits) { float x; memcpy(&x, &bits, 4); return x; }
+LPREF_FN float lp_add(float a, float b) { return a + b; }
+LPREF_FN float lp_sub(float a, float b) { return a - b; }
+LPREF_FN float lp_mul(float a, float b) { return a * b; }
+LPREF_FN float lp_div(float a, float b) { return a / b; }
+LPREF_FN double lp_dsub(double a, double b) { return a - b; }
+LPREF_FN double lp_dmul(double a, double b) { return a * b; }
+LPREF_FN float lp_min(float a, float b) { return a < b ? a : b; }
+LPREF_FN float lp_max(float a, float b) { return a > b ? a : b; }
+LPREF_FN lp_u32 lp_mulhi(lp_u32 a, lp_u32 b) { return (lp_u32)((lp_u64)a * b >> 32); }
+#endif
+
+#define LP_ABS 0x7FFFFFFFu
+#define LP_INF 0x7F800000u
+#define LP_NAN 0x7FC00000u
+#define LP_FLT_MAX 0x7F7FFFFFu
+
+LPREF_FN lp_u32 lp_umin(lp_u32 a, lp_u32 b) { return a < b ? a : b; }
+LPREF_FN lp_u32 lp_umax(lp_u32 a, lp_u32 b) { return a > b ? a : b; }
+LPREF_FN lp_i32 lp_imin(lp_i32 a, lp_i32 b) { return a < b ? a : b; }
+LPREF_FN lp_i32 lp_imax(lp_i32 a, lp_i32 b) { return a > b ? a : b; }
+
+#endif

@@ -1,0 +1,137 @@
+"""The GPU: what is missing and how to get it, compiled modules, launches.
+
+Nothing here falls back to the host: what cannot run on the device is a `BackendError` that says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lpref.accel.cuda import nvrtc
+from lpref.ref.errors import BackendError
+
+LEAST_CAPABILITY = (8, 0)
+LEAST_DRIVER = 12000
+THREADS = 256
+REMEDY = "use backend 'cpu' with an array in host memory"
+
+
+@cache
+def cupy() -> Any:
+    """The module cupy, with a device that the kernels run on.
+
+    Raises: BackendError without CuPy, driver or GPU, for an old driver, and for a compute capability below 8.0.
+    """
+    try:
+        import cupy as module
+    except ImportError as error:
+        raise BackendError(f"CuPy is not installed ({error})", where="cuda", remedy="pip install 'lpref[cuda13]' or 'lpref[cuda12]'") from error
+    runtime = module.cuda.runtime
+    try:
+        driver, count = runtime.driverGetVersion(), runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        raise BackendError(f"no usable GPU: {error}", where="cuda", remedy=f"check nvidia-smi, or {REMEDY}") from error
+    check_device(driver, count, tuple(int(c) for c in module.cuda.Device().compute_capability[:1]) if count else ())
+    return module
+
+
+def check_device(driver: int, count: int, capability: tuple[int, ...]) -> None:
+    """Raise BackendError for a machine that the kernels do not run on. driver: as CUDA counts, 13000 is 13.0."""
+    if count == 0:
+        raise BackendError("there is no GPU", where="cuda", remedy=REMEDY)
+    if driver < LEAST_DRIVER:
+        serves = f"{driver // 1000}.{driver % 1000 // 10}"
+        raise BackendError(f"the driver serves CUDA {serves}, needed 12.0", where="cuda", remedy="update the NVIDIA driver")
+    if capability < LEAST_CAPABILITY[:1]:
+        have = ".".join(map(str, capability))
+        raise BackendError(f"compute capability {have}, needed 8.0 (Ampere) or newer", where="cuda", remedy=REMEDY)
+
+
+def on_device(x: Any) -> bool:
+    """Whether x is a CuPy array."""
+    return type(x).__module__.partition(".")[0] == "cupy" and hasattr(x, "data")
+
+
+@cache
+def architecture() -> str:
+    """sm_XY of the present device."""
+    return f"sm_{cupy().cuda.Device().compute_capability}"
+
+
+@cache
+def module(name: str, defines: tuple[tuple[str, Any], ...] = ()) -> Any:
+    """kernels/NAME.cu with these macros, compiled for this device; machine code is kept in a cache folder."""
+    arch = architecture()
+    key = hashlib.sha256()
+    for part in (nvrtc.source(name), *nvrtc.headers().values(), repr(nvrtc.options(arch, dict(defines))), repr(nvrtc.version())):
+        key.update(part.encode() + b"\0")
+    path = folder() / f"{name}-{key.hexdigest()[:24]}.cubin"
+    if not path.is_file():
+        handle, temporary = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(nvrtc.compile_source(name, arch, dict(defines)))
+        os.replace(temporary, path)
+    return cupy().RawModule(path=str(path))
+
+
+@cache
+def folder() -> Path:
+    """Where machine code is kept: `cuda` in `$LPREF_CACHE_DIR`, `$XDG_CACHE_HOME/lpref` or `~/.cache/lpref`, else in a temporary folder."""
+    home = os.environ.get("LPREF_CACHE_DIR") or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "lpref")
+    try:
+        Path(home, "cuda").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=Path(home, "cuda")):
+            return Path(home, "cuda")
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="lpref-cuda-"))
+
+
+@cache
+def function(name: str, entry: str, defines: tuple[tuple[str, Any], ...] = ()) -> Any:
+    """A kernel of a module."""
+    return module(name, defines).get_function(entry)
+
+
+@cache
+def processors() -> int:
+    """Multiprocessors of the present device."""
+    return int(cupy().cuda.Device().attributes["MultiProcessorCount"])
+
+
+def blocks_for(items: int, threads: int = THREADS, waves: int = 8) -> int:
+    """Blocks of a grid-stride loop over `items`: at least one, at most `waves` a multiprocessor."""
+    return max(1, min(-(-items // threads), waves * processors()))
+
+
+def plane(rows: int, columns: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Grid and block for kernels that walk the rows of a matrix (`EACH`)."""
+    wide = min(256, 1 << max(columns - 1, 1).bit_length())
+    high = 256 // wide
+    across = max(1, min(-(-columns // wide), 64))
+    return (across, max(1, min(-(-rows // high), 65535, 16 * processors()))), (wide, high)
+
+
+def resident(kernel: Any, threads: int) -> int:
+    """Blocks of this kernel that the device holds at once, by its registers: a persistent grid of just these has no uneven last wave."""
+    each = -(-int(kernel.num_regs) * 32 // 256) * 256 * (threads // 32)
+    return processors() * max(1, min(65536 // max(each, 1), 2048 // threads))
+
+
+SOURCES: Mapping[str, int] = {"float32": 0, "bfloat16": 1, "float16": 2}
+"""dtype -> LP_IN of the kernels."""
+
+
+def source_kind(x: Any, where: str) -> int:
+    """LP_IN of an array.
+
+    Raises: BackendError for other dtypes.
+    """
+    if x.dtype.name not in SOURCES:
+        raise BackendError(f"no kernel reads {x.dtype}", where=where, remedy=f"pass {', '.join(SOURCES)}, or {REMEDY}")
+    return SOURCES[x.dtype.name]

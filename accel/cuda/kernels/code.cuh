@@ -1,0 +1,68 @@
+/* One code by any of the ways of core/cast.h and core/table.h, chosen at run time: what every format, rounding and policy needs. */
+#include "base.h"
+#include "cast.h"
+#include "philox.h"
+#include "table.h"
+
+enum { HOW_PLAN, HOW_STOCHASTIC, HOW_BC, HOW_CELLS, HOW_NEIGHBOURS };
+
+/* Device pointers and integers of a cast; as uint64 in an array, in this order. words: uint32, or 0: words of elements start, start + 1, ... */
+struct Cast {
+    lp_u64 how, plan, first, entries, lower, width, above, half, words, r, variant, start, step, stream, seed;
+};
+
+struct Ready {
+    lp_plan plan;
+    Cast c;
+};
+
+LPREF_FN Ready ready(const lp_u64 *p) {
+    Ready g;
+    lp_u64 *to = (lp_u64 *)&g.c;
+#pragma unroll
+    for (int i = 0; i < 15; ++i) to[i] = p[i];
+    g.plan = lp_read_plan((const lp_u32 *)g.c.plan);
+    return g;
+}
+
+LPREF_FN lp_u32 word_of(const Cast &c, lp_i64 i) {
+    if (c.words) return ((const lp_u32 *)c.words)[i];
+    return lp_word(c.start + (lp_u64)i, (lp_u32)c.r, (lp_u32)c.step, (lp_u32)c.stream, (lp_u32)c.seed, (lp_u32)(c.seed >> 32));
+}
+
+LPREF_FN lp_u32 code_of(const Ready &g, lp_u32 x, lp_i64 i) {
+    const Cast &c = g.c;
+    switch ((int)c.how) {
+    case HOW_PLAN: return lp_encode(x, &g.plan);
+    case HOW_STOCHASTIC: return lp_encode_stochastic(x, &g.plan, word_of(c, i), (lp_u32)c.r);
+    case HOW_BC: return lp_encode_bc(x, &g.plan, word_of(c, i), (lp_u32)c.r, (int)c.variant);
+    case HOW_CELLS: return lp_encode_cells(x, (const lp_u32 *)c.first, (const lp_u64 *)c.entries);
+    default:
+        return lp_encode_neighbours(x, (const lp_u32 *)c.first, (const lp_u64 *)c.entries, (const double *)c.lower, (const double *)c.width,
+                                    (const lp_u16 *)c.above, (lp_u32)c.half, word_of(c, i), (lp_u32)c.r, (int)c.variant);
+    }
+}
+
+LPREF_FN lp_u32 source(const void *x, lp_i64 i) {
+#if LP_IN == 0
+    return ((const lp_u32 *)x)[i];
+#elif LP_IN == 1
+    return (lp_u32)((const lp_u16 *)x)[i] << 16;
+#else
+    float f;
+    lp_u32 h = ((const lp_u16 *)x)[i];
+    asm("{.reg .b16 t; cvt.u16.u32 t, %1; cvt.f32.f16 %0, t;}" : "=f"(f) : "r"(h));
+    return lp_bits(f);
+#endif
+}
+
+LPREF_FN void put(void *out, lp_i64 i, lp_u32 code, int bytes) {
+    if (bytes == 1) ((lp_u8 *)out)[i] = (lp_u8)code;
+    else if (bytes == 2) ((lp_u16 *)out)[i] = (lp_u16)code;
+    else ((lp_u32 *)out)[i] = code;
+}
+
+LPREF_FN void flush_top(lp_u32 top, lp_u64 *counter) {
+    top = __reduce_max_sync(0xFFFFFFFFu, top);
+    if ((threadIdx.x & 31u) == 0 && top) atomicMax(counter, (lp_u64)top);
+}

@@ -1,0 +1,319 @@
+/* Eight neighbouring elements of one thread, with everything about the quantizer in constants (-D at compilation).
+ *
+ *   LP_IN       0 float32, 1 bfloat16, 2 binary16
+ *   LP_INTEGER  0 floats: LP_TRAILING, LP_EMIN, LP_MAX; 1 integers: LP_LOW, LP_HIGH        LP_BITS, LP_NAN_CODE (0: none)
+ *   LP_SR       0 nearest even, 8 or 16 bits of an in-kernel word
+ *   LP_CVT      cvt.satfinite makes this format's codes (its NaN is 0x7F, or no element is NaN)
+ *   LP_DIVIDE, LP_MULTIPLIER    how an element meets its factor
+ *   LP_OVER, LP_SMALL_ABOVE     float32 bits: |u| above the first has overflowed; from the second on no code is zero
+ *
+ * Why it is written so (one H200): 16-byte loads, four of them in flight for each thread; the pass has about 20 instructions an element before
+ * arithmetic, not memory, is the limit, so FP8 to nearest goes through cvt.satfinite, two elements an instruction, and E2M1 through three
+ * multiply-adds; the counts of lost and overflowed elements are taken from packed codes, and only where the block's extremes say that
+ * there may be any. */
+#include "base.h"
+#include "element.h"
+#include "philox.h"
+#include "scales.h"
+
+#define LP_FP4 (!LP_INTEGER && LP_BITS == 4 && LP_TRAILING == 1 && LP_EMIN == 0)
+#define LP_FP8_CVT (!LP_INTEGER && !LP_SR && LP_BITS == 8 && LP_CVT && __CUDA_ARCH__ >= 890)
+
+struct Eight {
+    float v[8];
+#if LP_IN
+    lp_u32 raw[4];
+#endif
+};
+
+typedef struct __align__(16) { lp_u32 x, y, z, w; } lp_16;
+
+LPREF_FN lp_16 load16(const lp_16 *p) {
+    lp_16 r;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p));
+    return r;
+}
+
+struct Raw {
+#if LP_IN
+    lp_16 a;
+#else
+    lp_16 a, b;
+#endif
+};
+
+LPREF_FN Raw load8(const void *x, lp_i64 i) {
+    Raw r;
+#if LP_IN
+    r.a = load16((const lp_16 *)((const lp_u16 *)x + i));
+#else
+    r.a = load16((const lp_16 *)((const lp_u32 *)x + i));
+    r.b = load16((const lp_16 *)((const lp_u32 *)x + i + 4));
+#endif
+    return r;
+}
+
+LPREF_FN float of_half(lp_u32 h) {
+    float f;
+    asm("{.reg .b16 t; cvt.u16.u32 t, %1; cvt.f32.f16 %0, t;}" : "=f"(f) : "r"(h));
+    return f;
+}
+
+LPREF_FN Eight widen(const Raw &r) {
+    Eight e;
+#if LP_IN
+    e.raw[0] = r.a.x; e.raw[1] = r.a.y; e.raw[2] = r.a.z; e.raw[3] = r.a.w;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#if LP_IN == 1
+        e.v[2 * i] = lp_float(e.raw[i] << 16);
+        e.v[2 * i + 1] = lp_float(e.raw[i] & 0xFFFF0000u);
+#else
+        e.v[2 * i] = of_half(e.raw[i] & 0xFFFFu);
+        e.v[2 * i + 1] = of_half(e.raw[i] >> 16);
+#endif
+    }
+#else
+    e.v[0] = lp_float(r.a.x); e.v[1] = lp_float(r.a.y); e.v[2] = lp_float(r.a.z); e.v[3] = lp_float(r.a.w);
+    e.v[4] = lp_float(r.b.x); e.v[5] = lp_float(r.b.y); e.v[6] = lp_float(r.b.z); e.v[7] = lp_float(r.b.w);
+#endif
+    return e;
+}
+
+LPREF_FN lp_u32 max16x2(lp_u32 a, lp_u32 b) { return __vmaxu2(a, b); }
+LPREF_FN lp_u32 min16x2(lp_u32 a, lp_u32 b) { return __vminu2(a, b); }
+
+#if LP_IN == 1
+LPREF_FN lp_u32 magnitude(lp_u32 half) { return half << 16; }
+#elif LP_IN == 2
+LPREF_FN lp_u32 magnitude(lp_u32 half) { return lp_bits(of_half(half)); }
+#endif
+
+/* float32 bits of the largest and the smallest magnitude of the eight */
+LPREF_FN void extremes(const Eight &e, lp_u32 *top, lp_u32 *least) {
+#if LP_IN
+    lp_u32 a = e.raw[0] & 0x7FFF7FFFu, b = e.raw[1] & 0x7FFF7FFFu, c = e.raw[2] & 0x7FFF7FFFu, d = e.raw[3] & 0x7FFF7FFFu;
+    lp_u32 t = max16x2(max16x2(a, b), max16x2(c, d)), m = min16x2(min16x2(a, b), min16x2(c, d));
+    *top = magnitude(lp_umax(t & 0xFFFFu, t >> 16));
+    *least = magnitude(lp_umin(m & 0xFFFFu, m >> 16));
+#else
+    lp_u32 t = 0u, m = LP_ABS;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        t = lp_umax(t, lp_bits(e.v[i]) & LP_ABS);
+        m = lp_umin(m, lp_bits(e.v[i]) & LP_ABS);
+    }
+    *top = t;
+    *least = m;
+#endif
+}
+
+/* What the eight become: 8-bit codes in lo, hi; 6-bit ones as 48 bits; 4-bit ones in lo. */
+struct Codes {
+    lp_u32 lo, hi;
+};
+
+struct Words {
+    lp_u32 w[4];
+};
+
+#if LP_SR == 8
+LPREF_FN lp_u32 word_at(const Words &w, int i) { return (w.w[i >> 2] >> (8 * (i & 3))) & 255u; }
+#elif LP_SR == 16
+LPREF_FN lp_u32 word_at(const Words &w, int i) { return (w.w[i >> 1] >> (16 * (i & 1))) & 65535u; }
+#else
+LPREF_FN lp_u32 word_at(const Words &w, int i) { return 0u; }
+#endif
+
+#if LP_FP4
+LPREF_FN lp_u32 signs4(const Eight &e) {
+#if LP_IN
+    lp_u32 even = __byte_perm(__byte_perm(e.raw[0], e.raw[1], 0x0051), __byte_perm(e.raw[2], e.raw[3], 0x0051), 0x5410);
+    lp_u32 odd = __byte_perm(__byte_perm(e.raw[0], e.raw[1], 0x0073), __byte_perm(e.raw[2], e.raw[3], 0x0073), 0x5410);
+    return ((even & 0x80808080u) >> 4) | (odd & 0x80808080u);
+#else
+    lp_u32 s = 0;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) s |= (lp_bits(e.v[i]) >> (28 - 4 * i)) & (8u << (4 * i));
+    return s;
+#endif
+}
+#endif
+
+#if LP_FP8_CVT
+LPREF_FN lp_u32 cvt2(float low, float high) {
+    lp_u16 r;
+#if LP_TRAILING == 3
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(r) : "f"(high), "f"(low));
+#else
+    asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;" : "=h"(r) : "f"(high), "f"(low));
+#endif
+    return r;
+}
+#endif
+
+/* What elements are multiplied with (LP_DIVIDE: divided by); x / 2^e = x 2^-e, one rounding of one number. */
+LPREF_FN float element_factor(const lp_scale &s) {
+#if LP_RULE == 2
+    return lp_float(lp_umax((254u - lp_umin(s.code, 254u)) << 23, 0x00400000u));
+#else
+    return s.factor;
+#endif
+}
+
+/* u of an element: the scaled value */
+LPREF_FN float scaled(float v, float factor) {
+#if LP_DIVIDE
+    float u = lp_div(v, factor);
+#else
+    float u = lp_mul(v, factor);
+#endif
+#ifdef LP_MULTIPLIER
+    u = lp_mul(u, LP_MULTIPLIER);
+#endif
+    return u;
+}
+
+LPREF_FN lp_u32 one_code(float u, lp_u32 word) {
+#if LP_INTEGER && LP_SR
+    lp_u32 c = lp_stochastic_int(u, LP_LOW, LP_HIGH, LP_BITS, word, LP_SR);
+#elif LP_INTEGER
+    lp_u32 c = lp_nearest_int(u, LP_LOW, LP_HIGH, LP_BITS);
+#elif LP_SR
+    lp_u32 c = lp_stochastic_float(u, LP_TRAILING, LP_EMIN, lp_float(LP_MAX), LP_BITS, word, LP_SR);
+#else
+    lp_u32 c = lp_nearest_float(u, LP_TRAILING, LP_EMIN, lp_float(LP_MAX), LP_BITS);
+#endif
+#if LP_NAN_CODE
+    c = u != u ? LP_NAN_CODE : c;
+#endif
+    return c;
+}
+
+LPREF_FN Codes packed(const lp_u32 *c) {
+    Codes r;
+#if LP_BITS == 8
+    r.lo = __byte_perm(__byte_perm(c[0], c[1], 0x0040), __byte_perm(c[2], c[3], 0x0040), 0x5410);
+    r.hi = __byte_perm(__byte_perm(c[4], c[5], 0x0040), __byte_perm(c[6], c[7], 0x0040), 0x5410);
+#elif LP_BITS == 6
+    lp_u32 a = c[0] | c[1] << 6 | c[2] << 12 | c[3] << 18, b = c[4] | c[5] << 6 | c[6] << 12 | c[7] << 18;
+    r.lo = a | b << 24;
+    r.hi = b >> 8;
+#else
+    r.lo = c[0] | c[1] << 4 | c[2] << 8 | c[3] << 12 | c[4] << 16 | c[5] << 20 | c[6] << 24 | c[7] << 28;
+    r.hi = 0;
+#endif
+    return r;
+}
+
+LPREF_FN Codes encode8(const Eight &e, float factor, const Words &w) {
+#if LP_FP4 && LP_SR != 16
+    lp_u32 p = 0;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+#if LP_SR
+        lp_u32 q = (lp_stochastic_e2m1(fabsf(scaled(fabsf(e.v[i]), factor)), word_at(w, i)) >> 8) & 7u;
+        p |= q << (4 * i);
+#else
+        p += lp_nearest_e2m1(fabsf(scaled(fabsf(e.v[i]), factor))) << (4 * i);
+#endif
+    }
+#if !LP_SR
+    p -= LP_E2M1_BASE * 0x11111111u;
+#endif
+    Codes r = {p | signs4(e), 0};
+    return r;
+#elif LP_FP8_CVT
+    lp_u32 t[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) t[i] = cvt2(scaled(e.v[2 * i], factor), scaled(e.v[2 * i + 1], factor));
+    Codes r = {t[0] | t[1] << 16, t[2] | t[3] << 16};
+    return r;
+#elif LP_INTEGER && LP_DIVIDE && !LP_SR && LP_BITS <= 8 && !defined(LP_MULTIPLIER)
+    /* x fl(1/s) is within 2^-15 of fl(x / s): only where it is that near to a half does the quotient have to be made */
+    lp_u32 c[8];
+    float inverse = lp_div(1.0f, factor);
+    int near = !(factor >= 1.1754944e-38f && factor <= 8.5e37f);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        float u = lp_min(lp_max(lp_mul(e.v[i], inverse), LP_LOW), LP_HIGH), t = lp_add(u, 12582912.0f);
+        c[i] = lp_bits(t) & ((1u << LP_BITS) - 1u);
+        near |= fabsf(lp_sub(u, lp_sub(t, 12582912.0f))) > 0.49996948f;
+    }
+    if (near) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) c[i] = one_code(lp_div(e.v[i], factor), 0u);
+    }
+    return packed(c);
+#else
+    lp_u32 c[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) c[i] = one_code(scaled(e.v[i], factor), word_at(w, i));
+    return packed(c);
+#endif
+}
+
+/* how many of the eight codes are not zero */
+LPREF_FN lp_u32 nonzero(const Codes &c) {
+#if LP_BITS == 8 && LP_INTEGER
+    lp_u32 a = (((c.lo & 0x7F7F7F7Fu) + 0x7F7F7F7Fu) | c.lo) & 0x80808080u, b = (((c.hi & 0x7F7F7F7Fu) + 0x7F7F7F7Fu) | c.hi) & 0x80808080u;
+    return __popc(a) + __popc(b);
+#elif LP_BITS == 8
+    lp_u32 a = ((c.lo & 0x7F7F7F7Fu) + 0x7F7F7F7Fu) & 0x80808080u, b = ((c.hi & 0x7F7F7F7Fu) + 0x7F7F7F7Fu) & 0x80808080u;
+    return __popc(a) + __popc(b);
+#elif LP_BITS == 4
+    lp_u32 p = LP_INTEGER ? c.lo | (c.lo >> 3 & 0x11111111u) : c.lo;
+    return __popc((p | p >> 1 | p >> 2) & 0x11111111u);
+#else
+    lp_u64 p = (lp_u64)c.hi << 32 | c.lo;
+    lp_u32 n = 0;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) n += ((p >> (6 * i)) & (LP_INTEGER ? 63u : 31u)) != 0;
+    return n;
+#endif
+}
+
+LPREF_FN void store8(lp_u8 *codes, lp_i64 i, const Codes &c) {
+#if LP_BITS == 8
+    asm volatile("st.global.cs.v2.u32 [%0], {%1,%2};" ::"l"(codes + i), "r"(c.lo), "r"(c.hi) : "memory");
+#elif LP_BITS == 6
+    lp_u16 *p = (lp_u16 *)(codes + i / 4 * 3);
+    p[0] = (lp_u16)c.lo;
+    p[1] = (lp_u16)(c.lo >> 16);
+    p[2] = (lp_u16)c.hi;
+#else
+    asm volatile("st.global.cs.u32 [%0], %1;" ::"l"(codes + i / 2), "r"(c.lo) : "memory");
+#endif
+}
+
+/* What a thread has seen; `flush` adds it to counters = {overflowed, underflowed, amax bits, NaN}: integers, so that the order is free. */
+struct Seen {
+    lp_u32 over, under, top;
+};
+
+LPREF_FN void count(Seen &seen, const Eight &e, float factor, int dead, int vanished, lp_u32 top, lp_u32 least, const Codes &c) {
+    seen.top = lp_umax(seen.top, top);
+    if (dead) return;
+    if (fabsf(scaled(lp_float(top), factor)) > lp_float(LP_OVER) || top >= LP_INF) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) seen.over += (lp_bits(e.v[i]) & LP_ABS) < LP_INF && fabsf(scaled(e.v[i], factor)) > lp_float(LP_OVER);
+    }
+    if (vanished || !(fabsf(scaled(lp_float(least), factor)) >= lp_float(LP_SMALL_ABOVE))) {
+        lp_u32 left = vanished ? 0u : nonzero(c), zeros = 0;
+        if (least == 0) {
+#pragma unroll
+            for (int i = 0; i < 8; ++i) zeros += (lp_bits(e.v[i]) & LP_ABS) == 0;
+        }
+        seen.under += 8u - zeros - left;
+    }
+}
+
+LPREF_FN void flush(const Seen &seen, lp_u64 *counters) {
+    lp_u32 over = __reduce_add_sync(0xFFFFFFFFu, seen.over), under = __reduce_add_sync(0xFFFFFFFFu, seen.under);
+    lp_u32 top = __reduce_max_sync(0xFFFFFFFFu, seen.top);
+    if ((threadIdx.x & 31u) == 0) {
+        if (over) atomicAdd(counters, (lp_u64)over);
+        if (under) atomicAdd(counters + 1, (lp_u64)under);
+        if (top) atomicMax(counters + 2, (lp_u64)top);
+    }
+}

@@ -1,0 +1,105 @@
+/* generic: block quantizers of any blocks, format, rounding, policy and words, in four passes: amax (amax.cu), scales, elements, packing.
+ *
+ * Serves what blocks.cu, rows.cu and tensor.cu do not: square tiles, blocks along axis 0, ragged edges, tables, given words, other policies.
+ * Versions: 1. this one. */
+#include "code.cuh"
+#include "pack.h"
+#include "scales.h"
+
+extern "C" __global__ void scales_grid(const lp_u32 *amax, lp_i64 n, const lp_rule *rule, const lp_u32 *tensor_amax, const float *encode_scale,
+                                       void *codes, int bytes, float *values, float *factors, float *tensor_scale) {
+    lp_rule q = *rule;
+    lp_nvfp4 t = {0.0f, 0.0f, 0.0f};
+    lp_i64 stride = (lp_i64)gridDim.x * blockDim.x, first = (lp_i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (q.rule == LP_RULE_NVFP4 || q.rule == LP_RULE_TORCHAO) {
+        t = lp_nvfp4_tensor(lp_float(*tensor_amax), q.target, q.inverse);
+        if (first == 0) *tensor_scale = t.tensor_scale;
+    }
+    for (lp_i64 i = first; i < n; i += stride) {
+        lp_scale s;
+        if (encode_scale) {
+            s.factor = *encode_scale;
+            s.value = lp_div(1.0f, s.factor);
+            s.code = q.format == LP_E8M0 ? lp_e8m0_code(s.value) : lp_bits(s.value);
+        } else {
+            s = lp_block_scale(amax[i], &q, &t);
+        }
+        if (bytes == 4) ((lp_u32 *)codes)[i] = s.code;
+        else ((lp_u8 *)codes)[i] = (lp_u8)s.code;
+        values[i] = s.value;
+        factors[i] = s.factor;
+    }
+}
+
+/* Every element of an R x C array, C < 2^32: threads lie along rows, blocks of threads are blockDim.x wide and blockDim.y high. */
+#define EACH(r, c)                                                                                              \
+    for (lp_i64 r = (lp_i64)blockIdx.y * blockDim.y + threadIdx.y; r < R; r += (lp_i64)gridDim.y * blockDim.y)   \
+        for (lp_u32 c = blockIdx.x * blockDim.x + threadIdx.x; c < (lp_u64)C; c += gridDim.x * blockDim.x)
+
+/* limits: low, high (NaN: no clipping), overflow low, overflow high. zeros: a bit set of the codes whose value is 0. */
+extern "C" __global__ void __launch_bounds__(256) elements(const void *x, lp_i64 R, lp_i64 C, lp_i64 br, lp_i64 bc, const float *values, const float *factors,
+    int divide, float multiplier, const float *limits, const lp_u64 *cast, const lp_u32 *zeros, void *codes, int bytes, lp_u64 *counters) {
+    Ready g = ready(cast);
+    lp_i64 wide = (C + bc - 1) / bc;
+    float low = limits[0], high = limits[1], below = limits[2], above = limits[3];
+    lp_u32 over = 0, under = 0, top = 0, nan = 0;
+    EACH(r, c) {
+        lp_i64 i = r * C + c, at = r / br * wide + c / (lp_u32)bc;
+        lp_u32 bits = source(x, i), a = bits & LP_ABS;
+        float factor = factors[at], value = values[at], v = lp_float(bits);
+        int dead = value != value;
+        float u = divide ? lp_div(v, factor) : lp_mul(v, factor);
+        if (multiplier != 1.0f) u = lp_mul(u, multiplier);
+        u = dead ? 0.0f : u;
+        over += a < LP_INF && (u > above || u < below);
+        if (low == low && u == u) u = lp_min(lp_max(u, low), high);
+        lp_u32 code = code_of(g, lp_bits(u), i);
+        int zero = (zeros[code >> 5] >> (code & 31u)) & 1u;
+        under += !dead && a != 0 && (zero || value == 0.0f);
+        nan |= u != u;
+        top = lp_umax(top, a);
+        put(codes, i, code, bytes);
+    }
+    over = __reduce_add_sync(0xFFFFFFFFu, over);
+    under = __reduce_add_sync(0xFFFFFFFFu, under);
+    top = __reduce_max_sync(0xFFFFFFFFu, top);
+    nan = __reduce_or_sync(0xFFFFFFFFu, nan);
+    if (((threadIdx.y * blockDim.x + threadIdx.x) & 31u) == 0) {
+        if (over) atomicAdd(counters, (lp_u64)over);
+        if (under) atomicAdd(counters + 1, (lp_u64)under);
+        if (top) atomicMax(counters + 2, (lp_u64)top);
+        if (nan) atomicMax(counters + 3, 1ull);
+    }
+}
+
+/* (element x block scale) x tensor scale in float64, rounded once where out is float32; bare: the element alone */
+extern "C" __global__ void __launch_bounds__(256) dequantize(const float *decoded, lp_i64 R, lp_i64 C, lp_i64 br, lp_i64 bc, const float *scales,
+                                                             const float *tensor_scale, int bare, void *out, int bytes) {
+    lp_i64 wide = (C + bc - 1) / bc;
+    double outer = (double)*tensor_scale;
+    EACH(r, c) {
+        double v = (double)decoded[r * C + c];
+        if (!bare) v = lp_dmul(lp_dmul(v, (double)scales[r / br * wide + c / (lp_u32)bc]), outer);
+        if (bytes == 8) ((double *)out)[r * C + c] = v;
+        else ((float *)out)[r * C + c] = __double2float_rn(v);
+    }
+}
+
+extern "C" __global__ void narrow(const double *x, lp_i64 n, float *out) {
+    for (lp_i64 i = (lp_i64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (lp_i64)gridDim.x * blockDim.x) out[i] = __double2float_rn(x[i]);
+}
+
+extern "C" __global__ void __launch_bounds__(256) pack_rows(const lp_u8 *codes, lp_i64 R, lp_i64 C, int bits, lp_i64 bytes, lp_u8 *out) {
+    lp_i64 n = R * bytes, stride = (lp_i64)gridDim.x * blockDim.x;
+    for (lp_i64 i = (lp_i64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += stride) out[i] = lp_packed_byte(codes + i / bytes * C, C, bits, i % bytes);
+}
+
+extern "C" __global__ void __launch_bounds__(256) unpack_rows(const lp_u8 *packed, lp_i64 R, lp_i64 C, int bits, lp_i64 bytes, lp_u8 *out) {
+    lp_i64 n = R * C, stride = (lp_i64)gridDim.x * blockDim.x;
+    for (lp_i64 i = (lp_i64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += stride) {
+        lp_i64 r = i / C, bit = (i - r * C) * bits, at = bit >> 3;
+        const lp_u8 *row = packed + r * bytes;
+        lp_u32 two = row[at] | (at + 1 < bytes ? (lp_u32)row[at + 1] << 8 : 0u);
+        out[i] = (lp_u8)((two >> (bit & 7)) & ((1u << bits) - 1u));
+    }
+}

@@ -1,0 +1,67 @@
+/* rows: one scale a row; a block of threads keeps its row in registers between amax and codes, so it is read once.
+ *
+ * LP_UNROLL chunks of eight a thread; C is a multiple of 8 and at most 8 LP_UNROLL blockDim.x. Versions: 1. this one. Macros: elements.cuh. */
+#include "elements.cuh"
+
+extern "C" __global__ void __launch_bounds__(1024) rows(const void *x, lp_u8 *codes, void *scales, lp_i64 R, lp_i64 C, const lp_rule *rule,
+    lp_u64 *counters, lp_u64 start, lp_u32 step, lp_u32 stream, lp_u32 seed_lo, lp_u32 seed_hi) {
+    __shared__ lp_u32 tops[2][32];
+    lp_rule q = *rule;
+    q.rule = LP_RULE;
+#if LP_RULE == 2
+    q.mode = LP_MODE;
+#endif
+    lp_nvfp4 t = {0.0f, 0.0f, 0.0f};
+    Seen seen = {0, 0, 0};
+    lp_i64 chunks = C / 8;
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, turn = 0;
+    for (lp_i64 r = blockIdx.x; r < R; r += gridDim.x, turn ^= 1) {
+        Raw raw[LP_UNROLL];
+#pragma unroll
+        for (int j = 0; j < LP_UNROLL; ++j) {
+            lp_i64 at = j * blockDim.x + threadIdx.x;
+            if (at < chunks) raw[j] = load8(x, r * C + 8 * at);
+        }
+        lp_u32 top = 0;
+#pragma unroll
+        for (int j = 0; j < LP_UNROLL; ++j) {
+            lp_u32 own, least;
+            if (j * blockDim.x + threadIdx.x >= chunks) continue;
+            extremes(widen(raw[j]), &own, &least);
+            top = lp_umax(top, own);
+        }
+        top = __reduce_max_sync(0xFFFFFFFFu, top);
+        if (lane == 0) tops[turn][warp] = top;
+        __syncthreads();
+        top = __reduce_max_sync(0xFFFFFFFFu, lane < warps ? tops[turn][lane] : 0u);
+        lp_scale s = lp_block_scale(top, &q, &t);
+        int dead = s.value != s.value;
+        float factor = element_factor(s);
+        if (threadIdx.x == 0) {
+            if (LP_SCALE_BYTES == 4) ((lp_u32 *)scales)[r] = s.code;
+            else ((lp_u8 *)scales)[r] = (lp_u8)s.code;
+        }
+#pragma unroll
+        for (int j = 0; j < LP_UNROLL; ++j) {
+            lp_i64 at = j * blockDim.x + threadIdx.x, flat = r * chunks + at;
+            if (at >= chunks) continue;
+            Eight e = widen(raw[j]);
+            lp_u32 own, least;
+            extremes(e, &own, &least);
+            Words w;
+#if LP_SR
+            lp_block128 b = lp_philox((start >> (LP_SR == 8 ? 4 : 3)) + (lp_u64)(LP_SR == 8 ? flat >> 1 : flat), step, stream, seed_lo, seed_hi);
+            int half = LP_SR == 8 && (flat & 1);
+            w.w[0] = half ? b.w[2] : b.w[0];
+            w.w[1] = half ? b.w[3] : b.w[1];
+            w.w[2] = b.w[2];
+            w.w[3] = b.w[3];
+#endif
+            Codes c = encode8(e, factor, w);
+            if (dead) c.lo = c.hi = 0;
+            store8(codes, 8 * flat, c);
+            count(seen, e, factor, dead, s.value == 0.0f, own, least, c);
+        }
+    }
+    flush(seen, counters);
+}

@@ -1,0 +1,114 @@
+"""`CudaQTensor`: a quantized tensor whose codes and scales lie on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from lpref.accel.cuda import cast, device
+from lpref.ref.errors import BackendError, ShapeError
+from lpref.ref.formats import format as format_named
+from lpref.ref.quantize import QTensor
+from lpref.ref.quantize.packing import row_bytes
+
+PACKED = (1, 2, 4, 6)
+
+
+class Observed(Mapping[str, Any]):
+    """amax, count, overflowed, underflowed; read from the device when first asked for (which waits for it)."""
+
+    def __init__(self, counters: Any, count: int) -> None:
+        self._counters, self._count = counters, count
+        self._read: dict[str, Any] | None = None
+
+    def _values(self) -> dict[str, Any]:
+        if self._read is None:
+            over, under, top = (int(v) for v in self._counters.get()[:3])
+            amax = np.uint32(top).view(np.float32) if top <= 0x7F800000 else np.float32(np.nan)
+            self._read = {"amax": amax, "count": self._count, "overflowed": over, "underflowed": under}
+        return self._read
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("amax", "count", "overflowed", "underflowed"))
+
+    def __len__(self) -> int:
+        return 4
+
+
+@dataclass(frozen=True, eq=False)
+class CudaQTensor(QTensor):
+    """As `QTensor`; codes, scales and the 0-d tensor_scale are CuPy arrays. `host()` is the same tensor in NumPy."""
+
+    def host(self) -> QTensor:
+        """A copy in host memory."""
+        get = device.cupy().asnumpy
+        scales = tuple(get(s) for s in self.scales)
+        tensor_scale = np.float32(get(self.tensor_scale))
+        return QTensor(get(self.codes), scales, tensor_scale, self.k_axis, self.logical_shape, self.quantizer, dict(self.observed))
+
+    def unpacked(self) -> Any:
+        bits, (rows, columns) = format_named(self.quantizer.format).bits, self.shape
+        if bits not in PACKED:
+            return self.codes
+        out = device.cupy().empty((rows, columns), np.uint8)
+        run = device.function("generic", "unpack_rows", (("LP_IN", 0),))
+        args = (self.codes, rows, columns, np.int32(bits), row_bytes(columns, bits), out)
+        run((device.blocks_for(out.size),), (device.THREADS,), args)
+        return out
+
+    def scale_values(self) -> Any:
+        cp = device.cupy()
+        if not self.scales:
+            return cp.ones((1, 1), np.float32)
+        stored = self.scales[0]
+        return stored.view(np.float32) if self.quantizer.scale.format == "float32" else cast.decode(stored, self.quantizer.scale.format)
+
+    def element_values(self) -> Any:
+        return self._values(np.float64, bare=True)
+
+    def dequantize(self, dtype: Any = np.float64) -> Any:
+        """As `QTensor.dequantize`, for float64 and float32: the float64 product, rounded once."""
+        if np.dtype(dtype) not in (np.float64, np.float32):
+            raise BackendError(f"no kernel dequantizes to {np.dtype(dtype)}", where="cuda", remedy="use float32 or float64, or t.host().dequantize()")
+        return self._values(np.dtype(dtype)).reshape(self.logical_shape)
+
+    def _values(self, dtype: Any, bare: bool = False) -> Any:
+        cp, (rows, columns) = device.cupy(), self.shape
+        (br, bc) = self.block if self.scales else (max(rows, 1), max(columns, 1))
+        decoded, out = cast.decode(self.unpacked(), self.quantizer.format), cp.empty((rows, columns), dtype)
+        if out.size:
+            run = device.function("generic", "dequantize", (("LP_IN", 0),))
+            target = (self.tensor_scale, np.int32(bare), out, np.int32(out.itemsize))
+            run(*device.plane(rows, columns), (decoded, rows, columns, br, bc, self.scale_values(), *target))
+        return out
+
+    def transpose(self) -> CudaQTensor:
+        """As `QTensor.transpose`."""
+        if self.quantizer.scale.rule != "none" and not self.quantizer.blocks.transpose_closed:
+            raise ShapeError("the blocks are not transpose-closed", where="CudaQTensor.transpose", remedy="quantize the transposed tensor")
+        cp, bits, (rows, columns) = device.cupy(), format_named(self.quantizer.format).bits, self.shape
+        codes = pack(cp.ascontiguousarray(self.unpacked().T), bits)
+        return replace(self, codes=codes, scales=tuple(cp.ascontiguousarray(s.T) for s in self.scales), logical_shape=(columns, rows))
+
+    def to_layout(self, name: str) -> dict[str, Any]:
+        """The layout ``linear``; others are made on the host: ``t.host().to_layout(name)``."""
+        if name != "linear":
+            raise BackendError(f"no kernel makes the layout {name!r}", where="cuda", remedy="use linear, or t.host().to_layout(name)")
+        return {"codes": self.codes, "scales": self.scales[0] if self.scales else None, "tensor_scale": self.tensor_scale}
+
+
+def pack(codes: Any, bits: int) -> Any:
+    """`lpref.ref.quantize.packing.pack` of codes [R, C] on the device."""
+    if bits not in PACKED:
+        return codes
+    rows, columns = codes.shape
+    out = device.cupy().empty((rows, row_bytes(columns, bits)), np.uint8)
+    run = device.function("generic", "pack_rows", (("LP_IN", 0),))
+    run((device.blocks_for(out.size),), (device.THREADS,), (codes, rows, columns, np.int32(bits), out.shape[1], out))
+    return out

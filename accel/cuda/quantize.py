@@ -1,0 +1,303 @@
+"""`lpref.ref.quantize.quantize` of CuPy arrays: the same codes, scales, tensor scale and observations, bit for bit, on the device.
+
+Three kernels read x once: `blocks` (1 x 16, 32, 64, 128 along rows), `rows`, `tensor`; where a tensor's amax is needed first (per-tensor
+scales, NVFP4) `amax_flat` goes before. `tiles` reads the scales of any blocks whose columns are a multiple of 8, found in a pass before.
+Everything else (narrow blocks along axis 0, ragged edges, tables, other policies, given words) takes the generic passes.
+What has no kernel is a `BackendError`. Nothing waits for the device, except where the definition may raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from lpref.accel.cpu.cast_plan import NEVER
+from lpref.accel.cuda import cast, device, plans
+from lpref.accel.cuda.qtensor import CudaQTensor, Observed, pack
+from lpref.ref.errors import BackendError, NonFiniteError, ShapeError, SpecError, WordsError
+from lpref.ref.formats import Format
+from lpref.ref.formats import format as format_named
+from lpref.ref.quantize import Quantizer, lookup
+from lpref.ref.quantize.packing import code_dtype, row_bytes
+from lpref.ref.quantize.qtensor import matrix_shape
+from lpref.ref.quantize.quantize import check_tail, element_range, overflow_limits
+from lpref.ref.random import WordAddress
+from lpref.ref.rounding import overflow as overflow_of
+from lpref.ref.rounding import rounding as rounding_of
+
+UNROLL = 4
+LONGEST_ROW = 8 * UNROLL * 1024
+BLOCKS = (16, 32, 64, 128)
+
+
+def quantize(
+    x: Any, q: Quantizer | str, *, state: Mapping[str, Any] | None = None, amax: Any = None, words: Any = None, k_axis: int = -1
+) -> CudaQTensor:
+    """Codes and scales of a CuPy array; arguments as `lpref.ref.quantize.quantize`, words and amax may be CuPy or NumPy arrays.
+
+    Raises: what the definition raises; BackendError for quantizers and dtypes without kernels.
+    """
+    q = lookup(q) if isinstance(q, str) else q
+    job = _job(x, q, state, amax, words, k_axis)
+    if q.scale.rule == "none":
+        return _generic(job)
+    run = _fast(job)
+    return run(job) if run is not None else _generic(job)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A call with its arguments resolved. x: [R, C], contiguous."""
+
+    x: Any
+    q: Quantizer
+    fmt: Format
+    kind: int
+    logical_shape: tuple[int, ...]
+    axis: int
+    block: tuple[int, int]
+    grid: tuple[int, int]
+    amax: Any  # float32 array on the device, or None
+    encode_scale: Any  # of delayed scaling, or None
+    words: Any
+    counters: Any
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, columns = self.x.shape
+        return int(rows), int(columns)
+
+
+def _job(x: Any, q: Quantizer, state: Mapping[str, Any] | None, amax: Any, words: Any, k_axis: int) -> Job:
+    where = f"quantize {q.name or q.format}"
+    if not device.on_device(x):
+        raise BackendError(f"a {type(x).__name__} is no CuPy array", where=where, remedy="pass cupy.from_dlpack(x), or copy it to the host")
+    cp = device.cupy()
+    fmt, last = format_named(q.format), max(x.ndim - 1, 0)
+    if x.dtype == np.float64 and q.scale.rule != "none":
+        x = _narrow(x)
+    kind = device.source_kind(x, where)
+    if k_axis not in (-1, last) and not (x.ndim == 2 and k_axis in (0, -2)):
+        raise ShapeError(f"k_axis {k_axis} of an array of shape {x.shape}", where=where, remedy="contract over the last axis, or axis 0 of a matrix")
+    axis = 1 if k_axis in (-1, last) else 0
+    shape = matrix_shape(x.shape)
+    check_tail(shape, axis, q)
+    if q.scale.rule != "none":
+        plans.rule_of(q)  # raises
+    elif q.scale.nonfinite == "raise" or fmt.bits > 16:
+        raise plans.unsupported(q, f"a plain cast to {q.format} with nonfinite {q.scale.nonfinite}")
+    encode_scale = None
+    if q.scale.rule == "te" and q.scale.history == "delayed":
+        if state is None or "scale" not in state:
+            raise SpecError(["scale.history: 'delayed' needs a state"], where=where, remedy="pass state=init_state(q), then update_state's")
+        encode_scale = cp.asarray(state["scale"], np.float32).reshape(1)
+    grid = q.blocks.grid(shape, axis)
+    given = None if amax is None else _given_amax(cp.asarray(amax, np.float32), q, grid, where)
+    matrix = cp.ascontiguousarray(x.reshape(shape))
+    return Job(matrix, q, fmt, kind, tuple(x.shape), axis, q.blocks.on(shape, axis), grid, given, encode_scale, words, cp.zeros(4, np.uint64))
+
+
+def _narrow(x: Any) -> Any:
+    """float64 -> float32 to nearest even (CuPy's own conversion flushes subnormals)."""
+    cp = device.cupy()
+    out = cp.empty(x.shape, np.float32)
+    device.function("generic", "narrow", (("LP_IN", 0),))((device.blocks_for(x.size),), (device.THREADS,), (cp.ascontiguousarray(x), x.size, out))
+    return out
+
+
+def _given_amax(amax: Any, q: Quantizer, grid: tuple[int, int], where: str) -> Any:
+    if q.scale.rule == "nvfp4" and amax.size == 1:
+        return amax.reshape(1)
+    if q.scale.rule in ("amax", "te", "mx") and q.scale.history == "current" and amax.size in (1, grid[0] * grid[1]):
+        return amax.reshape(-1)
+    raise ShapeError(f"amax of shape {amax.shape} for rule {q.scale.rule!r} and {grid[0]} x {grid[1]} blocks", where=where,
+                     remedy="give a scalar, or one amax per block; delayed and plain casts read none")  # fmt: skip
+
+
+def _fast(job: Job) -> Any:
+    """The kernel that reads x once, or None."""
+    q, (rows, columns) = job.q, job.shape
+    defines, r = plans.macros(q), plans.word_bits(q)
+    aligned = r == 0 or (isinstance(job.words, WordAddress) and job.words.start % (128 // r) == 0)
+    safe = job.fmt.has_nan or (q.scale.rule != "te" and (job.amax is None or q.scale.rule == "nvfp4"))  # else NaN may have to raise
+    if defines is None or not aligned or not safe or rows * columns == 0 or rows * columns % 8 or job.x.data.ptr % 16:
+        return None
+    if job.amax is not None and q.scale.rule != "nvfp4" and job.grid != (1, 1):
+        return None
+    if job.amax is not None and job.fmt.nan_code not in (None, 0x7F):
+        return None
+    if job.grid == (1, 1) and (job.fmt.bits == 8 or columns % 8 == 0) and q.scale.rule != "nvfp4":
+        return _tensor
+    if job.axis == 1 and job.block[0] == 1 and job.block[1] in BLOCKS and columns % job.block[1] == 0:
+        return _blocks
+    if job.block == (1, columns) and columns % 8 == 0 and columns <= LONGEST_ROW and q.scale.rule != "nvfp4":
+        return _rows
+    return _tiles if job.block[1] % 8 == 0 and columns % 8 == 0 and (job.amax is None or q.scale.rule == "nvfp4") else None
+
+
+def _defines(job: Job, **more: int) -> tuple[tuple[str, Any], ...]:
+    return (*(plans.macros(job.q) or ()), ("LP_IN", job.kind), ("LP_UNROLL", UNROLL), *more.items())
+
+
+def _address(job: Job) -> tuple[Any, ...]:
+    """start, step, stream, seed_lo, seed_hi."""
+    r = plans.word_bits(job.q)
+    if r == 0:
+        return (np.uint64(0), *(np.uint32(0) for _ in range(4)))
+    w = job.words
+    w.bits(0, r)  # raises for an address out of range
+    return (np.uint64(w.start), np.uint32(w.step), np.uint32(w.stream), np.uint32(w.seed & 0xFFFFFFFF), np.uint32(w.seed >> 32))
+
+
+@cache
+def _rule(q: Quantizer) -> Any:
+    return device.cupy().asarray(plans.rule_of(q).view(np.uint8))
+
+
+def _tensor_amax(job: Job) -> Any:
+    """float32 bits of the tensor's amax, one uint32: given, or measured."""
+    if job.amax is not None:
+        return job.amax.view(np.uint32)
+    out = device.cupy().zeros(1, np.uint32)
+    if job.x.size:
+        run = device.function("amax", "amax_flat", (("LP_IN", job.kind),))
+        run((device.blocks_for(job.x.size // 32, 512, 4),), (512,), (job.x, job.x.size, out))
+    return out
+
+
+def _outputs(job: Job) -> tuple[Any, Any, Any]:
+    """Codes, scales and tensor scale to write to."""
+    cp, (rows, columns) = device.cupy(), job.shape
+    codes = cp.empty((rows, row_bytes(columns, job.fmt.bits)), code_dtype(job.fmt.bits))
+    scales = cp.empty(job.grid, np.uint32 if plans.scale_bytes(job.q) == 4 else np.uint8)
+    rule = job.q.scale.rule
+    own = np.float32(1) / np.float32(job.q.scale.multiplier) if rule in ("amax", "mx") else np.float32(1)
+    return codes, scales, cp.empty((), np.float32) if rule == "nvfp4" else _constant(float(own))
+
+
+@cache
+def _constant(value: float) -> Any:
+    return device.cupy().asarray(np.float32(value))
+
+
+def _result(job: Job, codes: Any, scales: Any, tensor_scale: Any) -> CudaQTensor:
+    levels = () if job.q.scale.rule == "none" else (scales,)
+    return CudaQTensor(codes, levels, tensor_scale, job.axis, job.logical_shape, job.q, Observed(job.counters, int(job.x.size)))
+
+
+def _grid_size(job: Job, run: Any) -> tuple[int]:
+    return (max(1, min(-(-job.x.size // (8 * device.THREADS * UNROLL)), device.resident(run, device.THREADS))),)
+
+
+def _tensor(job: Job) -> CudaQTensor:
+    codes, scales, ts = _outputs(job)
+    delayed = job.encode_scale is not None
+    measured = 0 if delayed else _tensor_amax(job)
+    run = device.function("tensor", "tensor", _defines(job))
+    args = (job.x, codes, scales, job.x.size, _rule(job.q), measured, job.encode_scale if delayed else 0, job.counters, *_address(job))
+    run(_grid_size(job, run), (device.THREADS,), args)
+    return _result(job, codes, scales, ts)
+
+
+def _blocks(job: Job) -> CudaQTensor:
+    codes, scales, ts = _outputs(job)
+    measured = _tensor_amax(job) if job.q.scale.rule == "nvfp4" else 0
+    run = device.function("blocks", "blocks", _defines(job, LP_K=job.block[1]))
+    args = (job.x, codes, scales, ts, job.x.size, _rule(job.q), measured, job.counters, *_address(job))
+    run(_grid_size(job, run), (device.THREADS,), args)
+    return _result(job, codes, scales, ts)
+
+
+def _rows(job: Job) -> CudaQTensor:
+    codes, scales, ts = _outputs(job)
+    rows, columns = job.shape
+    threads = min(1024, max(64, -(-columns // (8 * UNROLL * 32)) * 32))
+    run = device.function("rows", "rows", _defines(job))
+    args = (job.x, codes, scales, rows, columns, _rule(job.q), job.counters, *_address(job))
+    run((min(rows, device.resident(run, threads)),), (threads,), args)
+    return _result(job, codes, scales, ts)
+
+
+def _tiles(job: Job) -> CudaQTensor:
+    codes, scales, ts = _outputs(job)
+    values, factors = _scales(job, scales, ts)
+    run = device.function("tiles", "elements", _defines(job))
+    block, address = tuple(np.uint32(b) for b in job.block), _address(job)
+    run(_grid_size(job, run), (device.THREADS,), (job.x, codes, *job.shape, *block, values, factors, job.counters, *address))
+    return _result(job, codes, scales, ts)
+
+
+def _generic(job: Job) -> CudaQTensor:
+    """Amax, scales, elements, packing."""
+    cp, q, fmt, (rows, columns) = device.cupy(), job.q, job.fmt, job.shape
+    codes, scales, ts = _outputs(job)
+    made = cast.launch(fmt, rounding_of(q.rounding), overflow_of(q.overflow), _words(job), q.word_bits, job.shape)
+    if made.plan.raises_above not in (NEVER, 0x7F800000):
+        raise plans.unsupported(q, f"overflow {q.overflow}")
+    if q.scale.rule == "none":
+        values = factors = cp.ones(1, np.float32)
+        block = (max(rows, 1), max(columns, 1))
+    else:
+        values, factors = _scales(job, scales, ts)
+        block = job.block
+    low, high = element_range(q, fmt)
+    clip = q.scale.rule != "none" and q.narrow and fmt.min < low
+    limits = cp.asarray(np.array([low if clip else np.nan, high, *overflow_limits(q, fmt)], np.float32))
+    flat = codes if fmt.bits not in (1, 2, 4, 6) else cp.empty((rows, columns), np.uint8)
+    run = device.function("generic", "elements", (("LP_IN", job.kind),))
+    divide, multiplier = np.int32(plans.divides(q)), np.float32(q.scale.multiplier)
+    target = (flat, np.int32(flat.itemsize), job.counters)
+    args = (job.x, rows, columns, *block, values, factors, divide, multiplier, limits, made.array, _zeros(fmt), *target)
+    run(*device.plane(rows, columns), args)
+    if made.plan.raises_above != NEVER and (q.scale.rule in ("te", "none") or job.amax is not None) and int(job.counters[3]):
+        fmt.encode(np.float32(np.nan), rounding_of(q.rounding), q.overflow, np.zeros((), np.uint32))  # raises
+        raise NonFiniteError("an element is NaN", where=f"quantize {q.name or q.format}")
+    return _result(job, flat if flat is codes else pack(flat, fmt.bits), scales, ts)
+
+
+def _words(job: Job) -> Any:
+    """Words in the matrix shape."""
+    w, shape = job.words, job.shape
+    if w is None or isinstance(w, WordAddress) or not plans.word_bits(job.q):
+        return w
+    array = device.cupy().asarray(w)
+    if array.shape not in (job.logical_shape, shape):
+        raise WordsError(f"words {array.dtype}{list(array.shape)} for elements {list(job.logical_shape)}", where="quantize",
+                         remedy="one integer per element")  # fmt: skip
+    return array.reshape(shape)
+
+
+def _scales(job: Job, scales: Any, ts: Any) -> tuple[Any, Any]:
+    """Values and factors of the grid; the codes go to `scales`."""
+    cp, (rows, columns), (br, bc) = device.cupy(), job.shape, job.block
+    count = job.grid[0] * job.grid[1]
+    values, factors = cp.empty(max(count, 1), np.float32), cp.empty(max(count, 1), np.float32)
+    if job.amax is not None and job.q.scale.rule != "nvfp4":
+        found = cp.ascontiguousarray(cp.broadcast_to(job.amax, (count,))).view(np.uint32)
+    else:
+        found = cp.zeros(max(count, 1), np.uint32)
+        if job.x.size:
+            span = min(br, 32)
+            strips = -(-rows // br) * -(-br // span)
+            by_eight = bc % 8 == 0 and columns % 8 == 0 and job.x.data.ptr % 16 == 0
+            run = device.function("amax", "amax_tiles" if by_eight else "amax_grid", (("LP_IN", job.kind),))
+            threads = strips * columns // (8 if by_eight else 1)
+            run((device.blocks_for(threads),), (device.THREADS,), (job.x, rows, columns, br, bc, span, found))
+    tensor = _tensor_amax(job) if job.q.scale.rule == "nvfp4" else 0
+    run = device.function("generic", "scales_grid", (("LP_IN", 0),))
+    state = 0 if job.encode_scale is None else job.encode_scale
+    args = (found, count, _rule(job.q), tensor, state, scales, np.int32(scales.itemsize), values, factors, ts)
+    run((device.blocks_for(count),), (device.THREADS,), args)
+    return values, factors
+
+
+@cache
+def _zeros(fmt: Format) -> Any:
+    """Bit set of the codes whose value is 0."""
+    codes = np.zeros(max(2**fmt.bits, 32), np.uint8)
+    codes[: 2**fmt.bits] = fmt.decode(np.arange(2**fmt.bits)) == 0
+    return device.cupy().asarray(np.packbits(codes, bitorder="little").view(np.uint32))
