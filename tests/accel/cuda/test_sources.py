@@ -1,0 +1,77 @@
+"""Without a GPU: every CUDA source compiles for its architectures, and its PTX holds no arithmetic that could change bits."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from lpref.accel import quantize
+from lpref.accel.cuda import device, nvrtc, plans
+from lpref.ref.errors import BackendError
+from lpref.ref.quantize import lookup
+
+QUANTIZERS = [  # kernel, quantizer, block
+    ("blocks", "mxfp8_e4m3", 32), ("blocks", "mxfp8_e5m2:rounding=stochastic", 32), ("blocks", "mxfp6_e2m3", 32), ("blocks", "mxint8", 32),
+    ("blocks", "nvfp4", 16), ("blocks", "nvfp4:rounding=stochastic", 16), ("blocks", "nvfp4_torchao", 16), ("blocks", "fp8_tile1x128", 128),
+    ("rows", "int8_row", None), ("rows", "int8_row:rounding=stochastic", None), ("tensor", "fp8_tensor", None),
+    ("tensor", "fp8_tensor:rounding=stochastic", None), ("tiles", "nvfp4_2d", None), ("tiles", "fp8_block128:rounding=stochastic", None),
+]  # fmt: skip
+CASES = [(name, {"LP_IN": kind}) for name in ("amax", "cast", "generic") for kind in (1, 2)] + [
+    (kernel, {**dict(plans.macros(lookup(q)) or ()), "LP_IN": i % 3, "LP_UNROLL": 4, **({"LP_K": k} if k else {})})
+    for i, (kernel, q, k) in enumerate(QUANTIZERS)
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiler() -> None:
+    try:
+        nvrtc.library()
+    except BackendError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(("name", "defines"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)])
+def test_sources_compile_to_clean_ptx(name: str, defines: dict[str, object]) -> None:
+    """No flushing, no approximation, no unrounded float32 arithmetic; fused multiply-adds only by a power of two, where the product is exact."""
+    text = nvrtc.compile_source(name, "compute_90", defines).decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if re.match(r"\s*(@%p\d+ )?(fma|mad|mul|add|sub|div|sqrt|rcp|cvt)\.", line)]
+    assert not [line for line in lines if ".ftz" in line or ".approx" in line or re.match(r"(fma|mad|mul|add|sub)\.f32", line)]
+    held = dict(re.findall(r"mov\.f32 \s*(%f\d+), 0f([0-9A-F]{8});", text))
+    for line in lines:
+        if line.startswith("fma."):
+            constants = [int(held.get(operand, operand.removeprefix("0f")), 16) for operand in re.findall(r"%f\d+|0f[0-9A-F]{8}", line) if
+                         operand in held or operand.startswith("0f")]  # fmt: skip
+            assert any(bits & 0x7FFFFF == 0 and 0x3F000000 <= bits <= 0x44000000 for bits in constants), line
+    assert name in ("generic", "cast") or ".f64" not in text
+    assert ".local" not in text, "a register array is indexed at run time"
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_machine_code(arch: str) -> None:
+    for name, defines in (CASES[0], CASES[6], CASES[10]):
+        assert nvrtc.compile_source(name, arch, defines)[:4] == b"\x7fELF"
+
+
+def test_a_mistake_is_reported_with_the_log() -> None:
+    with pytest.raises(BackendError, match=r"LP_IN.*\n.*error"):
+        nvrtc.compile_source("amax", "compute_90", {"LP_IN": "}"})
+
+
+def test_machines_that_do_not_serve() -> None:
+    bad = ((13000, 0, (), "no GPU"), (11080, 1, (9,), r"CUDA 11\.8, needed 12\.0"), (13000, 1, (7,), "capability 7"))
+    for driver, count, capability, words in bad:
+        with pytest.raises(BackendError, match=words):
+            device.check_device(driver, count, capability)
+    device.check_device(13000, 1, (9,))
+
+
+def test_without_cupy_the_error_names_what_to_install() -> None:
+    try:
+        import cupy  # noqa: F401
+    except ImportError:
+        with pytest.raises(BackendError, match=r"CuPy is not installed.*lpref\[cuda13\]"):
+            device.cupy()
+    with pytest.raises(BackendError, match="not on a device"):
+        quantize(np.zeros((1, 32), np.float32), lookup("mxfp4"), backend="cuda")
