@@ -50,6 +50,11 @@ def operand(
     return replace(codes, observed={**codes.observed, **stats(x, codes)}) if collect else codes
 
 
+def gemms(products: Sequence[tuple[Any, ...]], numerics: str = "exact") -> list[np.ndarray]:
+    """`gemm` of each (a, b) or (a, b, accumulate): products that do not need one another, which a backend may make side by side."""
+    return [linalg.gemm(*product, numerics=numerics) for product in products]
+
+
 def transformed(x: np.ndarray, k_axis: int, transforms: Sequence[tuple[Any, np.ndarray | None]], hadamard: Any = None) -> np.ndarray:
     """x after every transform in order."""
     hadamard = linalg.hadamard if hadamard is None else hadamard
@@ -65,6 +70,7 @@ def reference_ops(numerics: str) -> dict[str, Callable[..., Any]]:
         # quantized linear algebra
         "operand": operand,
         "gemm": partial(linalg.gemm, numerics=numerics),
+        "gemms": partial(gemms, numerics=numerics),
         "matmul": partial(linalg.matmul, numerics=numerics),
         "hadamard": linalg.hadamard,
         "hadamard_inverse": linalg.hadamard_inverse,

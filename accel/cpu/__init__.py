@@ -31,12 +31,13 @@ from lpref.accel.cpu import (
     reduce,
     rope,
 )
-from lpref.accel.cpu.gemm import gemm
+from lpref.accel.cpu.gemm import gemm, gemms
 from lpref.accel.reference import reference_ops
 from lpref.ref.backend import Backend, Bits, Bound, Contract, Kernel, Law
 from lpref.ref.linalg.bounds import fast_bound, matmul_bound
 
 GEMM_BOUND = Bound("Higham 2002, section 3.1: |fast − exact| ≤ (γ_(K+6) + γ_(2K+6)) |a| |b|", lambda _, a, b, *rest: fast_bound(a, b))
+GEMMS_BOUND = Bound(GEMM_BOUND.theorem, lambda _, products: [fast_bound(a, b) for a, b, *_ in products])
 MATMUL_BOUND = Bound("Higham 2002, section 3.5: |fast − exact| ≤ 2 γ_K |a| |b|", lambda _, a, b: matmul_bound(a, b))
 VALUES = Law(
     "the values of the definition's codes, the scale rounded into them at most once where that is not exact",
@@ -103,12 +104,14 @@ class CpuBackend(Backend):
         products: dict[str, tuple[Callable[..., Any], Contract]] = {
             "operand": (operand.operand, Bits()),
             "gemm": (gemm, Bits()),
+            "gemms": (gemms, Bits()),
             "matmul": (product.matmul, Bits()),
         }
         if numerics == "fast":
             products = {
                 "operand": (operand.operand_fast, VALUES),
                 "gemm": (operand.gemm_fast, GEMM_BOUND),
+                "gemms": (operand.gemms_fast, GEMMS_BOUND),
                 "matmul": (blas.matmul, MATMUL_BOUND),
             }
         table = {op: (KERNELS.get(op, definition), Bits()) for op, definition in definitions.items()} | products

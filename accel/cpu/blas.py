@@ -8,7 +8,8 @@ Other BLAS libraries are called as they are.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from itertools import product
 from typing import NamedTuple
@@ -48,17 +49,25 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a [M, K] @ b [K, N] in float32 (or [..., M, K] @ [..., K, N], on one thread)."""
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
         raise ShapeError(f"{a.shape} @ {b.shape}: needed [..., M, K] and [..., K, N]", where="matmul")
-    library = openblas()
-    if library is None:
+    if openblas() is None:
         return np.matmul(a, b)  # exact: grade fast, under fast_bound
-    before = library.get()
-    if before != 1:
-        library.set(1)
-    try:
+    with one_thread():
         return _split(a, b) if a.ndim == b.ndim == 2 else np.matmul(a, b)  # exact: grade fast, under fast_bound
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """OpenBLAS works on the calling thread alone while this lasts."""
+    library = openblas()
+    before = 1 if library is None else library.get()
+    if library is None or before == 1:
+        yield
+        return
+    library.set(1)
+    try:
+        yield
     finally:
-        if before != 1:
-            library.set(before)
+        library.set(before)
 
 
 def _split(a: np.ndarray, b: np.ndarray) -> np.ndarray:

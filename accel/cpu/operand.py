@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from lpref.accel.cpu import blas
+from lpref.accel.cpu import blas, threads
 from lpref.accel.cpu.embedded import Embedded, embedded
 from lpref.accel.cpu.hadamard import hadamard
 from lpref.accel.cpu.quantize import embed, quantize
@@ -98,6 +99,15 @@ def gemm_fast(a: Any, b: Any, accumulate: linalg.Accumulate | str | None = None)
         if scale != 1:
             c *= scale
     return c
+
+
+def gemms_fast(products: Sequence[tuple[Any, ...]]) -> list[np.ndarray]:
+    """`gemm_fast` of each. Products of one size, as many as there are threads, go one to a thread: no operand is packed twice."""
+    sizes = {a.logical_shape[0] * a.logical_shape[1] * b.logical_shape[1 - b.k_axis % 2] for a, b, *_ in products}
+    if len(products) != threads.count() or len(sizes) != 1:
+        return [gemm_fast(*product) for product in products]
+    with blas.one_thread():
+        return threads.run([partial(gemm_fast, *product) for product in products])
 
 
 def _rows(x: Any) -> np.ndarray:

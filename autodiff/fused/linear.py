@@ -29,8 +29,13 @@ def backward(B: Any, dy: Any, saved: Any, xs: tuple, wants: list[bool]) -> tuple
     """dx = dy w, dw = dyᵀ x."""
     x, w = xs
     dy = flat(dy)
-    dx = B.gemm(B.operand(dy, k_axis=1), B.operand(w, k_axis=0)).reshape(x.shape) if wants[0] else None
-    return dx, B.gemm(B.operand(dy, k_axis=0), B.operand(flat(x), k_axis=0)) if wants[1] else None
+    products = [
+        (B.operand(dy, k_axis=1), B.operand(w, k_axis=0)) if wants[0] else None,
+        (B.operand(dy, k_axis=0), B.operand(flat(x), k_axis=0)) if wants[1] else None,
+    ]
+    made = iter(B.gemms([product for product in products if product is not None]))
+    dx, dw = (None if product is None else next(made) for product in products)
+    return None if dx is None else dx.reshape(x.shape), dw
 
 
 def composite(x: Tensor, w: Tensor) -> Tensor:

@@ -171,12 +171,12 @@ def check_hyper(rule: Rule, name: str) -> None:
     problems = []
     for key in ("lr", "weight_decay", "eps"):
         value = getattr(rule, key, 0.0)
-        if not isinstance(value, Real) or not (np.isfinite(value) and value >= 0):
+        if not isinstance(value, Real) or not 0 <= float(value) < np.inf:
             problems.append(f"{key}: {value!r} is not a finite number >= 0")
     for key in ("betas", "momentum", "dampening"):
         values = getattr(rule, key, ())
         for value in values if isinstance(values, tuple) else (values,):
-            if not isinstance(value, Real) or not 0 <= value < 1:
+            if not isinstance(value, Real) or not 0 <= float(value) < 1:
                 problems.append(f"{key}: {value!r} is not within [0, 1)")
     if isinstance(getattr(rule, "betas", None), tuple) and len(rule.betas) != 2:  # type: ignore[attr-defined]
         problems.append("betas: needs two values")

@@ -77,13 +77,11 @@ def linear_backward(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, op
     layer = _Layer(recipe, ctx, ops, saved.params)
     dparams: dict[str, Any] = {}
     made: dict[str, Any] = {}
-    results = {}
-    for gemm in ("dgrad", "wgrad"):
-        for side in "ab":
-            path = f"{gemm}.{side}"
-            made[path] = layer.backward_operand(path, dy, saved, made)
-        product = layer.product(gemm, made[f"{gemm}.a"], made[f"{gemm}.b"])
-        results[gemm] = layer.finish(gemm, product, saved.entries, dparams)
+    gemms = ("dgrad", "wgrad")
+    for path in (f"{gemm}.{side}" for gemm in gemms for side in "ab"):
+        made[path] = layer.backward_operand(path, dy, saved, made)
+    products = ops.gemms([(made[f"{gemm}.a"], made[f"{gemm}.b"], recipe.gemm(gemm).accumulate) for gemm in gemms])
+    results = {gemm: layer.finish(gemm, product, saved.entries, dparams) for gemm, product in zip(gemms, products, strict=True)}
     return LinearGrads(results["dgrad"], results["wgrad"], dparams)
 
 

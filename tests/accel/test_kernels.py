@@ -28,7 +28,7 @@ SHAPES = [(0, 5), (1, 1), (1, 16), (31, 7), (33, 16), (65, 33), (3, 128), (2, 10
 HEADS = [(1, 2, 1, 5, 5, 3), (1, 2, 2, 33, 40, 24), (1, 1, 1, 1, 1, 1), (2, 2, 2, 8, 8, 16), (0, 2, 2, 4, 4, 4), (1, 4, 4, 128, 128, 32)]
 
 
-PRODUCTS = ("operand", "gemm", "matmul")  # the ops that differ between the grades
+PRODUCTS = ("operand", "gemm", "gemms", "matmul")  # the ops that differ between the grades
 
 
 class Draw:
@@ -276,6 +276,7 @@ CASES: dict[str, Any] = {
     "global_norm": lists,
     "matmul": products,
     "gemm": operands,
+    "gemms": lambda draw: (([case, case] if number % 2 else [case],) for number, case in enumerate(operands(draw))),
 }
 
 

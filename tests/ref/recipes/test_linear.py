@@ -37,6 +37,9 @@ class Recorder:
         self.pairs.append((a, b))
         return self.ops.gemm(a, b, accumulate)
 
+    def gemms(self, products):
+        return [self.gemm(*product) for product in products]
+
 
 def tensors(seed: int = 0, m: int = M, n: int = N, k: int = K):
     """x, w (on a grid of 1/64, so that its mean is exact) and dy, with an outlier column."""
