@@ -103,14 +103,15 @@ def macros(q: Quantizer) -> tuple[tuple[str, Any], ...] | None:
     found = _integer(fmt, q) if isinstance(fmt, IntFormat) else _float(fmt, q, r)
     if found is None:
         return None
-    tiny = fmt.min_subnormal if r else float(np.nextafter(np.float32(fmt.min_subnormal / 2), np.float32(1e9)))
     found |= {
-        "LP_BITS": fmt.bits, "LP_SR": r, "LP_OVER": _hex(overflow_limits(q, fmt)[1]), "LP_SMALL_ABOVE": _hex(tiny),
+        "LP_BITS": fmt.bits, "LP_SR": r, "LP_OVER": _hex(overflow_limits(q, fmt)[1]),
         "LP_DIVIDE": int(divides(q) and q.scale.rule != "mx"), "LP_SCALE_BYTES": scale_bytes(q),
         "LP_RULE": TORCHAO if q.scale.apply == "torchao" else RULES.get(q.scale.rule, 0),
     }  # fmt: skip
     if q.scale.rule == "mx":
-        found["LP_MODE"] = int(rule_of(q)["mode"][0])
+        rule = rule_of(q)[0]
+        found["LP_MODE"] = int(rule["mode"])
+        found["LP_MX_SIMPLE"] = int(rule["mode"] == 0 and rule["emax"] >= 1 and not rule["saturate"])
     if q.scale.multiplier != 1:
         found["LP_MULTIPLIER"] = f"lp_float({_hex(q.scale.multiplier)})"
     return tuple(sorted(found.items()))

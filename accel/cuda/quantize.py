@@ -198,7 +198,7 @@ def _tensor(job: Job) -> CudaQTensor:
     delayed = job.encode_scale is not None
     measured = 0 if delayed else _tensor_amax(job)
     run = device.function("tensor", "tensor", _defines(job))
-    args = (job.x, codes, scales, job.x.size, _rule(job.q), measured, job.encode_scale if delayed else 0, job.counters, *_address(job))
+    args = (job.x, codes, scales, job.x.size, _rule(job.q), measured, job.encode_scale if delayed else 0, np.int32(not delayed and job.amax is None), job.counters, *_address(job))
     run(_grid_size(job, run), (device.THREADS,), args)
     return _result(job, codes, scales, ts)
 

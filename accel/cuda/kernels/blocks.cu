@@ -30,20 +30,23 @@ extern "C" __global__ void __launch_bounds__(256) blocks(const void *x, lp_u8 *c
     }
     __syncthreads();
 #endif
+#if LP_RULE == 2 && LP_MX_SIMPLE
+    lp_u32 carry = 0x800000u - (lp_u32)q.threshold;
+#endif
     Seen seen = {0, 0, 0};
     lp_i64 chunks = n / 8, stride = (lp_i64)gridDim.x * blockDim.x * LP_UNROLL;
     for (lp_i64 base = (lp_i64)blockIdx.x * blockDim.x * LP_UNROLL; base < chunks; base += stride) {
         Raw raw[LP_UNROLL];
 #pragma unroll
         for (int j = 0; j < LP_UNROLL; ++j) {
-            lp_i64 at = base + j * blockDim.x + threadIdx.x;
-            raw[j] = load8(x, 8 * (at < chunks ? at : 0));
+            lp_i64 at = base + j * 256 + threadIdx.x;
+            raw[j] = load8(x, 8 * (at < chunks ? at : 0)); /* past the end: any block, whose maximum changes nothing */
         }
 #if LP_SR == 8
         Words drawn[LP_UNROLL]; /* a Philox block serves two lanes: each makes one of every pair of chunks, and they trade halves */
 #pragma unroll
         for (int j = 0; j < LP_UNROLL; j += 2) {
-            lp_i64 at = base + (j + (threadIdx.x & 1)) * blockDim.x + threadIdx.x;
+            lp_i64 at = base + (j + (threadIdx.x & 1)) * 256 + threadIdx.x;
             lp_block128 b = lp_philox((start >> 4) + (lp_u64)(at >> 1), step, stream, seed_lo, seed_hi);
             int odd = threadIdx.x & 1;
             lp_u32 a0 = __shfl_xor_sync(0xFFFFFFFFu, odd ? b.w[0] : b.w[2], 1), a1 = __shfl_xor_sync(0xFFFFFFFFu, odd ? b.w[1] : b.w[3], 1);
@@ -55,24 +58,29 @@ extern "C" __global__ void __launch_bounds__(256) blocks(const void *x, lp_u8 *c
 #endif
 #pragma unroll
         for (int j = 0; j < LP_UNROLL; ++j) {
-            lp_i64 at = base + j * blockDim.x + threadIdx.x;
+            lp_i64 at = base + j * 256 + threadIdx.x;
             Eight e = widen(raw[j]);
-            lp_u32 top, least, own;
-            extremes(e, &own, &least);
-            top = own;
+            lp_u32 top = largest(raw[j]);
 #pragma unroll
-            for (int d = 1; d < LANES; d *= 2) top = lp_umax(top, __shfl_xor_sync(0xFFFFFFFFu, top, d));
+            for (int d = 1; d < LANES; d *= 2) top = larger(top, __shfl_xor_sync(0xFFFFFFFFu, top, d));
+            seen.top = larger(seen.top, top);
+            top = settled(top);
 #if LP_RULE == 3
             lp_scale s;
             float a = lp_mul(lp_float(top), t.mult);
             s.code = a >= 0.0f ? lp_small_code(lp_min(a, 448.0f), 3u, 7u, &s.value) : 0x7Fu;
             s.value = a >= 0.0f ? s.value : lp_float(LP_NAN);
             s.factor = factors[s.code];
+#elif LP_RULE == 2 && LP_MX_SIMPLE
+            lp_scale s; /* emax >= 1: amax below 2^-126 has code 0 anyway, so the exponent's bits are read as they are */
+            s.code = top >= LP_INF ? 255u : (lp_u32)lp_imin(lp_imax((lp_i32)((top + carry) >> 23) - q.emax, 0), 254);
+            s.value = s.factor = top >= LP_INF ? lp_float(LP_NAN) : 1.0f;
 #else
             lp_scale s = lp_block_scale(top, &q, &t);
 #endif
             int dead = s.value != s.value;
             float factor = element_factor(s);
+            int over = may_overflow(top, factor);
             Words w;
 #if LP_SR == 16
             lp_block128 b = lp_philox((start >> 3) + (lp_u64)at, step, stream, seed_lo, seed_hi);
@@ -81,7 +89,7 @@ extern "C" __global__ void __launch_bounds__(256) blocks(const void *x, lp_u8 *c
             w = drawn[j];
 #endif
             if (at < chunks) {
-                Codes c = encode8(e, factor, w);
+                Codes c = encode8(e, factor, w, over);
                 if (dead) c.lo = c.hi = 0;
                 store8(codes, 8 * at, c);
                 if (at % LANES == 0) {
@@ -91,9 +99,10 @@ extern "C" __global__ void __launch_bounds__(256) blocks(const void *x, lp_u8 *c
                     ((lp_u8 *)scales)[at / LANES] = (lp_u8)s.code;
 #endif
                 }
-                count(seen, e, factor, dead, s.value == 0.0f, own, least, c);
+                count(seen, e, factor, dead, s.value == 0.0f, over, c);
             }
         }
     }
+    seen.top = settled(seen.top);
     flush(seen, counters);
 }

@@ -5,12 +5,11 @@
  *   LP_SR       0 nearest even, 8 or 16 bits of an in-kernel word
  *   LP_CVT      cvt.satfinite makes this format's codes (its NaN is 0x7F, or no element is NaN)
  *   LP_DIVIDE, LP_MULTIPLIER    how an element meets its factor
- *   LP_OVER, LP_SMALL_ABOVE     float32 bits: |u| above the first has overflowed; from the second on no code is zero
+ *   LP_OVER                     float32 bits: |u| above this has overflowed
  *
  * Why it is written so (one H200): 16-byte loads, four of them in flight for each thread; the pass has about 20 instructions an element before
  * arithmetic, not memory, is the limit, so FP8 to nearest goes through cvt.satfinite, two elements an instruction, and E2M1 through three
- * multiply-adds; the counts of lost and overflowed elements are taken from packed codes, and only where the block's extremes say that
- * there may be any. */
+ * multiply-adds; the counts of lost and overflowed elements are taken from packed codes, and only where there are any. */
 #include "base.h"
 #include "element.h"
 #include "philox.h"
@@ -81,7 +80,6 @@ LPREF_FN Eight widen(const Raw &r) {
 }
 
 LPREF_FN lp_u32 max16x2(lp_u32 a, lp_u32 b) { return __vmaxu2(a, b); }
-LPREF_FN lp_u32 min16x2(lp_u32 a, lp_u32 b) { return __vminu2(a, b); }
 
 #if LP_IN == 1
 LPREF_FN lp_u32 magnitude(lp_u32 half) { return half << 16; }
@@ -89,24 +87,23 @@ LPREF_FN lp_u32 magnitude(lp_u32 half) { return half << 16; }
 LPREF_FN lp_u32 magnitude(lp_u32 half) { return lp_bits(of_half(half)); }
 #endif
 
-/* float32 bits of the largest and the smallest magnitude of the eight */
-LPREF_FN void extremes(const Eight &e, lp_u32 *top, lp_u32 *least) {
+/* The largest magnitude of the eight; for 16-bit sources of the even and of the odd ones, in halves, until `settled`. */
+LPREF_FN lp_u32 largest(const Raw &r) {
 #if LP_IN
-    lp_u32 a = e.raw[0] & 0x7FFF7FFFu, b = e.raw[1] & 0x7FFF7FFFu, c = e.raw[2] & 0x7FFF7FFFu, d = e.raw[3] & 0x7FFF7FFFu;
-    lp_u32 t = max16x2(max16x2(a, b), max16x2(c, d)), m = min16x2(min16x2(a, b), min16x2(c, d));
-    *top = magnitude(lp_umax(t & 0xFFFFu, t >> 16));
-    *least = magnitude(lp_umin(m & 0xFFFFu, m >> 16));
+    return max16x2(max16x2(r.a.x & 0x7FFF7FFFu, r.a.y & 0x7FFF7FFFu), max16x2(r.a.z & 0x7FFF7FFFu, r.a.w & 0x7FFF7FFFu));
 #else
-    lp_u32 t = 0u, m = LP_ABS;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        t = lp_umax(t, lp_bits(e.v[i]) & LP_ABS);
-        m = lp_umin(m, lp_bits(e.v[i]) & LP_ABS);
-    }
-    *top = t;
-    *least = m;
+    lp_u32 a = lp_umax(lp_umax(r.a.x & LP_ABS, r.a.y & LP_ABS), lp_umax(r.a.z & LP_ABS, r.a.w & LP_ABS));
+    return lp_umax(a, lp_umax(lp_umax(r.b.x & LP_ABS, r.b.y & LP_ABS), lp_umax(r.b.z & LP_ABS, r.b.w & LP_ABS)));
 #endif
 }
+
+#if LP_IN
+LPREF_FN lp_u32 larger(lp_u32 a, lp_u32 b) { return max16x2(a, b); }
+LPREF_FN lp_u32 settled(lp_u32 top) { return magnitude(lp_umax(top & 0xFFFFu, top >> 16)); } /* float32 bits */
+#else
+LPREF_FN lp_u32 larger(lp_u32 a, lp_u32 b) { return lp_umax(a, b); }
+LPREF_FN lp_u32 settled(lp_u32 top) { return top; }
+#endif
 
 /* What the eight become: 8-bit codes in lo, hi; 6-bit ones as 48 bits; 4-bit ones in lo. */
 struct Codes {
@@ -206,7 +203,7 @@ LPREF_FN Codes packed(const lp_u32 *c) {
     return r;
 }
 
-LPREF_FN Codes encode8(const Eight &e, float factor, const Words &w) {
+LPREF_FN Codes encode8(const Eight &e, float factor, const Words &w, int over) {
 #if LP_FP4 && LP_SR != 16
     lp_u32 p = 0;
 #pragma unroll
@@ -233,11 +230,11 @@ LPREF_FN Codes encode8(const Eight &e, float factor, const Words &w) {
     /* x fl(1/s) is within 2^-15 of fl(x / s): only where it is that near to a half does the quotient have to be made */
     lp_u32 c[8];
     float inverse = lp_div(1.0f, factor);
-    int near = !(factor >= 1.1754944e-38f && factor <= 8.5e37f);
+    int near = over || !(factor >= 1.1754944e-38f && factor <= 8.5e37f); /* what overflows is clipped there */
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-        float u = lp_min(lp_max(lp_mul(e.v[i], inverse), LP_LOW), LP_HIGH), t = lp_add(u, 12582912.0f);
-        c[i] = lp_bits(t) & ((1u << LP_BITS) - 1u);
+        float u = lp_mul(e.v[i], inverse), t = lp_add(u, 12582912.0f);
+        c[i] = LP_BITS == 8 ? lp_bits(t) : lp_bits(t) & ((1u << LP_BITS) - 1u); /* of eight bits, the lowest byte is taken */
         near |= fabsf(lp_sub(u, lp_sub(t, 12582912.0f))) > 0.49996948f;
     }
     if (near) {
@@ -291,21 +288,33 @@ struct Seen {
     lp_u32 over, under, top;
 };
 
-LPREF_FN void count(Seen &seen, const Eight &e, float factor, int dead, int vanished, lp_u32 top, lp_u32 least, const Codes &c) {
-    seen.top = lp_umax(seen.top, top);
+/* how many of the eight elements are not zero */
+LPREF_FN lp_u32 alive(const Eight &e) {
+#if LP_IN
+    lp_u32 flags = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) flags |= (((e.raw[i] & 0x7FFF7FFFu) + 0x7FFF7FFFu) & 0x80008000u) >> i;
+    return __popc(flags);
+#else
+    lp_u32 n = 0;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) n += (lp_bits(e.v[i]) & LP_ABS) != 0;
+    return n;
+#endif
+}
+
+/* may any element under this factor overflow, when `top` is the largest magnitude? */
+LPREF_FN int may_overflow(lp_u32 top, float factor) { return top >= LP_INF || fabsf(scaled(lp_float(top), factor)) > lp_float(LP_OVER); }
+
+/* over: may_overflow. vanished: the scale is 0. Blocks that decode to NaN are not counted. */
+LPREF_FN void count(Seen &seen, const Eight &e, float factor, int dead, int vanished, int over, const Codes &c) {
     if (dead) return;
-    if (fabsf(scaled(lp_float(top), factor)) > lp_float(LP_OVER) || top >= LP_INF) {
+    if (over) {
 #pragma unroll
         for (int i = 0; i < 8; ++i) seen.over += (lp_bits(e.v[i]) & LP_ABS) < LP_INF && fabsf(scaled(e.v[i], factor)) > lp_float(LP_OVER);
     }
-    if (vanished || !(fabsf(scaled(lp_float(least), factor)) >= lp_float(LP_SMALL_ABOVE))) {
-        lp_u32 left = vanished ? 0u : nonzero(c), zeros = 0;
-        if (least == 0) {
-#pragma unroll
-            for (int i = 0; i < 8; ++i) zeros += (lp_bits(e.v[i]) & LP_ABS) == 0;
-        }
-        seen.under += 8u - zeros - left;
-    }
+    lp_u32 left = vanished ? 0u : nonzero(c);
+    if (left != 8u) seen.under += alive(e) - left;
 }
 
 LPREF_FN void flush(const Seen &seen, lp_u64 *counters) {

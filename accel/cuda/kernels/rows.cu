@@ -25,18 +25,17 @@ extern "C" __global__ void __launch_bounds__(1024) rows(const void *x, lp_u8 *co
         lp_u32 top = 0;
 #pragma unroll
         for (int j = 0; j < LP_UNROLL; ++j) {
-            lp_u32 own, least;
-            if (j * blockDim.x + threadIdx.x >= chunks) continue;
-            extremes(widen(raw[j]), &own, &least);
-            top = lp_umax(top, own);
+            if (j * blockDim.x + threadIdx.x < chunks) top = larger(top, largest(raw[j]));
         }
-        top = __reduce_max_sync(0xFFFFFFFFu, top);
+        top = __reduce_max_sync(0xFFFFFFFFu, settled(top));
         if (lane == 0) tops[turn][warp] = top;
         __syncthreads();
         top = __reduce_max_sync(0xFFFFFFFFu, lane < warps ? tops[turn][lane] : 0u);
         lp_scale s = lp_block_scale(top, &q, &t);
         int dead = s.value != s.value;
         float factor = element_factor(s);
+        int over = may_overflow(top, factor);
+        seen.top = lp_umax(seen.top, top);
         if (threadIdx.x == 0) {
             if (LP_SCALE_BYTES == 4) ((lp_u32 *)scales)[r] = s.code;
             else ((lp_u8 *)scales)[r] = (lp_u8)s.code;
@@ -46,8 +45,6 @@ extern "C" __global__ void __launch_bounds__(1024) rows(const void *x, lp_u8 *co
             lp_i64 at = j * blockDim.x + threadIdx.x, flat = r * chunks + at;
             if (at >= chunks) continue;
             Eight e = widen(raw[j]);
-            lp_u32 own, least;
-            extremes(e, &own, &least);
             Words w;
 #if LP_SR
             lp_block128 b = lp_philox((start >> (LP_SR == 8 ? 4 : 3)) + (lp_u64)(LP_SR == 8 ? flat >> 1 : flat), step, stream, seed_lo, seed_hi);
@@ -57,10 +54,10 @@ extern "C" __global__ void __launch_bounds__(1024) rows(const void *x, lp_u8 *co
             w.w[2] = b.w[2];
             w.w[3] = b.w[3];
 #endif
-            Codes c = encode8(e, factor, w);
+            Codes c = encode8(e, factor, w, over);
             if (dead) c.lo = c.hi = 0;
             store8(codes, 8 * flat, c);
-            count(seen, e, factor, dead, s.value == 0.0f, own, least, c);
+            count(seen, e, factor, dead, s.value == 0.0f, over, c);
         }
     }
     flush(seen, counters);

@@ -4,7 +4,7 @@
 #include "elements.cuh"
 
 extern "C" __global__ void __launch_bounds__(256) tensor(const void *x, lp_u8 *codes, lp_u32 *scale, lp_i64 n, const lp_rule *rule, const lp_u32 *amax,
-    const float *encode_scale, lp_u64 *counters, lp_u64 start, lp_u32 step, lp_u32 stream, lp_u32 seed_lo, lp_u32 seed_hi) {
+    const float *encode_scale, int measured, lp_u64 *counters, lp_u64 start, lp_u32 step, lp_u32 stream, lp_u32 seed_lo, lp_u32 seed_hi) {
     lp_rule q = *rule;
     lp_nvfp4 t = {0.0f, 0.0f, 0.0f};
     lp_scale s;
@@ -25,7 +25,8 @@ extern "C" __global__ void __launch_bounds__(256) tensor(const void *x, lp_u8 *c
         if (LP_SCALE_BYTES == 4) *scale = s.code;
         else *(lp_u8 *)scale = (lp_u8)s.code;
     }
-    Seen seen = {0, 0, 0};
+    int over = measured && may_overflow(*amax, factor);
+    Seen seen = {0, 0, measured ? *amax : 0u};
     lp_i64 chunks = n / 8, stride = (lp_i64)gridDim.x * blockDim.x * LP_UNROLL;
     for (lp_i64 base = (lp_i64)blockIdx.x * blockDim.x * LP_UNROLL; base < chunks; base += stride) {
         Raw raw[LP_UNROLL];
@@ -39,8 +40,11 @@ extern "C" __global__ void __launch_bounds__(256) tensor(const void *x, lp_u8 *c
             lp_i64 at = base + j * blockDim.x + threadIdx.x;
             if (at >= chunks) continue;
             Eight e = widen(raw[j]);
-            lp_u32 top, least;
-            extremes(e, &top, &least);
+            if (!measured) {
+                lp_u32 own = settled(largest(raw[j]));
+                seen.top = lp_umax(seen.top, own);
+                over = may_overflow(own, factor);
+            }
             Words w;
 #if LP_SR
             lp_block128 b = lp_philox((start >> (LP_SR == 8 ? 4 : 3)) + (lp_u64)(LP_SR == 8 ? at >> 1 : at), step, stream, seed_lo, seed_hi);
@@ -50,10 +54,10 @@ extern "C" __global__ void __launch_bounds__(256) tensor(const void *x, lp_u8 *c
             w.w[2] = b.w[2];
             w.w[3] = b.w[3];
 #endif
-            Codes c = encode8(e, factor, w);
+            Codes c = encode8(e, factor, w, over);
             if (dead) c.lo = c.hi = 0;
             store8(codes, 8 * at, c);
-            count(seen, e, factor, dead, s.value == 0.0f, top, least, c);
+            count(seen, e, factor, dead, s.value == 0.0f, over, c);
         }
     }
     flush(seen, counters);

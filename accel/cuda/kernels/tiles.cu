@@ -26,8 +26,9 @@ extern "C" __global__ void __launch_bounds__(256) elements(const void *x, lp_u8 
             int dead = value != value;
             float factor = element_factor(s);
             Eight e = widen(raw[j]);
-            lp_u32 top, least;
-            extremes(e, &top, &least);
+            lp_u32 top = settled(largest(raw[j]));
+            seen.top = lp_umax(seen.top, top);
+            int over = may_overflow(top, factor);
             Words w;
 #if LP_SR
             lp_block128 b = lp_philox((start >> (LP_SR == 8 ? 4 : 3)) + (lp_u64)(LP_SR == 8 ? at >> 1 : at), step, stream, seed_lo, seed_hi);
@@ -37,10 +38,10 @@ extern "C" __global__ void __launch_bounds__(256) elements(const void *x, lp_u8 
             w.w[2] = b.w[2];
             w.w[3] = b.w[3];
 #endif
-            Codes c = encode8(e, factor, w);
+            Codes c = encode8(e, factor, w, over);
             if (dead) c.lo = c.hi = 0;
             store8(codes, 8 * at, c);
-            count(seen, e, factor, dead, s.value == 0.0f, top, least, c);
+            count(seen, e, factor, dead, s.value == 0.0f, over, c);
         }
     }
     flush(seen, counters);
