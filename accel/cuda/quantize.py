@@ -29,8 +29,9 @@ from lpref.ref.random import WordAddress
 from lpref.ref.rounding import overflow as overflow_of
 from lpref.ref.rounding import rounding as rounding_of
 
-UNROLL = 4
-LONGEST_ROW = 8 * UNROLL * 1024
+TUNING = {"blocks": (4, 64), "blocks stochastic": (4, 64), "rows": (4, 64), "tensor": (4, 64), "tiles": (4, 64)}
+"""Kernel -> chunks of eight elements a thread and step, and the registers that a thread may have (measured on an H200)."""
+LONGEST_ROW = 8 * 4 * 1024
 BLOCKS = (16, 32, 64, 128)
 
 
@@ -139,8 +140,14 @@ def _fast(job: Job) -> Any:
     return _tiles if job.block[1] % 8 == 0 and columns % 8 == 0 and (job.amax is None or q.scale.rule == "nvfp4") else None
 
 
-def _defines(job: Job, **more: int) -> tuple[tuple[str, Any], ...]:
-    return (*(plans.macros(job.q) or ()), ("LP_IN", job.kind), ("LP_UNROLL", UNROLL), *more.items())
+def _kernel(job: Job, name: str, entry: str, threads: int = device.THREADS, **more: int) -> Any:
+    unroll, registers = _tuning(job, name)
+    shape = {"LP_IN": job.kind, "LP_UNROLL": unroll, "LP_THREADS": threads, "LP_RESIDENT": max(1, 65536 // (threads * registers))}
+    return device.function(name, entry, (*(plans.macros(job.q) or ()), *(shape | more).items()))
+
+
+def _tuning(job: Job, name: str) -> tuple[int, int]:
+    return TUNING[f"{name} stochastic" if plans.word_bits(job.q) and f"{name} stochastic" in TUNING else name]
 
 
 def _address(job: Job) -> tuple[Any, ...]:
@@ -190,15 +197,17 @@ def _result(job: Job, codes: Any, scales: Any, tensor_scale: Any) -> CudaQTensor
 
 
 def _grid_size(job: Job, run: Any) -> tuple[int]:
-    return (max(1, min(-(-job.x.size // (8 * device.THREADS * UNROLL)), device.resident(run, device.THREADS))),)
+    return (max(1, min(-(-job.x.size // (8 * device.THREADS)), device.resident(run, device.THREADS))),)
 
 
 def _tensor(job: Job) -> CudaQTensor:
     codes, scales, ts = _outputs(job)
     delayed = job.encode_scale is not None
     measured = 0 if delayed else _tensor_amax(job)
-    run = device.function("tensor", "tensor", _defines(job))
-    args = (job.x, codes, scales, job.x.size, _rule(job.q), measured, job.encode_scale if delayed else 0, np.int32(not delayed and job.amax is None), job.counters, *_address(job))
+    run = _kernel(job, "tensor", "tensor")
+    own = np.int32(not delayed and job.amax is None)
+    state = job.encode_scale if delayed else 0
+    args = (job.x, codes, scales, job.x.size, _rule(job.q), measured, state, own, job.counters, *_address(job))
     run(_grid_size(job, run), (device.THREADS,), args)
     return _result(job, codes, scales, ts)
 
@@ -206,7 +215,7 @@ def _tensor(job: Job) -> CudaQTensor:
 def _blocks(job: Job) -> CudaQTensor:
     codes, scales, ts = _outputs(job)
     measured = _tensor_amax(job) if job.q.scale.rule == "nvfp4" else 0
-    run = device.function("blocks", "blocks", _defines(job, LP_K=job.block[1]))
+    run = _kernel(job, "blocks", "blocks", LP_K=job.block[1])
     args = (job.x, codes, scales, ts, job.x.size, _rule(job.q), measured, job.counters, *_address(job))
     run(_grid_size(job, run), (device.THREADS,), args)
     return _result(job, codes, scales, ts)
@@ -215,8 +224,8 @@ def _blocks(job: Job) -> CudaQTensor:
 def _rows(job: Job) -> CudaQTensor:
     codes, scales, ts = _outputs(job)
     rows, columns = job.shape
-    threads = min(1024, max(64, -(-columns // (8 * UNROLL * 32)) * 32))
-    run = device.function("rows", "rows", _defines(job))
+    threads = min(1024, max(64, -(-columns // (8 * _tuning(job, "rows")[0] * 32)) * 32))
+    run = _kernel(job, "rows", "rows", threads)
     args = (job.x, codes, scales, rows, columns, _rule(job.q), job.counters, *_address(job))
     run((min(rows, device.resident(run, threads)),), (threads,), args)
     return _result(job, codes, scales, ts)
@@ -225,7 +234,7 @@ def _rows(job: Job) -> CudaQTensor:
 def _tiles(job: Job) -> CudaQTensor:
     codes, scales, ts = _outputs(job)
     values, factors = _scales(job, scales, ts)
-    run = device.function("tiles", "elements", _defines(job))
+    run = _kernel(job, "tiles", "elements")
     block, address = tuple(np.uint32(b) for b in job.block), _address(job)
     run(_grid_size(job, run), (device.THREADS,), (job.x, codes, *job.shape, *block, values, factors, job.counters, *address))
     return _result(job, codes, scales, ts)

@@ -8,7 +8,7 @@
 #define LANES (LP_K / 8)
 #define WIDE_SCALE (LP_SCALE_BYTES == 4)
 
-extern "C" __global__ void __launch_bounds__(256) blocks(const void *x, lp_u8 *codes, void *scales, float *tensor_scale, lp_i64 n, const lp_rule *rule,
+extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) blocks(const void *x, lp_u8 *codes, void *scales, float *tensor_scale, lp_i64 n, const lp_rule *rule,
     const lp_u32 *tensor_amax, lp_u64 *counters, lp_u64 start, lp_u32 step, lp_u32 stream, lp_u32 seed_lo, lp_u32 seed_hi) {
     lp_rule q = *rule;
     q.rule = LP_RULE;

@@ -3,7 +3,7 @@
  * LP_UNROLL chunks of eight a thread; C is a multiple of 8 and at most 8 LP_UNROLL blockDim.x. Versions: 1. this one. Macros: elements.cuh. */
 #include "elements.cuh"
 
-extern "C" __global__ void __launch_bounds__(1024) rows(const void *x, lp_u8 *codes, void *scales, lp_i64 R, lp_i64 C, const lp_rule *rule,
+extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) rows(const void *x, lp_u8 *codes, void *scales, lp_i64 R, lp_i64 C, const lp_rule *rule,
     lp_u64 *counters, lp_u64 start, lp_u32 step, lp_u32 stream, lp_u32 seed_lo, lp_u32 seed_hi) {
     __shared__ lp_u32 tops[2][32];
     lp_rule q = *rule;

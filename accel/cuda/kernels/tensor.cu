@@ -3,7 +3,7 @@
  * n is a multiple of 8. Versions: 1. this one. Macros: elements.cuh. */
 #include "elements.cuh"
 
-extern "C" __global__ void __launch_bounds__(256) tensor(const void *x, lp_u8 *codes, lp_u32 *scale, lp_i64 n, const lp_rule *rule, const lp_u32 *amax,
+extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) tensor(const void *x, lp_u8 *codes, lp_u32 *scale, lp_i64 n, const lp_rule *rule, const lp_u32 *amax,
     const float *encode_scale, int measured, lp_u64 *counters, lp_u64 start, lp_u32 step, lp_u32 stream, lp_u32 seed_lo, lp_u32 seed_hi) {
     lp_rule q = *rule;
     lp_nvfp4 t = {0.0f, 0.0f, 0.0f};

@@ -3,7 +3,7 @@
  * Versions: 1. one element a thread, 64-bit divisions (generic.cu: 17 ms for 16 x 16). 2. this one, eight a thread. Macros: elements.cuh. */
 #include "elements.cuh"
 
-extern "C" __global__ void __launch_bounds__(256) elements(const void *x, lp_u8 *codes, lp_i64 R, lp_i64 C, lp_u32 br, lp_u32 bc, const float *values,
+extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) elements(const void *x, lp_u8 *codes, lp_i64 R, lp_i64 C, lp_u32 br, lp_u32 bc, const float *values,
     const float *factors, lp_u64 *counters, lp_u64 start, lp_u32 step, lp_u32 stream, lp_u32 seed_lo, lp_u32 seed_hi) {
     Seen seen = {0, 0, 0};
     lp_u32 eights = (lp_u32)(C / 8), wide = (lp_u32)((C + bc - 1) / bc);

@@ -18,8 +18,9 @@ QUANTIZERS = [  # kernel, quantizer, block
     ("rows", "int8_row", None), ("rows", "int8_row:rounding=stochastic", None), ("tensor", "fp8_tensor", None),
     ("tensor", "fp8_tensor:rounding=stochastic", None), ("tiles", "nvfp4_2d", None), ("tiles", "fp8_block128:rounding=stochastic", None),
 ]  # fmt: skip
+SHAPE = {"LP_UNROLL": 4, "LP_THREADS": 256, "LP_RESIDENT": 4}
 CASES = [(name, {"LP_IN": kind}) for name in ("amax", "cast", "generic") for kind in (1, 2)] + [
-    (kernel, {**dict(plans.macros(lookup(q)) or ()), "LP_IN": i % 3, "LP_UNROLL": 4, **({"LP_K": k} if k else {})})
+    (kernel, {**dict(plans.macros(lookup(q)) or ()), **SHAPE, "LP_IN": i % 3, **({"LP_K": k} if k else {})})
     for i, (kernel, q, k) in enumerate(QUANTIZERS)
 ]
 
