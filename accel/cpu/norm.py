@@ -15,7 +15,7 @@ from lpref.ref.nn.norm import check
 from lpref.ref.reduce import LANES
 
 COLUMNS = 16
-"""Columns that one task of a column sum takes: a cache line."""
+"""Shares of columns begin at multiples of this: a cache line."""
 
 
 def rmsnorm(x: np.ndarray, w: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +32,7 @@ def rmsnorm_backward(dy: np.ndarray, x: np.ndarray, w: np.ndarray, rstd: np.ndar
     check("rmsnorm_backward", x, w, dy)
     dy, x, w, rstd = host("rmsnorm_backward", dy, x, w, rstd)
     dx, dw = np.empty_like(x), np.empty_like(w)
-    _rows_and_strips(_rmsnorm_backward, dy, x, w, rstd, dx, dw)
+    _rows_and_columns(_rmsnorm_backward, dy, x, w, rstd, dx, dw)
     return dx, dw
 
 
@@ -52,16 +52,16 @@ def layernorm_backward(
     check("layernorm_backward", x, w, dy)
     dy, x, w, mean, rstd = host("layernorm_backward", dy, x, w, mean, rstd)
     dx, dw, db = np.empty_like(x), np.empty_like(w), np.empty_like(w)
-    _rows_and_strips(_layernorm_backward, dy, x, w, mean, rstd, dx, dw, db)
+    _rows_and_columns(_layernorm_backward, dy, x, w, mean, rstd, dx, dw, db)
     return dx, dw, db
 
 
-def _rows_and_strips(kernel: Callable[..., None], dy: np.ndarray, *args: np.ndarray) -> None:
-    """kernel(rows, strips, dy, …) on every thread: equal shares of the rows, and of the strips of `COLUMNS` columns."""
+def _rows_and_columns(kernel: Callable[..., None], dy: np.ndarray, *args: np.ndarray) -> None:
+    """kernel((first row, last, first column, last), dy, …) on every thread: equal shares of the rows, and of the columns for their sums."""
     N, D = dy.shape
-    strips, threads = (D + COLUMNS - 1) // COLUMNS, min(count(), tasks(N))
-    shares = [(N * i // threads, N * (i + 1) // threads, strips * i // threads, strips * (i + 1) // threads) for i in range(threads)]
-    run([partial(kernel, share, dy, *args) for share in shares or [(0, 0, 0, strips)]])
+    threads = max(1, min(count(), tasks(N)))
+    edges = [min(D, -(-D * i // threads // COLUMNS) * COLUMNS) for i in range(threads + 1)]
+    run([partial(kernel, (N * i // threads, N * (i + 1) // threads, edges[i], edges[i + 1]), dy, *args) for i in range(threads)])
 
 
 @njit(**KERNEL)
@@ -88,14 +88,13 @@ def _rmsnorm_backward(share, dy, x, w, rstd, dx, dw):  # type: ignore[no-untyped
         c = row_sum(t, D) / np.float32(D)
         for j in range(D):
             dx[i, j] = (dy[i, j] * w[j] - (x[i, j] * r) * c) * r
-    for strip in range(share[2], share[3]):
-        first = strip * COLUMNS
-        width = min(COLUMNS, D - first)
-        lanes = np.zeros((min(N, LANES), COLUMNS), np.float32)
-        for i in range(N):
-            for c in range(width):
-                lanes[i % LANES, c] += dy[i, first + c] * (x[i, first + c] * rstd[i])
-        column_sums(lanes, min(N, LANES), width, dw, first)
+    first, last = share[2], share[3]
+    lanes = np.zeros((min(N, LANES), last - first), np.float32)
+    for i in range(N):
+        total, d, v, r = lanes[i % LANES], dy[i, first:last], x[i, first:last], rstd[i]
+        for c in range(total.size):
+            total[c] += d[c] * (v[c] * r)
+    column_sums(lanes, min(N, LANES), last - first, dw, first)
 
 
 @njit(**KERNEL)
@@ -128,14 +127,13 @@ def _layernorm_backward(share, dy, x, w, mean, rstd, dx, dw, db):  # type: ignor
         c2 = row_sum(t, D) / np.float32(D)
         for j in range(D):
             dx[i, j] = ((dy[i, j] * w[j] - c1) - ((x[i, j] - m) * r) * c2) * r
-    for strip in range(share[2], share[3]):
-        first = strip * COLUMNS
-        width = min(COLUMNS, D - first)
-        lanes = np.zeros((min(N, LANES), COLUMNS), np.float32)
-        shift = np.zeros((min(N, LANES), COLUMNS), np.float32)
-        for i in range(N):
-            for c in range(width):
-                lanes[i % LANES, c] += dy[i, first + c] * ((x[i, first + c] - mean[i]) * rstd[i])
-                shift[i % LANES, c] += dy[i, first + c]
-        column_sums(lanes, min(N, LANES), width, dw, first)
-        column_sums(shift, min(N, LANES), width, db, first)
+    first, last = share[2], share[3]
+    lanes = np.zeros((min(N, LANES), last - first), np.float32)
+    shift = np.zeros((min(N, LANES), last - first), np.float32)
+    for i in range(N):
+        total, offset, d, v, m, r = lanes[i % LANES], shift[i % LANES], dy[i, first:last], x[i, first:last], mean[i], rstd[i]
+        for c in range(total.size):
+            total[c] += d[c] * ((v[c] - m) * r)
+            offset[c] += d[c]
+    column_sums(lanes, min(N, LANES), last - first, dw, first)
+    column_sums(shift, min(N, LANES), last - first, db, first)
