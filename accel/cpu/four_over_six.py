@@ -56,53 +56,41 @@ def as_many_rows(x: NDArray, block: tuple[int, int]) -> NDArray:
 
 
 @njit(**OPTIONS)
-def _errors(x, bc, scales, factors, amax, denominator, square, out):  # type: ignore[no-untyped-def]
-    """out[c] <- |v - x| or (v - x)^2, v = ((e2m1(x * factor) * scale) * amax) / denominator, in the block of number c div bc.
+def _spread(values, bc, out):  # type: ignore[no-untyped-def]
+    """out[c] <- values[c div bc]."""
+    parts = out[: values.size * bc].reshape(values.size, bc)
+    for b in range(values.size):
+        value = values[b]
+        for c in range(bc):
+            parts[b, c] = value
 
-    The expression stands here twice: as a function of its own it keeps LLVM from making vector instructions of it.
-    """
-    n = x.size
+
+@njit(**OPTIONS)
+def _errors(x, scales, factors, amax, denominator, square, out):  # type: ignore[no-untyped-def]
+    """out[c] <- |v - x| or (v - x)^2, v = ((e2m1(x * factor) * scale) * amax) / denominator, of every element."""
     emin, shift = np.int32(127 << 23), np.int32(22 << 23)
-    if bc % 16 == 0 and n % bc == 0:
-        for b in range(n // bc):
-            scale, factor = scales[b], factors[b]
-            for start in range(b * bc, b * bc + bc, 16):
-                row, part = x[start : start + 16], out[start : start + 16]
-                for c in range(16):
-                    a = abs(row[c])
-                    u = min(a * factor, np.float32(6))
-                    big = from_bits(max(to_bits(u) & EXPONENT, emin) + shift)
-                    diff = ((u + big) - big) * scale * amax / denominator - a
-                    part[c] = diff * diff if square else abs(diff)
-        return
-    for b in range((n + bc - 1) // bc if bc > 1 else 1):
-        many = x[b * bc : b * bc + bc] if bc > 1 else x
-        for c in range(many.size):
-            scale, factor = (scales[b], factors[b]) if bc > 1 else (scales[c], factors[c])
-            a = abs(many[c])
-            u = min(a * factor, np.float32(6))
-            big = from_bits(max(to_bits(u) & EXPONENT, emin) + shift)
-            diff = ((u + big) - big) * scale * amax / denominator - a
-            out[b * bc + c] = diff * diff if square else abs(diff)
+    for c in range(x.size):
+        a = abs(x[c])
+        u = min(a * factors[c], np.float32(6))
+        big = from_bits(max(to_bits(u) & EXPONENT, emin) + shift)
+        diff = ((u + big) - big) * scales[c] * amax / denominator - a
+        out[c] = diff * diff if square else abs(diff)
 
 
 @njit(**OPTIONS)
 def _sums_along(errors, bc, blocks, out):  # type: ignore[no-untyped-def]
-    """out[b] <- the sum of errors[b bc : b bc + bc], ascending from 0 (which no error >= 0 notices); blocks of 16 eight at a time."""
-    b = 0
-    while bc == 16 and b + 8 <= blocks:
-        part, t = errors[b * 16 : b * 16 + 128], out[b : b + 8]
-        for i in range(8):
-            p = part[16 * i : 16 * i + 16]
-            half = ((((((p[0] + p[1]) + p[2]) + p[3]) + p[4]) + p[5]) + p[6]) + p[7]
-            t[i] = (((((((half + p[8]) + p[9]) + p[10]) + p[11]) + p[12]) + p[13]) + p[14]) + p[15]
-        b += 8
-    while b < blocks:
+    """out[b] <- the sum of errors[b bc : b bc + bc], ascending from 0 (which no error >= 0 notices)."""
+    p = errors[: blocks * bc].reshape(blocks, bc)
+    if bc == 16:  # written out: chains of several blocks then advance together
+        for b in range(blocks):
+            half = ((((((p[b, 0] + p[b, 1]) + p[b, 2]) + p[b, 3]) + p[b, 4]) + p[b, 5]) + p[b, 6]) + p[b, 7]
+            out[b] = (((((((half + p[b, 8]) + p[b, 9]) + p[b, 10]) + p[b, 11]) + p[b, 12]) + p[b, 13]) + p[b, 14]) + p[b, 15]
+        return
+    for b in range(blocks):
         total = np.float32(0)
-        for k in range(b * bc, b * bc + bc):
-            total += errors[k]
+        for k in range(bc):
+            total += p[b, k]
         out[b] = total
-        b += 1
 
 
 @njit(**OPTIONS)
@@ -134,18 +122,22 @@ def _sums_across(columns, bc, blocks, out):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def _block_errors(x, r0, r1, c0, bc, k_axis, scales, factors, amax, denominator, square, errors, lines, out):  # type: ignore[no-untyped-def]
+def _block_errors(x, r0, r1, c0, bc, k_axis, scales, factors, amax, denominator, square, wide, errors, lines, out):  # type: ignore[no-untyped-def]
     """out[b] <- the error of every block of a row of blocks: rows r0 .. r1 from column c0 on; elements outside x count 0."""
     blocks = out.size
     n = min(blocks * bc, x.shape[1] - c0)
     errors[n:] = np.float32(0)
+    if bc > 1:
+        _spread(scales, bc, wide[0])
+        _spread(factors, bc, wide[1])
+        scales, factors = wide[0], wide[1]
     if k_axis == 1 and lines.shape[0] == 1:
-        _errors(x[r0, c0 : c0 + n], bc, scales, factors, amax, denominator, square, errors)
+        _errors(x[r0, c0 : c0 + n], scales, factors, amax, denominator, square, errors)
         _sums_along(errors, bc, blocks, out)
         return
     lines[:] = np.float32(0)
     for r in range(r0, r1):
-        _errors(x[r, c0 : c0 + n], bc, scales, factors, amax, denominator, square, errors)
+        _errors(x[r, c0 : c0 + n], scales, factors, amax, denominator, square, errors)
         if k_axis == 1:
             _sums_along(errors, bc, blocks, lines[r - r0])
         else:
@@ -164,7 +156,7 @@ def _choose(x, br, bc, k_axis, target, encode, inverse, amax, denominator, squar
     """Rows i0 .. i1 of the block grid."""
     across = top.shape[1]
     most = min(max(1, TILE // bc), across)  # blocks that are worked on at a time
-    errors = np.empty(most * bc, np.float32)
+    errors, wide = np.empty(most * bc, np.float32), np.empty((2, most * bc), np.float32)
     lines = np.empty((br, most) if k_axis == 1 else (1, most * bc), np.float32)
     code, value, factor = np.empty(most, np.uint8), np.empty(most, np.float32), np.empty(most, np.float32)
     error6, error4 = np.empty(most, np.float32), np.empty(most, np.float32)
@@ -172,7 +164,7 @@ def _choose(x, br, bc, k_axis, target, encode, inverse, amax, denominator, squar
         for j in range(0, across, most):
             n = min(most, across - j)
             place = (x, i * br, min(i * br + br, x.shape[0]), j * bc, bc, k_axis)
-            measured = (amax, denominator, square, errors[: n * bc], lines)
+            measured = (amax, denominator, square, wide, errors[: n * bc], lines)
             code6, value6, factor6 = codes[i, j : j + n], values[i, j : j + n], factors[i, j : j + n]
             four_over_six_grid(top[i, j : j + n], target, encode, np.float32(1), inverse, code6, value6, factor6)
             _block_errors(*place, value6, factor6, *measured, error6[:n])
