@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
+import cupy as cp
 import numpy as np
 import pytest
 from device_cases import inputs, special
 
 from lpref.accel.cpu.cast_plan import plan
+from lpref.accel.cuda import cast, device
 from lpref.conformance.intervals import ANY_NAN, REFUSED, intervals
 from lpref.ref.errors import BackendError, FormatError, NonFiniteError, WordsError
 from lpref.ref.formats import FORMATS, format
 from lpref.ref.random import WordAddress
 from lpref.ref.rounding import OVERFLOW, ROUNDINGS, default_word_bits, overflow, rounding
-
-cp = pytest.importorskip("cupy", reason="needs CuPy")
-try:
-    DEVICES = cp.cuda.runtime.getDeviceCount()
-except cp.cuda.runtime.CUDARuntimeError:
-    DEVICES = 0
-if not DEVICES:
-    pytest.skip("needs a GPU", allow_module_level=True)
-
-from lpref.accel.cuda import cast, device  # noqa: E402
 
 NAMES = [n for n in FORMATS if n != "float64"]
 DETERMINISTIC = [n for n, r in ROUNDINGS.items() if not r.stochastic]

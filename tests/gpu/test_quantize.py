@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cupy as cp
 import ml_dtypes
 import numpy as np
 import pytest
 from device_cases import wide
 
+from lpref.accel.cuda import plans
+from lpref.accel.cuda.quantize import quantize
 from lpref.ref import quantize as ref
 from lpref.ref.errors import BackendError, NonFiniteError, ShapeError, SpecError, WordsError
 from lpref.ref.quantize import QUANTIZERS, Blocks, QTensor, Quantizer, lookup
 from lpref.ref.random import WordAddress
 from lpref.ref.scaling import Scale
-
-cp = pytest.importorskip("cupy", reason="needs CuPy")
-try:
-    DEVICES = cp.cuda.runtime.getDeviceCount()
-except cp.cuda.runtime.CUDARuntimeError:
-    DEVICES = 0
-if not DEVICES:
-    pytest.skip("needs a GPU", allow_module_level=True)
-
-from lpref.accel.cuda import plans  # noqa: E402
-from lpref.accel.cuda.quantize import quantize  # noqa: E402
 
 WORDS = WordAddress(2**40 + 5, 9, "h.0.mlp.up/dgrad/a/round")
 KERNELS = [n for n, q in QUANTIZERS.items() if q.scale.rule in plans.RULES and q.scale.select == "none"]

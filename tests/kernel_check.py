@@ -1,0 +1,85 @@
+"""How a kernel is held against its reference, wherever its arrays live.
+
+`check` runs every case of an op: the definition gets NumPy arrays, the kernel the same arrays moved by a `Place`; the result comes
+back and the kernel's contract says whether the two agree. The inputs must be unchanged afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from kernel_cases import CASES
+from kernel_draw import Draw
+
+from lpref.ref.backend import Kernel
+from lpref.ref.linalg import HighPrecision
+from lpref.ref.quantize import QTensor
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a backend's arrays live: `put` moves an array or a quantized tensor there, `get` brings a backend's object back."""
+
+    put: Callable[[Any], Any]
+    get: Callable[[Any], Any]
+
+    def there(self, value: Any) -> Any:
+        """`value` with every array inside it moved."""
+        if isinstance(value, HighPrecision):
+            return HighPrecision(self.put(value.values), value.k_axis)
+        return self.put(value) if isinstance(value, (np.ndarray, QTensor)) else _inside(self.there, value)
+
+    def here(self, value: Any) -> Any:
+        """`value` with every array inside it in host memory."""
+        if isinstance(value, HighPrecision):
+            return HighPrecision(self.get(value.values), value.k_axis)
+        return _inside(self.here, value) if type(value) in (tuple, list, dict) else self.get(value)
+
+
+def _inside(move: Callable[[Any], Any], value: Any) -> Any:
+    if type(value) is dict:
+        return {key: move(v) for key, v in value.items()}
+    return type(value)(move(v) for v in value) if type(value) in (tuple, list) else value
+
+
+HOST = Place(lambda x: x, lambda x: x)
+
+
+def cuda_place() -> Place:
+    """CuPy arrays with the strides of the originals."""
+    import cupy as cp
+
+    from lpref.accel.cuda.qtensor import CudaQTensor
+
+    def put(x: Any) -> Any:
+        if isinstance(x, QTensor):
+            scales, tensor_scale = tuple(cp.asarray(s) for s in x.scales), cp.asarray(np.float32(x.tensor_scale))
+            return CudaQTensor(cp.asarray(x.codes), scales, tensor_scale, x.k_axis, x.logical_shape, x.quantizer, x.observed)
+        order = np.argsort([-abs(s) for s in x.strides], kind="stable")
+        return cp.asarray(np.ascontiguousarray(x.transpose(order))).transpose(np.argsort(order))
+
+    def get(x: Any) -> Any:
+        return x.host() if hasattr(x, "host") else x.get() if isinstance(x, cp.ndarray) else x
+
+    return Place(put, get)
+
+
+def check(kernel: Kernel, place: Place = HOST) -> None:
+    """Every case of the kernel's op, in order; the first that breaks the contract is shown."""
+    with np.errstate(all="ignore"):
+        for number, case in enumerate(CASES[kernel.op](Draw(11))):
+            case, options = case if len(case) == 2 and isinstance(case[1], dict) else (case, {})
+            _check_case(kernel, place, f"{kernel.op} case {number} {[getattr(a, 'shape', a) for a in case]}", case, options)
+
+
+def _check_case(kernel: Kernel, place: Place, name: str, case: tuple, options: Mapping[str, Any]) -> None:
+    moved, kept = place.there(case), [a.copy() if isinstance(a, np.ndarray) else a for a in case]
+    expected = kernel.reference(*case, **options)
+    found = kernel.contract.mismatch(expected, place.here(kernel.function(*moved, **place.there(options))), case, options)
+    assert found is None, f"{name}: {found}"
+    for before, after in zip(kept, moved, strict=True):
+        if isinstance(before, np.ndarray):
+            np.testing.assert_array_equal(before, place.here(after), f"{name} changed its input")
