@@ -19,7 +19,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,10 @@ from lpref.conformance import check, state, stratified
 from lpref.conformance.answers import Ask, asking
 from lpref.conformance.intervals import ANY_NAN, PATTERNS, REFUSED, Intervals, intervals
 from lpref.conformance.progress import Progress, to_stderr
+from lpref.conformance.proof import Proof
 from lpref.conformance.run_kernel import runs_hold
 from lpref.conformance.targets.base import CastCase
-from lpref.ref.errors import FormatError, SpecError
+from lpref.ref.errors import FormatError
 from lpref.ref.formats import format as format_of
 from lpref.ref.rounding import default_word_bits, is_stochastic
 
@@ -39,68 +40,6 @@ CHUNK = 1 << 20
 SLOW = 20e6
 """Elements per second below which a target is given the stratified set only: 2^32 would take over three and a half minutes."""
 SAVE_EVERY = 5.0  # seconds
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What was tried, and what came of it. `mode`: all | stratified; `complete`: the whole of that was tried, within the budget."""
-
-    target: str
-    version: str
-    case: CastCase
-    mode: str
-    inputs: int  # tried, the refused ones among them
-    total: int  # what a complete run of this mode tries
-    refused: int  # inputs that the definition refuses: not compared
-    failures: int
-    first: dict[str, Any] | None  # the first counter-example: input, got, expected, as text; pattern and word as integers
-    seconds: float
-    rate: float  # inputs per second, comparison included
-    words: tuple[int, ...] = ()
-    note: str = ""
-
-    @property
-    def complete(self) -> bool:
-        """Whether all inputs of the mode were tried."""
-        return self.inputs == self.total
-
-    @property
-    def passed(self) -> bool:
-        """No failure, and nothing left to try."""
-        return self.failures == 0 and self.complete
-
-    def __bool__(self) -> bool:
-        return self.passed
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, `from_json` reads it."""
-        return {"lpref_proof": 1, **asdict(self), "complete": self.complete, "passed": self.passed}
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> Proof:
-        """The proof that `to_json` wrote.
-
-        Raises: SpecError for data of another version.
-        """
-        if data.get("lpref_proof") != 1:
-            raise SpecError([f"lpref_proof: {data.get('lpref_proof')!r}, this version reads 1"], where="Proof.from_json")
-        own = {k: v for k, v in data.items() if k not in ("lpref_proof", "complete", "passed")}
-        return Proof(**{**own, "case": CastCase(**data["case"]), "words": tuple(data["words"])})
-
-    def __str__(self) -> str:
-        share = "all" if self.mode == "all" else "stratified:"
-        what = f"{share} {self.inputs} float32 inputs" if self.complete else f"{self.inputs} of {self.total} float32 inputs ({self.mode})"
-        outcome = "passed" if self.passed else "FAILED" if self.failures else "not finished"
-        lines = [f"{outcome}  {self.target} {self.version}, {self.case}: {what}, {self.seconds:.1f} s, {self.rate / 1e6:.0f} Melem/s"]
-        if self.words:
-            lines.append(f"  words {', '.join(hex(w) for w in self.words)}, each a pass over the inputs")
-        if self.refused:
-            lines.append(f"  {self.refused} left out: the definition refuses them")
-        if self.note:
-            lines.append(f"  {self.note}")
-        if self.first:
-            lines.append(f"  {self.failures} differ; the first: {self.first['text']}")
-        return "\n".join(lines)
 
 
 def prove(

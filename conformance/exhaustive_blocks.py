@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from lpref.conformance import check, state, stratified
 from lpref.conformance.block_definition import BlockDefinition, block_definition
 from lpref.conformance.intervals import ANY_NAN, INFINITY
 from lpref.conformance.progress import Progress, to_stderr
+from lpref.conformance.proof import BlockProof
 from lpref.conformance.targets.base import QuantizeCase, Target, TargetRefused
 from lpref.ref.errors import ShapeError, UnknownNameError
 from lpref.ref.quantize import QTensor
@@ -30,49 +31,6 @@ from lpref.specs import quantizer as quantizer_of
 AMAX = 1 << 31
 ROWS = 1 << 15
 SAVE_EVERY = 5.0
-
-
-@dataclass(frozen=True)
-class BlockProof:
-    """What was tried: amax -> scale code (`mode` all | stratified), and pairs of scale code and bfloat16 element."""
-
-    target: str
-    version: str
-    quantizer: str
-    tensor_amax: float | None
-    mode: str
-    amax_tried: int
-    amax_total: int
-    pairs_tried: int
-    failures: int
-    first: str
-    seconds: float
-
-    @property
-    def complete(self) -> bool:
-        """Whether all of the mode's amax were tried."""
-        return self.amax_tried == self.amax_total
-
-    @property
-    def passed(self) -> bool:
-        """No failure, and nothing left to try."""
-        return self.failures == 0 and self.complete
-
-    def __bool__(self) -> bool:
-        return self.passed
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {"lpref_block_proof": 1, **asdict(self), "complete": self.complete, "passed": self.passed}
-
-    def __str__(self) -> str:
-        outcome = "passed" if self.passed else "FAILED" if self.failures else "not finished"
-        amax = f"{self.amax_tried} of {self.amax_total} amax ({self.mode})"
-        head = f"{outcome}  {self.target} {self.version}, {self.quantizer}"
-        text = f"{head}: {amax}, {self.pairs_tried} pairs of scale and element, {self.seconds:.1f} s"
-        under = f"\n  under a tensor amax of {self.tensor_amax!r}" if self.tensor_amax is not None else ""
-        return text + under + (f"\n  {self.failures} differ; the first: {self.first}" if self.first else "")
-
 
 Ask = Callable[[np.ndarray], Mapping[str, Any]]
 

@@ -1,0 +1,129 @@
+"""What a proof says: what was tried, whether that was everything, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lpref.conformance.targets.base import CastCase
+from lpref.ref.errors import SpecError
+
+
+class Verdict:
+    """How a proof ended, from the `failures` counted and from whether it is `complete`."""
+
+    failures: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything of the mode was tried."""
+        raise NotImplementedError
+
+    @property
+    def passed(self) -> bool:
+        """No failure, and nothing left to try."""
+        return self.failures == 0 and self.complete
+
+    @property
+    def outcome(self) -> str:
+        """passed | FAILED | not finished."""
+        return "passed" if self.passed else "FAILED" if self.failures else "not finished"
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+
+@dataclass(frozen=True)
+class Proof(Verdict):
+    """What was tried, and what came of it. `mode`: all | stratified; `complete`: the whole of that was tried, within the budget."""
+
+    target: str
+    version: str
+    case: CastCase
+    mode: str
+    inputs: int  # tried, the refused ones among them
+    total: int  # what a complete run of this mode tries
+    refused: int  # inputs that the definition refuses: not compared
+    failures: int
+    first: (
+        dict[str, Any] | None
+    )  # the first counter-example: input, got, expected, as text; pattern and word as integers
+    seconds: float
+    rate: float  # inputs per second, comparison included
+    words: tuple[int, ...] = ()
+    note: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all inputs of the mode were tried."""
+        return self.inputs == self.total
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, `from_json` reads it."""
+        return {"lpref_proof": 1, **asdict(self), "complete": self.complete, "passed": self.passed}
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Proof:
+        """The proof that `to_json` wrote.
+
+        Raises: SpecError for data of another version.
+        """
+        if data.get("lpref_proof") != 1:
+            raise SpecError(
+                [f"lpref_proof: {data.get('lpref_proof')!r}, this version reads 1"], where="Proof.from_json"
+            )
+        own = {k: v for k, v in data.items() if k not in ("lpref_proof", "complete", "passed")}
+        return Proof(**{**own, "case": CastCase(**data["case"]), "words": tuple(data["words"])})
+
+    def __str__(self) -> str:
+        share = "all" if self.mode == "all" else "stratified:"
+        what = (
+            f"{share} {self.inputs} float32 inputs"
+            if self.complete
+            else f"{self.inputs} of {self.total} float32 inputs ({self.mode})"
+        )
+        lines = [
+            f"{self.outcome}  {self.target} {self.version}, {self.case}: {what}, {self.seconds:.1f} s, {self.rate / 1e6:.0f} Melem/s"
+        ]
+        if self.words:
+            lines.append(f"  words {', '.join(hex(w) for w in self.words)}, each a pass over the inputs")
+        if self.refused:
+            lines.append(f"  {self.refused} left out: the definition refuses them")
+        if self.note:
+            lines.append(f"  {self.note}")
+        if self.first:
+            lines.append(f"  {self.failures} differ; the first: {self.first['text']}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class BlockProof(Verdict):
+    """What was tried: amax -> scale code (`mode` all | stratified), and pairs of scale code and bfloat16 element."""
+
+    target: str
+    version: str
+    quantizer: str
+    tensor_amax: float | None
+    mode: str
+    amax_tried: int
+    amax_total: int
+    pairs_tried: int
+    failures: int
+    first: str
+    seconds: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the mode's amax were tried."""
+        return self.amax_tried == self.amax_total
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"lpref_block_proof": 1, **asdict(self), "complete": self.complete, "passed": self.passed}
+
+    def __str__(self) -> str:
+        amax = f"{self.amax_tried} of {self.amax_total} amax ({self.mode})"
+        head = f"{self.outcome}  {self.target} {self.version}, {self.quantizer}"
+        text = f"{head}: {amax}, {self.pairs_tried} pairs of scale and element, {self.seconds:.1f} s"
+        under = f"\n  under a tensor amax of {self.tensor_amax!r}" if self.tensor_amax is not None else ""
+        return text + under + (f"\n  {self.failures} differ; the first: {self.first}" if self.first else "")
