@@ -232,6 +232,27 @@ class Target:
         raise TargetRefused("no attention", where=self.name)
 
 
+class Undescribed(Target):
+    """A target that its author describes, not its class: a function, a library, a process. `name` is how it was spelt."""
+
+    def __init__(self, spec: str) -> None:
+        self.name = spec  # type: ignore[misc]
+
+    @property
+    def version(self) -> str:
+        """Known to who named it."""
+        return ""
+
+    @property
+    def available(self) -> str | None:
+        """It was loaded, or asked, before."""
+        return None
+
+    def refuses(self, case: Case) -> str | None:
+        """Never: it says so itself when it is asked."""
+        return None
+
+
 def _subject(case: Case) -> tuple[str, ...]:
     """What must match for a target to answer: format and rounding; the quantizer; the operands' format; …"""
     if isinstance(case, CastCase):

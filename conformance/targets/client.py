@@ -20,11 +20,11 @@ from lpref.conformance.targets.base import (
     Case,
     CastCase,
     QuantizeCase,
-    Target,
     TargetAnswer,
     TargetCrashed,
     TargetMissing,
     TargetTimeout,
+    Undescribed,
 )
 from lpref.conformance.targets.frames import HEADER, Frame, body_length, pack, unpack
 
@@ -224,26 +224,12 @@ def expect(got: Mapping[str, Any], name: str, shape: tuple[int, ...], kind: str,
         raise TargetAnswer(f"{name} have shape {list(array.shape)}, not {list(shape)}", where=where)
 
 
-class Remote(Target):
+class Remote(Undescribed):
     """A session as a `Target`, for what asks targets in their own terms (`identify`, `prove`)."""
 
     def __init__(self, session: Session) -> None:
+        super().__init__(session.spec)
         self.session = session
-        self.name = session.spec  # type: ignore[misc]
-
-    @property
-    def version(self) -> str:
-        """Known to who started the session."""
-        return ""
-
-    @property
-    def available(self) -> str | None:
-        """It was asked before."""
-        return None
-
-    def refuses(self, case: Case) -> str | None:
-        """The target itself says so when it is asked."""
-        return None
 
     def cast(self, x: np.ndarray, case: CastCase, words: np.ndarray | None = None) -> np.ndarray:
         got = self.session.ask(case, {"x": x} if words is None else {"x": x, "words": words})

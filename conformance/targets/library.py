@@ -20,24 +20,24 @@ from lpref.conformance.targets.base import (
     Case,
     CastCase,
     QuantizeCase,
-    Target,
     TargetMissing,
     TargetRaised,
     TargetRefused,
+    Undescribed,
 )
 from lpref.ref.formats import format as format_of
 from lpref.ref.quantize.packing import row_bytes
 from lpref.ref.quantize.registry import lookup
 
 
-class LibraryTarget(Target):
+class LibraryTarget(Undescribed):
     """A C function as a target."""
 
     title = "a C function"
 
     def __init__(self, spec: str) -> None:
+        super().__init__(spec)
         path, _, symbol = spec.removeprefix("lib:").rpartition(":")
-        self.name = spec  # type: ignore[misc]
         if not path or not symbol:
             raise TargetMissing("no symbol", where=spec, remedy="write lib:PATH.so:SYMBOL")
         try:
@@ -46,14 +46,6 @@ class LibraryTarget(Target):
             raise TargetMissing(str(error), where=spec) from error
         self.function.restype = ctypes.c_int
         self.function.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, *(ctypes.c_void_p,) * 3]
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    @property
-    def available(self) -> str | None:
-        return None
 
     def refuses(self, case: Case) -> str | None:
         return None if case.op in ("cast", "quantize") else f"a C target has no {case.op}"

@@ -32,6 +32,7 @@ from lpref.conformance.targets.base import (
     Target,
     TargetAnswer,
     TargetMissing,
+    Undescribed,
 )
 from lpref.ref.arrays import host
 from lpref.ref.errors import LprefError, UnknownNameError
@@ -41,7 +42,7 @@ DEVICES = ("cpu", "cuda")
 ALONE = {"gemm": "c", "attention": "o"}
 
 
-class CallableTarget(Target):
+class CallableTarget(Undescribed):
     """A function as a target."""
 
     title = "a Python function"
@@ -50,22 +51,8 @@ class CallableTarget(Target):
         for kind, value, known in (("array library", array, ARRAYS), ("device", device, DEVICES)):
             if value not in known:
                 raise UnknownNameError(kind, value, known)
-        self.name = spec  # type: ignore[misc]
+        super().__init__(spec)
         self.function, self.array, self.device = load(spec), array, device
-
-    @property
-    def version(self) -> str:
-        """Functions have none."""
-        return ""
-
-    @property
-    def available(self) -> str | None:
-        """It was loaded."""
-        return None
-
-    def refuses(self, case: Case) -> str | None:
-        """Never: what it implements is known to its author."""
-        return None
 
     def give(self, x: np.ndarray) -> Any:
         """x as an array of the wanted library."""
