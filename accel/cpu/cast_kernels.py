@@ -76,6 +76,12 @@ def _locate(a: Any, shift: Any, emin: Any) -> Any:
 
 
 @_INLINE
+def _addend(odd: Any, negative: Any, base: Any, c_odd: Any, c_neg: Any) -> Any:
+    """What a rounding adds to the discarded bits: base + (odd & c_odd) + (-negative & c_neg) mod 2^32; odd, negative: 0 or 1."""
+    return np.uint32(base + np.uint32(odd & c_odd) + np.uint32(np.uint32(_0 - negative) & c_neg))
+
+
+@_INLINE
 def _rounded(s: Any, d: Any, whole: Any, add: Any) -> Any:
     """(s >> d) + whole, plus the carry of the discarded bits and `add`.
 
@@ -113,10 +119,16 @@ def encode_clamp(u: Any, out: Any, q: Any) -> Any:
         negative = np.uint32(u[i] >> _31)
         s, d, whole = _locate(a, shift, emin)
         odd = np.uint32(np.uint32(_right(s, d) + whole) & _1)
-        add = np.uint32(base + np.uint32(odd & c_odd) + np.uint32(np.uint32(_0 - negative) & c_neg))
+        add = _addend(odd, negative, base, c_odd, c_neg)
         body = np.uint32(min(_rounded(s, d, whole, add), limit) | (sign if negative else _0))
         out[i] = nan if a > _INF else body
     return top
+
+
+@_INLINE
+def _shift_scalars(q: Any) -> Any:
+    """(D, the addend's base at D bits, its two masks, the mask of D bits, limit) of a format with float32's exponent."""
+    return q[0], np.uint32(q[15] >> np.uint32(np.uint32(32) - q[0])), q[16], q[17], np.uint32(np.uint32(_1 << q[0]) - _1), q[2]
 
 
 @_INLINE
@@ -124,16 +136,14 @@ def _shifted(bits: Any, d: Any, base: Any, c_odd: Any, c_neg: Any, wrap: Any, li
     """The magnitude's code in a format with float32's exponent: its D lowest bits are rounded off."""
     a = np.uint32(bits & _ABS)
     odd = np.uint32(_right(a, d) & _1)
-    add = np.uint32(np.uint32(base + np.uint32(odd & c_odd) + np.uint32(np.uint32(_0 - np.uint32(bits >> _31)) & c_neg)) & wrap)
+    add = np.uint32(_addend(odd, np.uint32(bits >> _31), base, c_odd, c_neg) & wrap)
     return np.uint32(min(_right(np.uint32(a + add), d), limit))
 
 
 @_KERNEL
 def encode_shift(u: Any, out: Any, q: Any) -> Any:
     """`encode_clamp` for formats with float32's exponent (bfloat16, TF32): D is the same everywhere."""
-    d, limit, nan, sign = q[0], q[2], q[8], q[9]
-    base, c_odd, c_neg = np.uint32(q[15] >> np.uint32(np.uint32(32) - d)), q[16], q[17]
-    wrap = np.uint32(np.uint32(_1 << d) - _1)
+    (d, base, c_odd, c_neg, wrap, limit), nan, sign = _shift_scalars(q), q[8], q[9]
     top = _0
     for i in range(u.size):
         a = np.uint32(u[i] & _ABS)
@@ -146,9 +156,7 @@ def encode_shift(u: Any, out: Any, q: Any) -> Any:
 @_KERNEL
 def round_shift(u: Any, out: Any, q: Any) -> Any:
     """`encode_shift`, then `decode_shift`: the values, as float32 patterns."""
-    d, limit, nan = q[0], q[2], _left(q[8], q[0])
-    base, c_odd, c_neg = np.uint32(q[15] >> np.uint32(np.uint32(32) - d)), q[16], q[17]
-    wrap = np.uint32(np.uint32(_1 << d) - _1)
+    (d, base, c_odd, c_neg, wrap, limit), nan = _shift_scalars(q), _left(q[8], q[0])
     top = _0
     for i in range(u.size):
         a = np.uint32(u[i] & _ABS)
@@ -198,7 +206,7 @@ def encode_any(u: Any, out: Any, q: Any) -> Any:
         negative = np.uint32(np.uint32(u[i] >> _31) & p[14])
         s, d, whole = _locate(a, p[0], np.int32(p[1]))
         odd = np.uint32(np.uint32(_right(s, d) + whole) & _1)
-        add = np.uint32(base + np.uint32(odd & c_odd) + np.uint32(np.uint32(_0 - negative) & c_neg))
+        add = _addend(odd, negative, base, c_odd, c_neg)
         out[i] = _finish(_rounded(s, d, whole, add), a, negative, p)
     return top
 

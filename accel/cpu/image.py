@@ -38,33 +38,29 @@ def col2im(cols: np.ndarray, shape: tuple[int, int, int, int], kh: int, kw: int,
 
 
 @njit(**KERNEL)
+def _inside(at, step, pad, size, count):  # type: ignore[no-untyped-def]
+    """(first, end) of the k in 0 .. count - 1 for which the pixel at + step k - pad exists, 0 .. size - 1."""
+    return max(0, -((at - pad) // step)), min(count, -((at - pad - size) // step))
+
+
+@njit(**KERNEL)
 def _im2col(begin, end, x, stride, pad, out):  # type: ignore[no-untyped-def]
     _, oh, ow, C, kh, kw = out.shape
-    H, W = x.shape[2], x.shape[3]
-    for n in range(begin, end):
-        for y in range(oh):
-            for z in range(ow):
-                for c in range(C):
-                    for i in range(kh):
-                        row = y * stride + i - pad
-                        if 0 <= row < H:
-                            for j in range(max(0, pad - z * stride), min(kw, W + pad - z * stride)):
-                                out[n, y, z, c, i, j] = x[n, c, row, z * stride + j - pad]
+    for n, y, z in np.ndindex(end - begin, oh, ow):
+        top, left = y * stride, z * stride
+        for c in range(C):
+            for i in range(*_inside(top, 1, pad, x.shape[2], kh)):
+                for j in range(*_inside(left, 1, pad, x.shape[3], kw)):
+                    out[begin + n, y, z, c, i, j] = x[begin + n, c, top + i - pad, left + j - pad]
 
 
 @njit(**KERNEL)
 def _col2im(begin, end, grid, stride, pad, out):  # type: ignore[no-untyped-def]
     """A pixel's entries are added in ascending (i, j), each pixel has at most one of every (i, j)."""
     _, oh, ow, C, kh, kw = grid.shape
-    H, W = out.shape[2], out.shape[3]
     for n in range(begin, end):
-        for i in range(kh):
-            for j in range(kw):
-                for y in range(oh):
-                    row = y * stride + i - pad
-                    if 0 <= row < H:
-                        for z in range(ow):
-                            column = z * stride + j - pad
-                            if 0 <= column < W:
-                                for c in range(C):
-                                    out[n, c, row, column] += grid[n, y, z, c, i, j]
+        for i, j in np.ndindex(kh, kw):
+            for y in range(*_inside(i, stride, pad, out.shape[2], oh)):
+                for z in range(*_inside(j, stride, pad, out.shape[3], ow)):
+                    for c in range(C):
+                        out[n, c, y * stride + i - pad, z * stride + j - pad] += grid[n, y, z, c, i, j]
