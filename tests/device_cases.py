@@ -1,4 +1,4 @@
-"""Inputs that the tests of the CUDA headers and of the CUDA kernels share: they are those of the CPU kernels' tests."""
+"""Inputs of the tests of every kernel, CPU and CUDA."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from device_cases import inputs, special
 
 from lpref.accel.cpu import cast, threads
 from lpref.accel.cpu.cast_plan import plan
@@ -19,35 +20,6 @@ NAMES = [n for n in FORMATS if n != "float64"]
 DETERMINISTIC = [n for n, r in ROUNDINGS.items() if not r.stochastic]
 STOCHASTIC = [n for n, r in ROUNDINGS.items() if r.stochastic]
 ADDRESS = WordAddress(2**40 + 5, 7, "layer/fprop/a/round")
-
-
-def around(points: np.ndarray) -> np.ndarray:
-    p = points.astype(np.float32)
-    return np.concatenate([np.nextafter(p, np.float32(-np.inf)), p, np.nextafter(p, np.float32(np.inf))])
-
-
-def inputs(name: str) -> np.ndarray:
-    """Values, midpoints and quarter points with their neighbours, the range's ends, every exponent, specials."""
-    f = format(name)
-    values = f.table()[0] if f.bits <= 16 else np.float32(1 + np.arange(64) / 2**10)
-    values = values if values.size < 600 else np.concatenate([values[:80], values[:: values.size // 300], values[-80:]])
-    with np.errstate(over="ignore"):
-        points = np.concatenate([values, (values[1:] + values[:-1]) / 2, values[:-1] * 0.75 + values[1:] * 0.25])
-        edge = np.array([f.max, f.max * (1 + 2.0**-8), f.max * (1 + 2.0**-5), f.max * 1.25, 1.0]) * 1.0
-        points = np.concatenate([points, edge, -edge])[:, None] * np.array([1.0])
-        rng = np.random.default_rng(1)
-        every = (np.arange(0, 255, dtype=np.uint32)[:, None] << np.uint32(23)) | rng.integers(
-            0, 1 << 23, (255, 3), dtype=np.uint32
-        )
-        every = np.concatenate([every[:, :1] & np.uint32(0x7F800000), every], axis=1).ravel().view(np.float32)
-        tiny = np.array([0, 1, 2, 3, 0x400000, 0x400001, 0x7FFFFF], np.uint32).view(np.float32)
-        x = np.concatenate([around(points.ravel()), every, -every, tiny, -tiny])
-    return np.where(np.isfinite(x), x, np.float32(0.0)).astype(np.float32)
-
-
-def special() -> np.ndarray:
-    bits = [0x7F800000, 0xFF800000, 0x7FC00000, 0xFFC00000, 0x7F800001, 0xFF800001, 0x7FFFFFFF]
-    return np.array(bits, np.uint32).view(np.float32)
 
 
 def same(got: np.ndarray, want: np.ndarray, x: np.ndarray) -> None:

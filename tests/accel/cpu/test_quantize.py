@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from device_cases import wide
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,16 +40,6 @@ def variants() -> list[str]:
     names += [n + s for n in KERNELS for s in (":rounding=stochastic", ":rounding=toward_zero", ":rounding=stochastic_b") if n != "dfp16"]
     names += [f"mxfp8_e4m3:{s}" for s in ("overflow=to_nan", "format=e4m3fnuz", "format=ue4m3", "rounding=to_odd:overflow=torch")]
     return [*names, "mxfp4:multiplier=0.75", "mxfp4:multiplier=0.75:rounding=stochastic", "mxfp8_e4m3:rounding=stochastic:word_bits=8"]
-
-
-def wide(rows: int, columns: int) -> np.ndarray:
-    """Values whose rows and columns differ by many binades, with zeros, tiny and huge ones."""
-    x = RNG.standard_normal((rows, columns)) * np.exp2(RNG.integers(-12, 12, (rows, 1)) + RNG.integers(-6, 6, (1, columns)))
-    x[RNG.random(x.shape) < 0.02] = 0
-    x[RNG.random(x.shape) < 0.002] *= 2.0**60
-    x[RNG.random(x.shape) < 0.002] = 2.0**-140
-    x[RNG.random(x.shape) < 0.002] = -0.0
-    return x.astype(np.float32)
 
 
 def check(got: QTensor, want: QTensor) -> None:
@@ -228,7 +219,7 @@ def test_rules_without_a_kernel_are_listed_and_take_the_definition(name: str) ->
 @pytest.mark.parametrize("name", COMPLEX_QUANTIZERS)
 def test_complex_tensors_take_the_definition(name: str) -> None:
     assert plan_of(lookup(name)) is None
-    w = (wide(24, 160) + 1j * wide(24, 160)).astype(np.complex64)
+    w = (wide(24, 160) + 1j * wide(24, 160, seed=4)).astype(np.complex64)
     w[:4] = RNG.integers(-2, 3, (4, 160)) + 1j * RNG.integers(-2, 3, (4, 160))  # edges of the quadrants, zeros
     for k_axis in (0, 1):
         got, want = quantize(w, name, k_axis=k_axis), ref.quantize(w, name, k_axis=k_axis)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
-
-from lpref.conformance import run_suite
+from planted_mistakes import accepted, caught, pairs
 
 F32 = np.float32
 
@@ -84,21 +81,15 @@ SUBJECTS = {
         "aligns to the exponent of the product", "rounds to nearest", "floors", "adds c exactly",
     )),
 }  # fmt: skip
-MUTANTS = [(subject, flaw) for subject, (_, _, flaws) in SUBJECTS.items() for flaw in flaws]
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_the_right_implementation_passes(subject: str) -> None:
     product, against, _ = SUBJECTS[subject]
-    report = run_suite(product, **against)
-    assert report.passed, report
+    accepted(product, **against)
 
 
-@pytest.mark.parametrize(("subject", "flaw"), MUTANTS)
+@pytest.mark.parametrize(("subject", "flaw"), pairs(SUBJECTS))
 def test_the_mistake_is_caught(subject: str, flaw: str) -> None:
     product, against, _ = SUBJECTS[subject]
-    start = time.process_time()
-    report = run_suite(lambda a, b: product(a, b, flaw), **against)
-    assert not report.passed
-    assert "the definition gives" in report.counterexample
-    assert time.process_time() - start < 30
+    caught(lambda a, b: product(a, b, flaw), "the definition gives", **against)

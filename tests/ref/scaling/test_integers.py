@@ -132,24 +132,18 @@ def test_dynamic_fixed_point_has_its_exponent_from_bits() -> None:
     assert (x[0] + y[0]) * 2**e == 32
 
 
-@proves("quantizer:ternary_twn", "oracle")
-@proves("scale-rule:twn", "oracle")
-@settings(max_examples=25)
-@given(values=st.lists(st.floats(-100, 100, width=32), min_size=8, max_size=8))
-def test_twn(values: list[float]) -> None:
-    x = np.float32([values])
-    t = quantize(x, "ternary_twn")
-    alpha, signs = oracle.twn(exact(x))
-    assert (F(float(t.scale_values()[0, 0])), signed(t)) == (alpha, signs)
+BY_MEANS = {"ternary_twn": oracle.twn, "binary_absmean": oracle.binary}
 
 
-@proves("quantizer:binary_absmean", "oracle")
+@proves("quantizer:{name}", "oracle")
+@proves("scale-rule:{rule}", "oracle")
+@pytest.mark.parametrize(("name", "rule"), [(n, lookup(n).scale.rule) for n in BY_MEANS])
 @settings(max_examples=25)
 @given(values=st.lists(st.floats(-100, 100, width=32), min_size=8, max_size=8))
-def test_binary(values: list[float]) -> None:
+def test_scales_from_means(name: str, rule: str, values: list[float]) -> None:
     x = np.float32([values])
-    t = quantize(x, "binary_absmean")
-    alpha, signs = oracle.binary(exact(x))
+    t = quantize(x, name)
+    alpha, signs = BY_MEANS[name](exact(x))
     assert (F(float(t.scale_values()[0, 0])), signed(t)) == (alpha, signs)
 
 
