@@ -1,33 +1,13 @@
 /* amax: the largest magnitude bits of a tensor (NaN wins): a maximum of integers, so any order gives the same bits.
  *
  * amax_flat: n elements, 16-byte loads, eight in flight a thread. amax_grid, amax_tiles: any blocks br x bc. Versions: 1. this one. */
-#include "base.h"
-
-typedef struct __align__(16) { lp_u32 x, y, z, w; } lp_16;
+#include "source.cuh"
 
 #if LP_IN
 #define PER 8
 #else
 #define PER 4
 #endif
-
-LPREF_FN lp_u32 widened(lp_u32 half) {
-#if LP_IN == 2
-    float f;
-    asm("{.reg .b16 t; cvt.u16.u32 t, %1; cvt.f32.f16 %0, t;}" : "=f"(f) : "r"(half));
-    return lp_bits(f);
-#else
-    return half << 16;
-#endif
-}
-
-LPREF_FN lp_u32 at_index(const void *x, lp_i64 i) {
-#if LP_IN
-    return widened(((const lp_u16 *)x)[i] & 0x7FFFu);
-#else
-    return ((const lp_u32 *)x)[i] & LP_ABS;
-#endif
-}
 
 LPREF_FN void out_max(lp_u32 top, lp_u32 *out) {
     __shared__ lp_u32 tops[32];
@@ -61,7 +41,7 @@ extern "C" __global__ void __launch_bounds__(512) amax_flat(const void *x, lp_i6
 #if LP_IN
     top = widened(lp_umax(top & 0xFFFFu, top >> 16));
 #endif
-    if (first < n - vectors * PER) top = lp_umax(top, at_index(x, vectors * PER + first));
+    if (first < n - vectors * PER) top = lp_umax(top, LP_ABS & source(x, vectors * PER + first));
     out_max(top, out);
 }
 
@@ -104,7 +84,7 @@ extern "C" __global__ void __launch_bounds__(256) amax_grid(const void *x, lp_i6
         r1 = r1 < end ? r1 : end;
         r1 = r1 < R ? r1 : R;
         lp_u32 top = 0;
-        for (lp_i64 r = r0; r < r1; ++r) top = lp_umax(top, at_index(x, r * C + c));
+        for (lp_i64 r = r0; r < r1; ++r) top = lp_umax(top, LP_ABS & source(x, r * C + c));
         if (top) atomicMax(out + band * wide + c / bc, top);
     }
 }

@@ -33,6 +33,7 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) blocks(con
 #if LP_RULE == 2 && LP_MX_SIMPLE
     lp_u32 carry = 0x800000u - (lp_u32)q.threshold;
 #endif
+    Address words = {start, step, stream, seed_lo, seed_hi};
     Seen seen = {0, 0, 0};
     lp_i64 chunks = n / 8, stride = (lp_i64)gridDim.x * blockDim.x * LP_UNROLL;
     for (lp_i64 base = (lp_i64)blockIdx.x * blockDim.x * LP_UNROLL; base < chunks; base += stride) {
@@ -81,17 +82,12 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) blocks(con
             int dead = s.value != s.value;
             float factor = element_factor(s);
             int over = may_overflow(top, factor);
-            Words w;
-#if LP_SR == 16
-            lp_block128 b = lp_philox((start >> 3) + (lp_u64)at, step, stream, seed_lo, seed_hi);
-            w.w[0] = b.w[0]; w.w[1] = b.w[1]; w.w[2] = b.w[2]; w.w[3] = b.w[3];
-#elif LP_SR == 8
-            w = drawn[j];
+#if LP_SR == 8
+            Words w = drawn[j];
+#else
+            Words w = words8(words, at);
 #endif
             if (at < chunks) {
-                Codes c = encode8(e, factor, w, over);
-                if (dead) c.lo = c.hi = 0;
-                store8(codes, 8 * at, c);
                 if (at % LANES == 0) {
 #if WIDE_SCALE
                     ((lp_u32 *)scales)[at / LANES] = s.code;
@@ -99,7 +95,7 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) blocks(con
                     ((lp_u8 *)scales)[at / LANES] = (lp_u8)s.code;
 #endif
                 }
-                count(seen, e, factor, dead, s.value == 0.0f, over, c);
+                put8(codes, at, e, s, dead, factor, over, w, seen);
             }
         }
     }

@@ -1,7 +1,7 @@
 /* One code by any of the ways of core/cast.h and core/table.h, chosen at run time: what every format, rounding and policy needs. */
-#include "base.h"
 #include "cast.h"
 #include "philox.h"
+#include "source.cuh"
 #include "table.h"
 
 enum { HOW_PLAN, HOW_STOCHASTIC, HOW_BC, HOW_CELLS, HOW_NEIGHBOURS };
@@ -41,19 +41,6 @@ LPREF_FN lp_u32 code_of(const Ready &g, lp_u32 x, lp_i64 i) {
         return lp_encode_neighbours(x, (const lp_u32 *)c.first, (const lp_u64 *)c.entries, (const double *)c.lower, (const double *)c.width,
                                     (const lp_u16 *)c.above, (lp_u32)c.half, word_of(c, i), (lp_u32)c.r, (int)c.variant);
     }
-}
-
-LPREF_FN lp_u32 source(const void *x, lp_i64 i) {
-#if LP_IN == 0
-    return ((const lp_u32 *)x)[i];
-#elif LP_IN == 1
-    return (lp_u32)((const lp_u16 *)x)[i] << 16;
-#else
-    float f;
-    lp_u32 h = ((const lp_u16 *)x)[i];
-    asm("{.reg .b16 t; cvt.u16.u32 t, %1; cvt.f32.f16 %0, t;}" : "=f"(f) : "r"(h));
-    return lp_bits(f);
-#endif
 }
 
 LPREF_FN void put(void *out, lp_i64 i, lp_u32 code, int bytes) {

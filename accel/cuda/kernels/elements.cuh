@@ -1,6 +1,6 @@
-/* Eight neighbouring elements of one thread, with everything about the quantizer in constants (-D at compilation).
+/* Eight neighbouring elements of one thread to codes, with everything about the quantizer in constants (-D at compilation).
  *
- *   LP_IN       0 float32, 1 bfloat16, 2 binary16
+ *   LP_IN       source.cuh
  *   LP_INTEGER  0 floats: LP_TRAILING, LP_EMIN, LP_MAX; 1 integers: LP_LOW, LP_HIGH        LP_BITS, LP_NAN_CODE (0: none)
  *   LP_SR       0 nearest even, 8 or 16 bits of an in-kernel word
  *   LP_CVT      cvt.satfinite makes this format's codes (its NaN is 0x7F, or no element is NaN)
@@ -10,100 +10,13 @@
  * Why it is written so (one H200): 16-byte loads, four of them in flight for each thread; the pass has about 20 instructions an element before
  * arithmetic, not memory, is the limit, so FP8 to nearest goes through cvt.satfinite, two elements an instruction, and E2M1 through three
  * multiply-adds; the counts of lost and overflowed elements are taken from packed codes, and only where there are any. */
-#include "base.h"
+#include "eight.cuh"
 #include "element.h"
 #include "philox.h"
 #include "scales.h"
 
 #define LP_FP4 (!LP_INTEGER && LP_BITS == 4 && LP_TRAILING == 1 && LP_EMIN == 0)
 #define LP_FP8_CVT (!LP_INTEGER && !LP_SR && LP_BITS == 8 && LP_CVT && __CUDA_ARCH__ >= 890)
-
-struct Eight {
-    float v[8];
-#if LP_IN
-    lp_u32 raw[4];
-#endif
-};
-
-typedef struct __align__(16) { lp_u32 x, y, z, w; } lp_16;
-
-LPREF_FN lp_16 load16(const lp_16 *p) {
-    lp_16 r;
-    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p));
-    return r;
-}
-
-struct Raw {
-#if LP_IN
-    lp_16 a;
-#else
-    lp_16 a, b;
-#endif
-};
-
-LPREF_FN Raw load8(const void *x, lp_i64 i) {
-    Raw r;
-#if LP_IN
-    r.a = load16((const lp_16 *)((const lp_u16 *)x + i));
-#else
-    r.a = load16((const lp_16 *)((const lp_u32 *)x + i));
-    r.b = load16((const lp_16 *)((const lp_u32 *)x + i + 4));
-#endif
-    return r;
-}
-
-LPREF_FN float of_half(lp_u32 h) {
-    float f;
-    asm("{.reg .b16 t; cvt.u16.u32 t, %1; cvt.f32.f16 %0, t;}" : "=f"(f) : "r"(h));
-    return f;
-}
-
-LPREF_FN Eight widen(const Raw &r) {
-    Eight e;
-#if LP_IN
-    e.raw[0] = r.a.x; e.raw[1] = r.a.y; e.raw[2] = r.a.z; e.raw[3] = r.a.w;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-#if LP_IN == 1
-        e.v[2 * i] = lp_float(e.raw[i] << 16);
-        e.v[2 * i + 1] = lp_float(e.raw[i] & 0xFFFF0000u);
-#else
-        e.v[2 * i] = of_half(e.raw[i] & 0xFFFFu);
-        e.v[2 * i + 1] = of_half(e.raw[i] >> 16);
-#endif
-    }
-#else
-    e.v[0] = lp_float(r.a.x); e.v[1] = lp_float(r.a.y); e.v[2] = lp_float(r.a.z); e.v[3] = lp_float(r.a.w);
-    e.v[4] = lp_float(r.b.x); e.v[5] = lp_float(r.b.y); e.v[6] = lp_float(r.b.z); e.v[7] = lp_float(r.b.w);
-#endif
-    return e;
-}
-
-LPREF_FN lp_u32 max16x2(lp_u32 a, lp_u32 b) { return __vmaxu2(a, b); }
-
-#if LP_IN == 1
-LPREF_FN lp_u32 magnitude(lp_u32 half) { return half << 16; }
-#elif LP_IN == 2
-LPREF_FN lp_u32 magnitude(lp_u32 half) { return lp_bits(of_half(half)); }
-#endif
-
-/* The largest magnitude of the eight; for 16-bit sources of the even and of the odd ones, in halves, until `settled`. */
-LPREF_FN lp_u32 largest(const Raw &r) {
-#if LP_IN
-    return max16x2(max16x2(r.a.x & 0x7FFF7FFFu, r.a.y & 0x7FFF7FFFu), max16x2(r.a.z & 0x7FFF7FFFu, r.a.w & 0x7FFF7FFFu));
-#else
-    lp_u32 a = lp_umax(lp_umax(r.a.x & LP_ABS, r.a.y & LP_ABS), lp_umax(r.a.z & LP_ABS, r.a.w & LP_ABS));
-    return lp_umax(a, lp_umax(lp_umax(r.b.x & LP_ABS, r.b.y & LP_ABS), lp_umax(r.b.z & LP_ABS, r.b.w & LP_ABS)));
-#endif
-}
-
-#if LP_IN
-LPREF_FN lp_u32 larger(lp_u32 a, lp_u32 b) { return max16x2(a, b); }
-LPREF_FN lp_u32 settled(lp_u32 top) { return magnitude(lp_umax(top & 0xFFFFu, top >> 16)); } /* float32 bits */
-#else
-LPREF_FN lp_u32 larger(lp_u32 a, lp_u32 b) { return lp_umax(a, b); }
-LPREF_FN lp_u32 settled(lp_u32 top) { return top; }
-#endif
 
 /* What the eight become: 8-bit codes in lo, hi; 6-bit ones as 48 bits; 4-bit ones in lo. */
 struct Codes {
@@ -315,6 +228,34 @@ LPREF_FN void count(Seen &seen, const Eight &e, float factor, int dead, int vani
     }
     lp_u32 left = vanished ? 0u : nonzero(c);
     if (left != 8u) seen.under += alive(e) - left;
+}
+
+/* Where the words of a tensor begin (lpref.ref.random.WordAddress); start is the first of a Philox block. */
+struct Address {
+    lp_u64 start;
+    lp_u32 step, stream, seed_lo, seed_hi;
+};
+
+/* the words of elements 8 at .. 8 at + 7 */
+LPREF_FN Words words8(const Address &a, lp_i64 at) {
+    Words w;
+#if LP_SR
+    lp_block128 b = lp_philox((a.start >> (LP_SR == 8 ? 4 : 3)) + (lp_u64)(LP_SR == 8 ? at >> 1 : at), a.step, a.stream, a.seed_lo, a.seed_hi);
+    int half = LP_SR == 8 && (at & 1);
+    w.w[0] = half ? b.w[2] : b.w[0];
+    w.w[1] = half ? b.w[3] : b.w[1];
+    w.w[2] = b.w[2];
+    w.w[3] = b.w[3];
+#endif
+    return w;
+}
+
+/* Elements 8 at .. 8 at + 7 under a scale: codes, stored, and counted. dead: s.value is NaN, the codes are those of zero. factor: element_factor. */
+LPREF_FN void put8(lp_u8 *codes, lp_i64 at, const Eight &e, const lp_scale &s, int dead, float factor, int over, const Words &w, Seen &seen) {
+    Codes c = encode8(e, factor, w, over);
+    if (dead) c.lo = c.hi = 0;
+    store8(codes, 8 * at, c);
+    count(seen, e, factor, dead, s.value == 0.0f, over, c);
 }
 
 LPREF_FN void flush(const Seen &seen, lp_u64 *counters) {

@@ -12,6 +12,7 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) rows(const
     q.mode = LP_MODE;
 #endif
     lp_nvfp4 t = {0.0f, 0.0f, 0.0f};
+    Address words = {start, step, stream, seed_lo, seed_hi};
     Seen seen = {0, 0, 0};
     lp_i64 chunks = C / 8;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, turn = 0;
@@ -45,19 +46,7 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) rows(const
             lp_i64 at = j * blockDim.x + threadIdx.x, flat = r * chunks + at;
             if (at >= chunks) continue;
             Eight e = widen(raw[j]);
-            Words w;
-#if LP_SR
-            lp_block128 b = lp_philox((start >> (LP_SR == 8 ? 4 : 3)) + (lp_u64)(LP_SR == 8 ? flat >> 1 : flat), step, stream, seed_lo, seed_hi);
-            int half = LP_SR == 8 && (flat & 1);
-            w.w[0] = half ? b.w[2] : b.w[0];
-            w.w[1] = half ? b.w[3] : b.w[1];
-            w.w[2] = b.w[2];
-            w.w[3] = b.w[3];
-#endif
-            Codes c = encode8(e, factor, w, over);
-            if (dead) c.lo = c.hi = 0;
-            store8(codes, 8 * flat, c);
-            count(seen, e, factor, dead, s.value == 0.0f, over, c);
+            put8(codes, flat, e, s, dead, factor, over, words8(words, flat), seen);
         }
     }
     flush(seen, counters);

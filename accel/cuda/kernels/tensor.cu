@@ -26,6 +26,7 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) tensor(con
         else *(lp_u8 *)scale = (lp_u8)s.code;
     }
     int over = measured && may_overflow(*amax, factor);
+    Address words = {start, step, stream, seed_lo, seed_hi};
     Seen seen = {0, 0, measured ? *amax : 0u};
     lp_i64 chunks = n / 8, stride = (lp_i64)gridDim.x * blockDim.x * LP_UNROLL;
     for (lp_i64 base = (lp_i64)blockIdx.x * blockDim.x * LP_UNROLL; base < chunks; base += stride) {
@@ -45,19 +46,7 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) tensor(con
                 seen.top = lp_umax(seen.top, own);
                 over = may_overflow(own, factor);
             }
-            Words w;
-#if LP_SR
-            lp_block128 b = lp_philox((start >> (LP_SR == 8 ? 4 : 3)) + (lp_u64)(LP_SR == 8 ? at >> 1 : at), step, stream, seed_lo, seed_hi);
-            int half = LP_SR == 8 && (at & 1);
-            w.w[0] = half ? b.w[2] : b.w[0];
-            w.w[1] = half ? b.w[3] : b.w[1];
-            w.w[2] = b.w[2];
-            w.w[3] = b.w[3];
-#endif
-            Codes c = encode8(e, factor, w, over);
-            if (dead) c.lo = c.hi = 0;
-            store8(codes, 8 * at, c);
-            count(seen, e, factor, dead, s.value == 0.0f, over, c);
+            put8(codes, at, e, s, dead, factor, over, words8(words, at), seen);
         }
     }
     flush(seen, counters);

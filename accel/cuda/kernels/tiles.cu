@@ -5,6 +5,7 @@
 
 extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) elements(const void *x, lp_u8 *codes, lp_i64 R, lp_i64 C, lp_u32 br, lp_u32 bc, const float *values,
     const float *factors, lp_u64 *counters, lp_u64 start, lp_u32 step, lp_u32 stream, lp_u32 seed_lo, lp_u32 seed_hi) {
+    Address words = {start, step, stream, seed_lo, seed_hi};
     Seen seen = {0, 0, 0};
     lp_u32 eights = (lp_u32)(C / 8), wide = (lp_u32)((C + bc - 1) / bc);
     lp_i64 chunks = R * eights, stride = (lp_i64)gridDim.x * blockDim.x * LP_UNROLL;
@@ -23,25 +24,13 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) elements(c
             lp_i64 block = (lp_i64)(r / br) * wide + c8 / bc;
             float value = values[block];
             lp_scale s = {LP_RULE == 2 ? lp_e8m0_code(value) : 0u, value, factors[block]};
-            int dead = value != value;
+            int dead = s.value != s.value;
             float factor = element_factor(s);
             Eight e = widen(raw[j]);
             lp_u32 top = settled(largest(raw[j]));
             seen.top = lp_umax(seen.top, top);
             int over = may_overflow(top, factor);
-            Words w;
-#if LP_SR
-            lp_block128 b = lp_philox((start >> (LP_SR == 8 ? 4 : 3)) + (lp_u64)(LP_SR == 8 ? at >> 1 : at), step, stream, seed_lo, seed_hi);
-            int half = LP_SR == 8 && (at & 1);
-            w.w[0] = half ? b.w[2] : b.w[0];
-            w.w[1] = half ? b.w[3] : b.w[1];
-            w.w[2] = b.w[2];
-            w.w[3] = b.w[3];
-#endif
-            Codes c = encode8(e, factor, w, over);
-            if (dead) c.lo = c.hi = 0;
-            store8(codes, 8 * at, c);
-            count(seen, e, factor, dead, s.value == 0.0f, over, c);
+            put8(codes, at, e, s, dead, factor, over, words8(words, at), seen);
         }
     }
     flush(seen, counters);

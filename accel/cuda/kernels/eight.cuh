@@ -1,0 +1,73 @@
+/* Eight neighbouring elements of one thread: loads of 16 bytes, float32 values, the largest magnitude. LP_IN: source.cuh. */
+#include "source.cuh"
+
+struct Eight {
+    float v[8];
+#if LP_IN
+    lp_u32 raw[4];
+#endif
+};
+
+LPREF_FN lp_16 load16(const lp_16 *p) {
+    lp_16 r;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p));
+    return r;
+}
+
+struct Raw {
+#if LP_IN
+    lp_16 a;
+#else
+    lp_16 a, b;
+#endif
+};
+
+LPREF_FN Raw load8(const void *x, lp_i64 i) {
+    Raw r;
+#if LP_IN
+    r.a = load16((const lp_16 *)((const lp_u16 *)x + i));
+#else
+    r.a = load16((const lp_16 *)((const lp_u32 *)x + i));
+    r.b = load16((const lp_16 *)((const lp_u32 *)x + i + 4));
+#endif
+    return r;
+}
+
+LPREF_FN Eight widen(const Raw &r) {
+    Eight e;
+#if LP_IN
+    e.raw[0] = r.a.x; e.raw[1] = r.a.y; e.raw[2] = r.a.z; e.raw[3] = r.a.w;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#if LP_IN == 1
+        e.v[2 * i] = lp_float(e.raw[i] << 16);
+        e.v[2 * i + 1] = lp_float(e.raw[i] & 0xFFFF0000u);
+#else
+        e.v[2 * i] = of_half(e.raw[i] & 0xFFFFu);
+        e.v[2 * i + 1] = of_half(e.raw[i] >> 16);
+#endif
+    }
+#else
+    e.v[0] = lp_float(r.a.x); e.v[1] = lp_float(r.a.y); e.v[2] = lp_float(r.a.z); e.v[3] = lp_float(r.a.w);
+    e.v[4] = lp_float(r.b.x); e.v[5] = lp_float(r.b.y); e.v[6] = lp_float(r.b.z); e.v[7] = lp_float(r.b.w);
+#endif
+    return e;
+}
+
+/* The largest magnitude of the eight; for 16-bit sources of the even and of the odd ones, in halves, until `settled`. */
+LPREF_FN lp_u32 largest(const Raw &r) {
+#if LP_IN
+    return __vmaxu2(__vmaxu2(r.a.x & 0x7FFF7FFFu, r.a.y & 0x7FFF7FFFu), __vmaxu2(r.a.z & 0x7FFF7FFFu, r.a.w & 0x7FFF7FFFu));
+#else
+    lp_u32 a = lp_umax(lp_umax(r.a.x & LP_ABS, r.a.y & LP_ABS), lp_umax(r.a.z & LP_ABS, r.a.w & LP_ABS));
+    return lp_umax(a, lp_umax(lp_umax(r.b.x & LP_ABS, r.b.y & LP_ABS), lp_umax(r.b.z & LP_ABS, r.b.w & LP_ABS)));
+#endif
+}
+
+#if LP_IN
+LPREF_FN lp_u32 larger(lp_u32 a, lp_u32 b) { return __vmaxu2(a, b); }
+LPREF_FN lp_u32 settled(lp_u32 top) { return widened(lp_umax(top & 0xFFFFu, top >> 16)); } /* float32 bits */
+#else
+LPREF_FN lp_u32 larger(lp_u32 a, lp_u32 b) { return lp_umax(a, b); }
+LPREF_FN lp_u32 settled(lp_u32 top) { return top; }
+#endif
