@@ -19,14 +19,17 @@ from typing import Any
 import numpy as np
 
 from lpref.ref.arrays import device_casts, give, host, library
-from lpref.ref.errors import FormatError, NonFiniteError
+from lpref.ref.errors import FormatError
+from lpref.ref.formats.entry import Entry
+from lpref.ref.formats.exact_input import as_float64
+from lpref.ref.formats.outside import overflowed, special_codes
 from lpref.ref.rounding import Overflow, Remainder, Rounding, check_words, default_word_bits
 from lpref.ref.rounding import overflow as overflow_of
 from lpref.ref.rounding import rounding as rounding_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format(ABC):
+class Format(Entry, ABC):
     """A number format. Two formats are equal when all their parameters are."""
 
     name: str
@@ -126,17 +129,6 @@ class Format(ABC):
     def has_inf(self) -> bool:
         return self.inf_code is not None
 
-    @cached_property
-    def code_dtype(self) -> np.dtype[Any]:
-        """The smallest unsigned dtype that holds a code."""
-        return np.dtype(f"uint{max(8, 1 << (self.bits - 1).bit_length())}")
-
-    def page(self) -> str:
-        """The definition in prose: the docstring of the module that registers the format."""
-        import sys
-
-        return sys.modules[self.module].__doc__ or ""
-
     def decode(self, codes: Any) -> np.ndarray:
         """Codes (integers, any shape) -> float64 values.
 
@@ -189,9 +181,9 @@ class Format(ABC):
         if policy.unsigned == "absolute":
             over &= finite != 0  # |0| rounds to the smallest value of a format without zero
         if over.any():
-            codes = self._overflowed(codes, over, finite, rule, policy)
+            codes = overflowed(self, codes, over, finite, rule, policy)
         if special.any():
-            codes = self._special(codes, x, policy)
+            codes = special_codes(self, codes, x, policy)
         return give(codes.astype(self.code_dtype), to)
 
     def round(
@@ -247,60 +239,12 @@ class Format(ABC):
         codes.setflags(write=False)
         return values, codes
 
-    def _overflowed(
-        self, codes: np.ndarray, over: np.ndarray, x: np.ndarray, rule: Rounding, policy: Overflow
-    ) -> np.ndarray:
-        """Apply `policy.finite` where `over`; `codes` already holds the clamped ones there."""
-        negative = np.signbit(x)
-        if policy.finite == "raise":
-            raise FormatError(
-                f"{float(x[over].flat[0])!r} is outside [{self.min!r}, {self.max!r}]", where=f"{self.name}.encode"
-            )
-        over = over & ~self._stops(rule, policy, negative, x)
-        if not over.any():
-            return codes
-        if not self.signed and policy.unsigned in ("smallest", "nan") and (over & negative).any():
-            codes = np.where(over & negative, self._below_range(policy, negative, codes), codes)
-            over = over & ~negative
-        target = policy.resolve("finite", self.targets, f"{self.name}.encode")
-        return codes if target == "max" else np.where(over, self._signed_target(target, negative), codes)
-
-    def _below_range(self, policy: Overflow, negative: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """What the policy's sign rule makes of values below an unsigned format's range: its smallest value, or NaN."""
-        if policy.unsigned == "smallest":
-            return self._target_code("max", negative)
-        if self.nan_code is None:
-            raise FormatError("no NaN for what is below the range", where=f"{self.name}.encode")
-        return np.full(codes.shape, self.nan_code, np.uint64)
-
     def _stops(self, rule: Rounding, policy: Overflow, negative: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Where a finite overflow of x stays at the largest finite value of its sign whatever the policy's rule."""
         has_end = self.signed or policy.unsigned in ("smallest", "nan")  # those rules count 0 as the end below
         below = negative & has_end & ("-" in rule.toward_zero_for)
         above = ~negative & (x != 0) & ("+" in rule.toward_zero_for)
         return below | above
-
-    def _special(self, codes: np.ndarray, x: np.ndarray, policy: Overflow) -> np.ndarray:
-        """Apply `policy.infinity` and `policy.nan`."""
-        where = f"{self.name}.encode"
-        for field, mask in (("infinity", np.isinf(x)), ("nan", np.isnan(x))):
-            if mask.any():
-                target = policy.resolve(field, self.targets, where)
-                if target == "raise":
-                    raise NonFiniteError(f"{int(mask.sum())} of {x.size} values are {field}", where=where)
-                negative = np.signbit(x) & (field == "infinity")
-                codes = np.where(mask, self._signed_target(target, negative), codes)
-                if not self.signed and policy.unsigned in ("smallest", "nan") and (mask & negative).any():
-                    codes = np.where(mask & negative, self._below_range(policy, negative, codes), codes)
-        return codes
-
-    def _signed_target(self, target: str, negative: np.ndarray) -> np.ndarray:
-        """`_target_code`; an unsigned format has no negative infinity: it gets NaN."""
-        if target == "infinity" and not self.signed and negative.any():
-            if self.nan_code is None:
-                raise NonFiniteError("no code for a negative infinity", where=f"{self.name}.encode")
-            return np.where(negative, np.uint64(self.nan_code), self._target_code(target, np.zeros_like(negative)))
-        return self._target_code(target, negative)
 
     def tie_up(self, odd: np.ndarray, negative: np.ndarray) -> np.ndarray:
         """What the tie rule says, per element: does the magnitude go up at nu = 1/2?"""
@@ -314,24 +258,3 @@ class Format(ABC):
         from lpref.ref.formats.portrait import html
 
         return html(self)
-
-
-def as_float64(x: Any, where: str) -> np.ndarray:
-    """x exactly in float64.
-
-    Raises: FormatError for dtypes that are no reals of at most 64 bits, and for integers that float64 cannot hold.
-    """
-    x = host(x, where)
-    kind = x.dtype.kind
-    if (kind == "f" and x.dtype.itemsize > 8) or kind not in "fiubV" or x.dtype.names is not None:
-        raise FormatError(f"cannot read {x.dtype} exactly", where=where, remedy="pass floats of at most 64 bits")
-    try:
-        with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
-            out = x.astype(np.float64)
-    except (TypeError, ValueError):
-        raise FormatError(f"cannot read {x.dtype} as numbers", where=where) from None
-    if kind in "iu" and x.dtype.itemsize == 8:
-        wide = np.abs(out) >= 2.0**53
-        if wide.any():
-            raise FormatError(f"the integer {int(x[wide].flat[0])} is not below 2^53: float64 rounds it", where=where)
-    return out

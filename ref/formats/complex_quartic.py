@@ -34,16 +34,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from lpref.ref.errors import FormatError, NonFiniteError
+from lpref.ref.formats.entry import Entry
 
 
 @dataclass(frozen=True, kw_only=True)
-class VectorFormat(ABC):
+class VectorFormat(Entry, ABC):
     """A code book whose values are vectors of `dimension` numbers; the last axis of arrays holds them."""
 
     name: str
@@ -59,17 +59,6 @@ class VectorFormat(ABC):
     @property
     def dimension(self) -> int:
         return len(self.vectors[0])
-
-    @cached_property
-    def code_dtype(self) -> np.dtype[Any]:
-        """The smallest unsigned dtype that holds a code."""
-        return np.dtype(f"uint{max(8, 1 << (self.bits - 1).bit_length())}")
-
-    def page(self) -> str:
-        """The definition in prose: the docstring of the module that registers the format."""
-        import sys
-
-        return sys.modules[self.module].__doc__ or ""
 
     def decode(self, codes: Any) -> np.ndarray:
         """Codes (integers, any shape) -> float64 [..., dimension].

@@ -41,7 +41,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.ref.formats.base import as_float64
+from lpref.ref.formats.exact_input import as_float64
 from lpref.ref.formats.scale_formats import E8M0
 
 

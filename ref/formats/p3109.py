@@ -64,7 +64,7 @@ from typing import Any
 import numpy as np
 
 from lpref.ref.errors import FormatError
-from lpref.ref.formats.base import as_float64
+from lpref.ref.formats.exact_input import as_float64
 from lpref.ref.formats.floats import FloatFormat
 from lpref.ref.rounding import Overflow, Rounding
 
