@@ -13,7 +13,7 @@ from lpref.accel.cpu.quantize_plan import Plan
 from lpref.ref import scaling
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Quantizer
-from lpref.ref.quantize.quantize import block_scales
+from lpref.ref.quantize.block_scales import block_scales
 from lpref.ref.scaling.nvfp4 import global_encode_scale
 
 

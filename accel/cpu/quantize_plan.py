@@ -14,7 +14,7 @@ from lpref.accel.cpu.cast_plan import float_fields
 from lpref.ref.formats import FloatFormat, Format, IntFormat
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Quantizer
-from lpref.ref.quantize.quantize import element_range, overflow_limits
+from lpref.ref.quantize.elements import element_range, overflow_limits
 from lpref.ref.rounding import OVERFLOW, default_word_bits, is_stochastic
 
 

@@ -20,8 +20,8 @@ from lpref.accel.cuda import nvrtc, plans
 from lpref.accel.cuda.cast import as_cells
 from lpref.ref.formats import FORMATS, IntFormat, format
 from lpref.ref.quantize import Quantizer, lookup
+from lpref.ref.quantize.elements import element_range
 from lpref.ref.quantize.packing import pack, row_bytes
-from lpref.ref.quantize.quantize import element_range
 from lpref.ref.random import bits as random_bits
 from lpref.ref.rounding import OVERFLOW, ROUNDINGS, overflow, rounding
 from lpref.ref.scaling import Blocks, Scale, amax_scales, mx_scales, nvfp4_scales, te_scales, torchao_scales
