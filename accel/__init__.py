@@ -65,19 +65,45 @@ def quantize(x: Any, q: Any, *, state: Any = None, amax: Any = None, words: Any 
     return foreign(made, library(x))
 
 
-def gemm(a: Any, b: Any, spec: Any = None, *, backend: str | Backend | None = None, numerics: str = "exact") -> Any:
+def gemm(
+    a: Any, b: Any, spec: Any = None, ctx: Any = None, *, backend: str | Backend | None = None, numerics: str = "exact"
+) -> Any:  # fmt: skip
     """The product of two operands over their contraction axes -> float32 [other_a, other_b].
 
-    a, b: QTensor, HighPrecision, or an array [other, k]. spec: an `Accumulate`, the name of a model (``hopper_bf16``), a mapping
-    of its fields, or None for the default.
+    a, b    QTensor, HighPrecision, or an array [other, k]
+    spec    how it is added up: an `Accumulate`, a model by name (``hopper_bf16``) or from `ACCUMULATORS`, a mapping of its fields, or None for
+            the default. Or a whole `GemmSpec`, as recipes have them: a and b are then arrays, which its slots transform and quantize; its
+            accumulation, epilogue and output format follow: the forward product of a layer that has it as `fprop`.
+    ctx     for a `GemmSpec`: a `Context` or a mapping of its fields (random words, states), as in `linear`
+
+    Raises: SpecError for a GemmSpec of operands that are quantized already, and where it reads what only a training step has.
     """
     from lpref.accel.foreign import at_home
-    from lpref.ref.linalg import Accumulate, HighPrecision
+    from lpref.ref.linalg import Accumulate, Accumulator, HighPrecision, accumulator
+    from lpref.ref.recipes import GemmSpec
     from lpref.specs.building import build
 
+    if isinstance(spec, GemmSpec):
+        return _gemm_of_arrays(a, b, spec, ctx, _backend(backend, numerics))
     operands = [at_home(x) if hasattr(x, "k_axis") else HighPrecision(_real(x, "gemm"), 1) for x in (a, b)]
-    model = spec if isinstance(spec, Accumulate) else build(Accumulate, {} if spec is None else spec, "gemm")
+    named = isinstance(spec, (Accumulate, Accumulator))
+    model = accumulator(spec) if named else build(Accumulate, {} if spec is None else spec, "gemm")
     return give(_backend(backend, numerics).gemm(*operands, model), _library(a) or _library(b))
+
+
+def _gemm_of_arrays(a: Any, b: Any, spec: Any, ctx: Any, ops: Backend) -> Any:
+    """What a `GemmSpec` computes from two arrays."""
+    from lpref.ref.recipes import LinearRecipe
+
+    problems = [f"{side}: is quantized already, and a GemmSpec quantizes its operands by its slots; pass an array, or spec.accumulate as spec"
+                for side, operand in (("a", a), ("b", b)) if hasattr(operand, "k_axis")]  # fmt: skip
+    problems += [f"{side}.source: {slot.source!r} reads the codes of another product of a training step; here it is hp"
+                 for side, slot in (("a", spec.a), ("b", spec.b)) if slot.source != "hp"]  # fmt: skip
+    problems += [f"epilogue: the mask {step.mask!r} is saved by a training step" for step in spec.epilogue if step.kind == "mask"]
+    if problems:
+        raise SpecError(problems, where="gemm")
+    to, a, b = library(a), _real(a, "gemm"), _real(b, "gemm")
+    return give(_forward(a, b, LinearRecipe(fprop=spec, save={}), ctx, ops), to)
 
 
 def linear(x: Any, w: Any, recipe: Any, ctx: Any = None, *, backend: str | Backend | None = None, numerics: str = "exact") -> Any:
@@ -86,20 +112,27 @@ def linear(x: Any, w: Any, recipe: Any, ctx: Any = None, *, backend: str | Backe
     The forward product only; gradients come from `lpref.autodiff`. ctx: a `Context` or a mapping of its fields (or `pass`); without one, or without
     states in it, delayed scales are those before the first step.
     """
-    from lpref.ref.recipes import Context, LinearRecipe, Recipe, first_states, linear_forward
+    from lpref.ref.recipes import LinearRecipe, Recipe
     from lpref.specs import recipe as load
 
     chosen = recipe if isinstance(recipe, (Recipe, LinearRecipe)) else load(recipe)
     if isinstance(chosen, Recipe):
         chosen.require_executable()
     rule = chosen.linear if isinstance(chosen, Recipe) else chosen
-    ctx = ctx if isinstance(ctx, Context) else _context(Context, ctx or {})
-    ctx = ctx if ctx.state else replace(ctx, state=first_states(rule, ctx.site))
     to, x, w = library(x), _real(x, "linear"), _real(w, "linear")
     if not x.ndim:
         raise ShapeError("x is a scalar", where="linear", remedy="pass x [..., K]")
-    y, _ = linear_forward(x.reshape(-1, x.shape[-1]), w, rule, ctx, _backend(backend, numerics))
+    y = _forward(x.reshape(-1, x.shape[-1]), w, rule, ctx, _backend(backend, numerics))
     return give(y.reshape(*x.shape[:-1], y.shape[-1]), to)
+
+
+def _forward(x: np.ndarray, w: np.ndarray, rule: Any, ctx: Any, ops: Backend) -> Any:
+    """The forward product under a LinearRecipe, delayed scales as before the first step where the context has no states."""
+    from lpref.ref.recipes import Context, first_states, linear_forward
+
+    ctx = ctx if isinstance(ctx, Context) else _context(Context, ctx or {})
+    ctx = ctx if ctx.state else replace(ctx, state=first_states(rule, ctx.site))
+    return linear_forward(x, w, rule, ctx, ops)[0]
 
 
 def _context(cls: Any, given: Any) -> Any:

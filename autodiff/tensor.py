@@ -94,6 +94,11 @@ class Node:
             )
 
 
+def _numbers_of(dtype: Any) -> bool:
+    """Whether the dtype is of real numbers: floats, integers, booleans, and the small floats that NumPy files under void (ml_dtypes)."""
+    return dtype.kind in "fiub" or (dtype.kind == "V" and dtype.names is None and not dtype.name.startswith("void"))
+
+
 class Tensor:
     """`data`, an array of `backend` (NumPy, CuPy, …), with a gradient if `requires_grad`.
 
@@ -109,6 +114,11 @@ class Tensor:
             raise DTypeError(
                 f"a tensor holds an array, got {type(data).__name__}", where="Tensor",
                 remedy="make an array of the backend first, e.g. numpy.asarray(x, numpy.float32)",
+            )  # fmt: skip
+        if not _numbers_of(data.dtype):
+            raise DTypeError(
+                f"a tensor holds real numbers, got {data.dtype}", where="Tensor",
+                remedy="pass floating point, integers or booleans; a complex tensor is two real ones",
             )  # fmt: skip
         self.data, self.backend, self.grad = data, backend, None
         self.node: Node | None = None

@@ -115,8 +115,8 @@ ACCUMULATORS: dict[str, Accumulator] = {
 }  # fmt: skip
 
 
-def accumulator(name: str | Accumulate) -> Accumulate:
-    """The model called `name` (or `name` itself).
+def accumulator(name: str | Accumulate | Accumulator) -> Accumulate:
+    """The model called `name`; a model is returned as it is, and an entry of `ACCUMULATORS` gives its own.
 
     Raises: UnknownNameError, with the nearest names.
 
@@ -125,6 +125,8 @@ def accumulator(name: str | Accumulate) -> Accumulate:
     """
     if isinstance(name, Accumulate):
         return name
+    if isinstance(name, Accumulator):
+        return name.model
     try:
         return ACCUMULATORS[name].model
     except (KeyError, TypeError):

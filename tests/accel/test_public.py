@@ -7,10 +7,10 @@ import pytest
 
 import lpref
 from lpref.ref.errors import BackendError, DTypeError, FormatError, SpecError, UnknownNameError
-from lpref.ref.linalg import Accumulate, HighPrecision
+from lpref.ref.linalg import ACCUMULATORS, Accumulate, HighPrecision, accumulation_bound, accumulator
 from lpref.ref.linalg import gemm as ref_gemm
 from lpref.ref.quantize import quantize as ref_quantize
-from lpref.ref.recipes import Context
+from lpref.ref.recipes import Context, Epilogue, GemmSpec, Slot, Transform
 
 
 @pytest.fixture
@@ -158,3 +158,44 @@ def test_kernels_are_float32(op) -> None:
     x = np.ones((2, 2))
     with pytest.raises(BackendError, match=f"{op} got float64; the kernels of the cpu backend are float32"):
         getattr(lpref.backend("cpu", "exact"), op)(*[x] * (2 if op == "matmul" else 1))
+
+
+def test_a_model_is_accepted_wherever_its_name_is(x) -> None:
+    entry = ACCUMULATORS["bf16_sequential"]
+    assert accumulator(entry) is accumulator(entry.model) is accumulator("bf16_sequential") is entry.model
+    want = lpref.gemm(x, x, "bf16_sequential").tolist()
+    assert lpref.gemm(x, x, entry).tolist() == lpref.gemm(x, x, entry.model).tolist() == want
+    operand = HighPrecision(x, 1)
+    assert ref_gemm(operand, operand, entry).tolist() == want
+    assert accumulation_bound(operand, operand, entry).tolist() == accumulation_bound(operand, operand, "bf16_sequential").tolist()
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_a_gemm_spec_quantizes_by_its_slots(backend, x) -> None:
+    """c = cast(2 (T q_a(a H)) (q_b(b H))^T), written out with the parts of lpref.ref."""
+    from lpref.ref.linalg import hadamard
+
+    q, w = lpref.quantizer("mxfp8_e4m3"), lpref.quantizer("int8_row")
+    spec = GemmSpec(Slot(quantizer=q), Slot(quantizer=w), Transform("hadamard", "k", 32), accumulate=accumulator("blocked_64"),
+                    epilogue=(Epilogue("scale", 2.0),), output="bfloat16")  # fmt: skip
+    a, b = (hadamard(v, 32, axis=1) for v in (x, x[:5]))
+    c = ref_gemm(ref_quantize(a, q), ref_quantize(b, w), "blocked_64") * np.float32(2)
+    np.testing.assert_array_equal(lpref.gemm(x, x[:5], spec, backend=backend), lpref.format("bfloat16").round(c))
+
+
+def test_a_gemm_spec_draws_its_words_from_the_context(x) -> None:
+    spec = GemmSpec(Slot(quantizer=lpref.quantizer("mxfp4:rounding=stochastic")))
+    first, other = (lpref.gemm(x, x, spec, ctx).tolist() for ctx in (None, Context(seed=1)))
+    assert first == lpref.gemm(x, x, spec, {"seed": 0}).tolist()
+    assert first != other
+
+
+def test_a_gemm_spec_that_needs_more_than_two_arrays_says_what_to_pass(x) -> None:
+    t = lpref.quantize(x, "mxfp4")
+    for a, spec, match in (
+        (t, GemmSpec(), "pass an array, or spec.accumulate"),
+        (x, GemmSpec(Slot("requant")), "a.source: 'requant' reads the codes of another product"),
+        (x, GemmSpec(epilogue=(Epilogue("mask", mask="m"),)), "the mask 'm' is saved by a training step"),
+    ):
+        with pytest.raises(SpecError, match=match):
+            lpref.gemm(a, x, spec)

@@ -74,6 +74,20 @@ def test_a_tensor_holds_an_array(B) -> None:
         Tensor([1.0, 2.0], B)
 
 
+@pytest.mark.parametrize("bad", [["a"], [b"a"], [None], [1j], ["2026-01-01"]])
+def test_a_tensor_holds_real_numbers(B, bad) -> None:
+    array = np.array(bad, "datetime64[D]" if bad == ["2026-01-01"] else None)
+    with pytest.raises(DTypeError, match="a tensor holds real numbers, got"):
+        Tensor(array, B)
+    with pytest.raises(DTypeError, match="a tensor holds real numbers, got"):
+        Tensor(np.zeros(2, "f4,f4"), B)
+
+
+def test_small_floats_are_real_numbers(B) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    assert Tensor(np.ones(2, ml_dtypes.bfloat16), B).shape == (2,)
+
+
 def test_repr_and_scalars(B) -> None:
     x = Tensor(np.float32([2.0]), B, True)
     assert repr(x) == "Tensor(array([2.], dtype=float32), requires_grad)"
