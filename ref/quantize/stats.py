@@ -1,8 +1,9 @@
 r"""Error statistics of a quantized tensor.
 
     mse             mean of (x^ - x)^2, float64, the defined sum over the finite elements
-    sqnr_db         10 log10(sum x^2 / sum (x^ - x)^2); infinite where the error is zero, NaN where x is zero and x^ is not
-    max_abs_err     largest |x^ - x|
+    sqnr_db         10 log10(sum x^2 / sum (x^ - x)^2), the same sums; infinite where the error is zero, NaN where x is zero and x^ is not
+    max_abs_err     largest |x^ - x| of the finite elements
+                    These three are NaN where x has elements and none is finite in both x and x^: there is nothing to measure.
     overflowed      finite elements whose scaled value lies more than half a step beyond the largest element value
     underflowed     nonzero elements that became zero
     count           elements; overflow_share and underflow_share are the two counts over it
@@ -41,12 +42,14 @@ def stats(x: NDArray, t: QTensor) -> dict[str, Any]:
     good = np.isfinite(error) & np.isfinite(x64)
     if not good.all():
         error, x64 = np.where(good, error, 0.0), np.where(good, x64, 0.0)
-    noise, signal = float(reduce.tree_sum(error * error)), float(reduce.tree_sum(x64 * x64))
+    noise, signal, worst = float(reduce.tree_sum(error * error)), float(reduce.tree_sum(x64 * x64)), float(np.max(np.abs(error), initial=0.0))
+    if x.size and not good.any():
+        noise = signal = worst = math.nan
     count = max(x.size, 1)
     return {
         "mse": noise / max(int(np.count_nonzero(good)), 1),
         "sqnr_db": _decibel(signal, noise),
-        "max_abs_err": float(np.max(np.abs(error), initial=0.0)),
+        "max_abs_err": worst,
         "overflowed": int(t.observed["overflowed"]),
         "underflowed": int(t.observed["underflowed"]),
         "count": x.size,
