@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction as F
-from itertools import pairwise, product
+from itertools import product
 
 import numpy as np
 import pytest
@@ -17,11 +17,8 @@ from lpref.conformance.proves import proves
 from lpref.ref.errors import FormatError, NonFiniteError, SpecError
 from lpref.ref.formats import format as format_named
 from lpref.ref.linalg import gemm
-from lpref.ref.quantize import QTensor, Quantizer, Scale, init_state, lookup, merge, quantize, stats, update_state
-from lpref.ref.quantize.state import settled
+from lpref.ref.quantize import lookup, quantize, stats
 from lpref.ref.scaling import shared_exponent
-from lpref.ref.scaling.flexpoint import predicted
-from lpref.ref.scaling.trit_planes import PAIRS, fit, solve
 
 RNG = np.random.default_rng(9)
 X = (RNG.standard_normal((16, 256)) * np.exp2(RNG.integers(-4, 4, (16, 1)))).astype(np.float32)
@@ -142,117 +139,10 @@ def test_double_quantization_decodes_its_two_levels() -> None:
 # -- trit planes ------------------------------------------------------------------------------------------------------
 
 
-def objective(w: np.ndarray, a: tuple[float, float], planes: tuple[np.ndarray, np.ndarray]) -> float:
-    return float(((w - a[0] * planes[0] - a[1] * planes[1]) ** 2).sum())
-
-
-@settings(max_examples=30)
-@given(st.lists(st.floats(-4, 4, width=32), min_size=4, max_size=12), st.integers(0, 8), st.integers(1, 8))
-def test_the_least_squares_scales_are_cramers_over_fractions(values: list[float], i: int, j: int) -> None:
-    w = np.array(values)
-    picks = [PAIRS[(k * i + j) % 9] for k in range(len(values))]
-    planes = tuple(np.array(column, float) for column in zip(*picks, strict=True))
-    n11, n22, n12 = (F(float((p * q).sum())) for p, q in ((planes[0], planes[0]), (planes[1], planes[1]), (planes[0], planes[1])))
-    b1, b2 = (sum((F(v) * F(t) for v, t in zip(values, p.tolist(), strict=True)), F(0)) for p in planes)
-    determinant = n11 * n22 - n12 * n12
-    if determinant == 0:
-        return
-    want = (n22 * b1 - n12 * b2) / determinant, (n11 * b2 - n12 * b1) / determinant
-    assert np.allclose(solve(w, planes, 0.0), [float(v) for v in want], rtol=1e-9, atol=1e-9)
-
-
-def test_the_objective_never_grows_and_two_planes_beat_one() -> None:
-    w = RNG.standard_normal(128)
-    errors = []
-    for rounds in range(1, 12):
-        a1, a2, t1, t2 = fit(w, 0.0, rounds)
-        errors.append(objective(w, (float(a1), float(a2)), (t1, t2)))
-    assert all(after <= before * (1 + 1e-6) for before, after in pairwise(errors))
-    one = quantize(w.astype(np.float32).reshape(1, 128), "ternary_twn")
-    assert errors[-1] < ((w - one.dequantize()[0]) ** 2).sum() / 2
-
-
-def test_nine_levels_and_a_singular_start() -> None:
-    w = RNG.standard_normal(256)
-    a1, a2, t1, t2 = fit(w, 1e-8, 50)
-    levels = np.array([s * float(a1) + t * float(a2) for s, t in PAIRS])
-    assert np.unique(levels).size == 9
-    assert (np.abs(w - (float(a1) * t1 + float(a2) * t2)) == np.abs(w[:, None] - levels).min(1)).all()
-    same = solve(w, (np.sign(w), np.sign(w)), 0.0)  # T1 = T2: no solution without a ridge
-    assert np.isclose(*same)
-
-
-def test_trit_planes_as_a_tensor() -> None:
-    t = quantize(X, "trit_planes")
-    assert isinstance(t.residual, QTensor)
-    assert (t.dequantize() == t.element_values() * t._spread(t.scale_values().astype(float)) + t.residual.dequantize()).all()
-    assert set(np.unique(t.residual.element_values())) <= {-1.0, 0.0, 1.0}
-    assert (quantize(np.zeros((1, 128), np.float32), "trit_planes").scale_values() == 0).all()
-
-
 # -- S2FP8 ------------------------------------------------------------------------------------------------------------
 
 
-def test_s2fp8_centres_the_logarithms() -> None:
-    x = np.exp(3 * RNG.standard_normal((64, 64)) - 40).astype(np.float32)  # far below E5M2
-    x[0, :5] = 0
-    t = quantize(x, "s2fp8")
-    logs = np.log2(np.abs(t.element_values()[x != 0]))
-    assert abs(logs.mean()) < 0.02
-    assert np.abs(t.element_values()).max() == 2.0**15
-    assert (t.dequantize()[0, :5] == 0).all()
-    error = np.abs(np.log2(t.dequantize()[x != 0] / x[x != 0]))
-    assert error.max() <= np.log2(1.125) / float(t.aux["alpha"]) + 1e-4
-    assert quantize(x, Quantizer("e5m2")).dequantize().any()
-    assert not quantize(x, Quantizer("e5m2", scale=Scale("none"))).dequantize().any()
-
-
-def test_s2fp8_alpha_is_one_where_the_spread_fits_and_for_one_magnitude() -> None:
-    x = np.float32([[1, 2.0**-15, 2.0**-30, 2.0**-15]])  # mean -15, largest 0
-    t = quantize(x, "s2fp8")
-    assert (float(t.aux["alpha"]), float(t.aux["beta"])) == (1.0, 15.0)
-    assert (t.dequantize() == x).all()
-    assert (quantize(np.full((2, 2), -0.3, np.float32), "s2fp8").dequantize(np.float32) == np.float32(-0.3)).all()
-    assert np.isnan(quantize(np.float32([[1, np.inf]]), "s2fp8").dequantize()).all()
-
-
 # -- Flexpoint --------------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=30)
-@given(st.lists(st.floats(2.0**-20, 100, width=32), min_size=1, max_size=16), st.integers(-31, 0))
-def test_the_predicted_scale(past: list[float], e: int) -> None:
-    scale = lookup("flexpoint16").scale
-    assert F(float(predicted(np.float32(past), 2.0**e, 16, scale))) == oracle.autoflex([F(v) for v in past], F(2) ** e, 16)
-
-
-def test_a_growing_sequence_never_overflows_and_a_jump_clips_once() -> None:
-    q, x = lookup("flexpoint16"), np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8) * np.float32(2.0**-8)
-    state, overflowed = settled(q, x), []
-    for step in range(60):
-        t = quantize(x * np.float32(1.05**step), q, state=state)
-        overflowed.append(t.observed["overflowed"])
-        state = update_state(q, state, [t.observed])
-    assert not any(overflowed)
-    seen = []
-    for _ in range(4):
-        t = quantize(x * np.float32(500 * 1.05**60), q, state=state)
-        seen.append(t.observed["overflowed"] > 0)
-        state = update_state(q, state, [t.observed])
-        if t.observed["overflowed"]:
-            assert int(state["length"]) == 1  # the history is cleared, and Gamma doubled
-    assert seen[0]
-    assert not seen[-1]
-
-
-def test_micro_batches_merge_to_the_largest_mantissa() -> None:
-    q = lookup("flexpoint16:window=2")
-    state = init_state(q)
-    parts = [quantize(np.float32([[v]]), q, state=state).observed for v in (3.0, -9.0, 4.0)]
-    assert merge(parts)["top"] == 9
-    state = update_state(q, state, parts)
-    assert (int(state["length"]), state["history"].tolist()) == (1, [9.0, 0.0])
-    assert update_state(q, state, []) == state
 
 
 # -- complex weights --------------------------------------------------------------------------------------------------
