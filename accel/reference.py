@@ -102,6 +102,10 @@ def reference_ops(numerics: str) -> dict[str, Callable[..., Any]]:
         "maximum": np.maximum,
         "minimum": np.minimum,
         "where": np.where,
+        "greater": np.greater,
+        "greater_equal": np.greater_equal,
+        "equal": np.equal,
+        "rint": np.rint,
         # layers
         "rmsnorm": nn.rmsnorm,
         "rmsnorm_backward": nn.rmsnorm_backward,

@@ -19,14 +19,13 @@ Reading order
     transforms   grad, hvp, checkpoint        check   derivatives against differences, with a derived bound
 
 What is promised
-    The backend is the only one that computes: the tape adds nothing but IEEE + − × ÷, comparisons and data movement.
+    The backend is the only one that computes: the tape adds nothing but data movement.
     Gradients are added in a stated order (`engine`), so equal backends give equal bits, with and without checkpoints.
     Every derivative of a primitive is made of primitives: second order is the same table again. A fused primitive
     expands to its composite for that. A linear layer under a recipe has no second derivative and says so.
 
 To add a primitive
-    1. `primitives.py`: one line, name → (what its derivative reads, forward). Arithmetic that is not IEEE-exact must be
-       an op of the backend, which `ref/` defines.
+    1. `primitives.py`: one line, name → (what its derivative reads, forward). Arithmetic is ops of the backend, which `ref/` defines.
     2. `vjps.py`: one line, name → a function of (g, y, *inputs) for each input, written with `functional`. What it
        reads must be named in step 1; all else arrives as `Shape`. Undo broadcasting with `like`. If the map is linear,
        add its transpose as a primitive too, each the other's derivative (`rope`, `im2col`, `embedding`).

@@ -34,7 +34,7 @@ def backward(output: Tensor, seed: Any = None, retain_graph: bool = False) -> No
     for node, g in gradients.items():
         tensor = node.leaf()
         if tensor is not None:
-            tensor.grad = g.data if tensor.grad is None else tensor.grad + g.data
+            tensor.grad = g.data if tensor.grad is None else g.backend.add(tensor.grad, g.data)
 
 
 def seed_for(output: Tensor, seed: Any) -> Tensor:
@@ -165,7 +165,8 @@ class Pending:
                 array = old.data.copy()
             self.gradients[node] = make(array, g.backend)
             self.own.add(node)
-        self.gradients[node].data[index] += g.data
+        array = self.gradients[node].data
+        array[index] = g.backend.add(array[index], g.data)
 
 
 def pull(node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:

@@ -1,8 +1,8 @@
 """The primitives: what each operation computes (forward), on arrays of a backend.
 
 One entry a primitive: `keep` names what its derivative reads (`vjps.py`): the inputs by letter in order (`a b c`), the
-output `y`. Arithmetic is IEEE in the operands' dtype; `+ − × ÷ √`, comparisons and data movement are
-the array's own (they have one result); every other function and every sum is the backend's definition.
+output `y`. Data movement is the array's own; all arithmetic, comparisons included, is an op of the backend (an array's own
+operators may flush subnormals, as CuPy's do).
 """
 
 from __future__ import annotations
@@ -72,12 +72,21 @@ def normalize_axes(axis: Any, ndim: int) -> tuple[int, ...]:
 
 
 def max_axes(B: Any, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
-    """The largest element over `axis`; NaN wins. Order-free, hence exact."""
-    return space(x).max(x, axis=normalize_axes(axis, x.ndim), keepdims=keepdims)
+    """The largest element over `axis`; NaN wins. Order-free, hence exact: halves are compared, the middle with itself where n is odd."""
+    axes = normalize_axes(axis, x.ndim)
+    kept = [i for i in range(x.ndim) if i not in axes]
+    n = math.prod(x.shape[i] for i in axes)
+    if not n:
+        raise ShapeError(f"the largest of no elements, axis {axis} of shape {x.shape}", where="autodiff.max")
+    y = x.transpose((*kept, *axes)).reshape((*[x.shape[i] for i in kept], n))
+    while n > 1:
+        half = (n + 1) // 2
+        y, n = B.maximum(y[..., :half], y[..., n - half :]), half
+    return y.reshape([1 if i in axes else x.shape[i] for i in range(x.ndim)] if keepdims else [x.shape[i] for i in kept])
 
 
 def space(x: Array) -> Any:
-    """The array's library (array API standard): data movement and comparisons only."""
+    """The array's library (array API standard): data movement only."""
     return x.__array_namespace__()
 
 
@@ -134,15 +143,15 @@ def im2col_shape(x_shape: tuple[int, ...], kh: int, kw: int, stride: int, paddin
 
 _FORWARD: dict[str, tuple[str, Callable[..., Array]]] = {
     # elementwise, two operands
-    "add": ("", lambda B, a, b: a + b),
-    "sub": ("", lambda B, a, b: a - b),
-    "mul": ("ab", lambda B, a, b: a * b),
-    "div": ("by", lambda B, a, b: a / b),
+    "add": ("", lambda B, a, b: B.add(a, b)),
+    "sub": ("", lambda B, a, b: B.sub(a, b)),
+    "mul": ("ab", lambda B, a, b: B.mul(a, b)),
+    "div": ("by", lambda B, a, b: B.div(a, b)),
     "maximum": ("ab", lambda B, a, b: B.maximum(a, b)),
     "power": ("aby", lambda B, a, b: B.pow(a, b)),
     "where": ("a", lambda B, c, a, b: B.where(c, a, b)),
     # elementwise, one operand
-    "neg": ("", lambda B, x: -x),
+    "neg": ("", lambda B, x: B.neg(x)),
     "exp": ("y", lambda B, x: B.exp(x)),
     "log": ("a", lambda B, x: B.log(x)),
     "tanh": ("y", lambda B, x: B.tanh(x)),
@@ -154,8 +163,8 @@ _FORWARD: dict[str, tuple[str, Callable[..., Array]]] = {
     "sin": ("a", lambda B, x: B.sin(x)),
     "cos": ("a", lambda B, x: B.cos(x)),
     # comparisons: 1 where true, else 0, in the operands' dtype; no derivative
-    "greater": ("", lambda B, a, b: (a > b).astype(a.dtype)),
-    "equal": ("", lambda B, a, b: (a == b).astype(a.dtype)),
+    "greater": ("", lambda B, a, b: B.greater(a, b).astype(a.dtype)),
+    "equal": ("", lambda B, a, b: B.equal(a, b).astype(a.dtype)),
     # shape
     "reshape": ("", lambda B, x, shape: x.reshape(shape)),
     "transpose": ("", lambda B, x, axes: x.transpose(axes)),

@@ -44,9 +44,9 @@ def recording(on: bool) -> Iterator[None]:
 def no_grad() -> Any:
     """Inside this block nothing is recorded: results never require gradients.
 
+    >>> import numpy as np, lpref
     >>> from lpref.autodiff import Tensor
-    >>> import numpy as np
-    >>> x = Tensor(np.ones(2, np.float32), backend=None, requires_grad=True)
+    >>> x = Tensor(np.ones(2, np.float32), lpref.backend("reference"), requires_grad=True)
     >>> with no_grad():
     ...     (x + x).requires_grad
     False

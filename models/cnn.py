@@ -105,7 +105,7 @@ class CNN(Model):
         if inputs.ndim != 4 or inputs.shape[1:] != (c.channels, c.image, c.image):
             raise ShapeError(f"images are {inputs.shape}; needed [N, {c.channels}, {c.image}, {c.image}]", where="cnn")
         convolutions = {v.name: v for v in self.convolutions()}
-        x = F.relu(self.normed(convolutions["stem"], Tensor(inputs, self.backend), ctx))
+        x = F.relu(self.normed(convolutions["stem"], Tensor(self.array(inputs), self.backend), ctx))
         for s in range(len(c.widths)):
             for b in range(c.blocks):
                 name = f"stage.{s}.{b}"
@@ -124,7 +124,7 @@ class CNN(Model):
         """Each group of channels of each image to mean 0 and variance 1, then a scale and a shift for each channel."""
         n, channels, height, width = x.shape
         values = channels // self.cfg.groups * height * width
-        ones, zeros = np.ones(values, x.dtype), np.zeros(values, x.dtype)
+        ones, zeros = (self.array(make(values, x.dtype)) for make in (np.ones, np.zeros))
         flat = x.reshape(n * self.cfg.groups, values)
         normal = F.layernorm(flat, Tensor(ones, self.backend), Tensor(zeros, self.backend), self.cfg.norm_eps)
         weight, bias = (self.params[f"{name}.{part}"].reshape(1, channels, 1, 1) for part in ("weight", "bias"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from lpref.autodiff import functional as F
 from lpref.models.config import complain, one_of, positive
 from lpref.models.parameters import LinearSite, ParameterSpec, linear_parameters, norm_parameters
 from lpref.models.transformer import Transformer, TransformerConfig
+from lpref.ref.backend import HOST, Arrays
 from lpref.ref.errors import ShapeError
 from lpref.ref.nn import rope_tables
 from lpref.ref.recipes import Context
@@ -79,26 +80,27 @@ class GPT(Transformer):
         if inputs.ndim != 2 or not 1 <= inputs.shape[1] <= c.context:
             raise ShapeError(f"token ids are {inputs.shape}; needed [B, T] with 1 <= T <= {c.context}", where="gpt")
         batch, tokens = inputs.shape
-        x = F.embedding(self.params["wte.weight"], inputs.reshape(-1))
+        x = F.embedding(self.params["wte.weight"], self.array(inputs.reshape(-1)))
         rotary = None
         if c.positions == "rope":
             rotary = self._rotary(tokens, x.dtype)
         else:
-            x = x + F.embedding(self.params["wpe.weight"], np.tile(np.arange(tokens), batch))
+            x = x + F.embedding(self.params["wpe.weight"], self.array(np.tile(np.arange(tokens), batch)))
         for i in range(c.layers):
             x = self.block(i, x, batch, ctx, causal=True, rotary=rotary)
         return self.linear("head", self.norm("norm", x), ctx).reshape(batch, tokens, c.vocab)
 
-    def _rotary(self, tokens: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    def _rotary(self, tokens: int, dtype: np.dtype) -> tuple[Any, Any]:
         """cos and sin of the first positions."""
-        cos, sin = rotary_tables(self.cfg.context, self.cfg.head_dim, self.cfg.rope_base, np.dtype(dtype).name)
+        arrays = HOST if self.backend is None else self.backend.arrays
+        cos, sin = rotary_tables(self.cfg.context, self.cfg.head_dim, self.cfg.rope_base, np.dtype(dtype).name, arrays)
         return cos[:tokens], sin[:tokens]
 
 
 @lru_cache(maxsize=16)
-def rotary_tables(context: int, head_dim: int, base: float, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """cos and sin [context, head_dim / 2], made once; read-only."""
-    tables = rope_tables(context, head_dim, base, np.dtype(dtype).type)
-    for table in tables:
+def rotary_tables(context: int, head_dim: int, base: float, dtype: str, arrays: Arrays = HOST) -> tuple[Any, Any]:
+    """cos and sin [context, head_dim / 2] as arrays of a backend, made once; read-only in host memory."""
+    cos, sin = rope_tables(context, head_dim, base, np.dtype(dtype).type)
+    for table in (cos, sin):
         table.setflags(write=False)
-    return tables
+    return arrays.make(cos), arrays.make(sin)

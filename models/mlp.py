@@ -52,7 +52,7 @@ class MLP(Model):
         flat = inputs.reshape(inputs.shape[0], -1)
         if flat.shape[1] != self.cfg.features:
             raise ShapeError(f"inputs are {inputs.shape}; needed {self.cfg.features} values each", where="mlp")
-        x = Tensor(flat, self.backend)
+        x = Tensor(self.array(flat), self.backend)
         for i in range(len(self.cfg.hidden)):
             x = F.relu(self.linear(f"fc.{i}", x, ctx))
         return self.linear("classifier", x, ctx)

@@ -58,7 +58,7 @@ class Model:
     # ---- what it does
     def loss(self, batch: Any, ctx: Context) -> Tensor:
         """Mean cross entropy in nats over all targets of `batch` (`.inputs`, `.targets`), a scalar."""
-        return F.softmax_cross_entropy(self.logits(batch.inputs, ctx), batch.targets)
+        return F.softmax_cross_entropy(self.logits(batch.inputs, ctx), self.array(batch.targets))
 
     def parameters(self) -> list[Tensor]:
         """The parameters in their fixed order."""
@@ -74,10 +74,10 @@ class Model:
 
     def grads(self) -> dict[str, Any]:
         """The parameters' gradients by name; zeros where the loss did not reach one."""
-        return {name: np.zeros_like(t.data) if t.grad is None else t.grad for name, t in self.params.items()}
+        return {name: F.zeros_like(t).data if t.grad is None else t.grad for name, t in self.params.items()}
 
     def set_arrays(self, arrays: Mapping[str, Any]) -> None:
-        """Replace the parameters' arrays (all of them, same shapes) and drop their gradients.
+        """Replace the parameters' arrays (all of them, same shapes; NumPy's are taken to the backend) and drop their gradients.
 
         Learned quantizer parameters of a checkpoint are adopted where an init forward would make them.
         """
@@ -127,7 +127,7 @@ class Model:
         if site not in self.learned and self.recipes is not None:
             made = linear_parameters(x, weight, self.recipes[site], self.backend)
             for key, value in made.items():
-                self._add_learned(site, key, np.asarray(value, np.float32))
+                self._add_learned(site, key, value)
 
     def _adopt(self, arrays: Mapping[str, Any]) -> None:
         """Declare the learned quantizer parameters (`SITE.x_step`, `SITE.w_step`) that `arrays` holds."""
@@ -145,4 +145,8 @@ class Model:
         return {key: self.params[name] for key, name in self.learned.get(site, {}).items()}
 
     def _tensor(self, array: Any) -> Tensor:
-        return Tensor(array, self.backend, requires_grad=True)
+        return Tensor(self.array(array), self.backend, requires_grad=True)
+
+    def array(self, x: Any) -> Any:
+        """x, from NumPy or the backend itself, as an array of the backend (of NumPy where there is no backend)."""
+        return x if self.backend is None else self.backend.arrays.make(x)

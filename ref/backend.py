@@ -5,6 +5,8 @@ lacks raises `BackendError` with the ops that exist. There is no fallback and no
 table, with a reference and a contract, cannot be called.
 
 Ops take and return arrays of the backend's library. Every fused op X has X_backward. `operand` returns what `gemm` takes.
+What is above a backend does no arithmetic on its arrays: it reshapes, indexes and copies them, and asks `Backend.arrays` to bring
+NumPy arrays in and out.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from lpref.ref.contracts import Bits, Bound, Contract, Law
 from lpref.ref.errors import BackendError, nearest
+from lpref.ref.quantize.qtensor import QTensor
 
-__all__ = ["GRADES", "Backend", "Bits", "Bound", "Contract", "Kernel", "Law"]
+__all__ = ["GRADES", "HOST", "Arrays", "Backend", "Bits", "Bound", "Contract", "Kernel", "Law"]
 
 GRADES = ("exact", "fast")  # N7: one defined order everywhere | matrix products may reorder their sums
 
@@ -30,6 +35,23 @@ class Kernel:
     function: Callable[..., Any]
     reference: Callable[..., Any]
     contract: Contract
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Where a backend's arrays live; by default NumPy's, in host memory.
+
+    make     a NumPy array or number as an array of the backend; its own arrays pass as they are
+    host     an array or quantized tensor of the backend in NumPy
+    tensor   the class of its quantized tensors
+    """
+
+    make: Callable[[Any], Any] = np.asarray
+    host: Callable[[Any], Any] = lambda x: x
+    tensor: Callable[..., QTensor] = QTensor
+
+
+HOST = Arrays()
 
 
 class Backend:
@@ -45,12 +67,13 @@ class Backend:
     lpref.ref.errors.BackendError: backend 'toy' has no op 'sqr'; nearest: sqrt; all: sqrt
     """
 
-    def __init__(self, name: str, numerics: str, kernels: Iterable[Kernel]) -> None:
+    def __init__(self, name: str, numerics: str, kernels: Iterable[Kernel], arrays: Arrays = HOST) -> None:
         if numerics not in GRADES:
             raise BackendError(f"numerics grade {numerics!r}", where=f"backend {name!r}", remedy=f"one of {', '.join(GRADES)}")
         table = {kernel.op: kernel for kernel in kernels}
         self.name = name
         self.numerics = numerics
+        self.arrays = arrays
         self.kernels: Mapping[str, Kernel] = MappingProxyType(table)
         self.ops: Mapping[str, Callable[..., Any]] = MappingProxyType({op: kernel.function for op, kernel in table.items()})
         self.__dict__.update(self.ops)

@@ -54,7 +54,7 @@ class RecordingBackend(Backend):
     def __init__(self, inner: Backend) -> None:
         self.recording = Recording()
         recorded = [Kernel(k.op, self._record(k), k.reference, k.contract) for k in inner.kernels.values()]
-        super().__init__(inner.name, inner.numerics, recorded)
+        super().__init__(inner.name, inner.numerics, recorded, inner.arrays)
 
     def _record(self, kernel: Kernel) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:

@@ -27,8 +27,9 @@ def evaluate(model: Any, data: Data, batches: Sequence[Batch], context: Any) -> 
                 loss += float(model.loss(batch, ctx).item()) * batch.tokens
             else:
                 logits = model.logits(batch.inputs, ctx)
-                loss += _cross_entropy(logits.data, batch.targets)
-                correct += int(np.count_nonzero(np.argmax(logits.data, axis=-1) == batch.targets))
+                scores = model.backend.arrays.host(logits.data)
+                loss += _cross_entropy(scores, batch.targets)
+                correct += int(np.count_nonzero(np.argmax(scores, axis=-1) == batch.targets))
             count += batch.tokens
     out = {"loss": loss / count}
     if isinstance(data, TokenData):

@@ -40,7 +40,7 @@ def generate(
         for i in range(count):
             window = np.array([text[-length:]], np.int64)
             logits = model.logits(window, context(GENERATE_PASS + i))
-            last = logits.data.reshape(-1, logits.data.shape[-1])[-1]
+            last = model.backend.arrays.host(logits.data.reshape(-1, logits.data.shape[-1])[-1])
             text.append(sample_byte(last, temperature, int(words[i])))
     return bytes(text[-count:])
 

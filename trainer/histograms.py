@@ -40,6 +40,7 @@ class LookingBackend(Backend):
             inner.name,
             inner.numerics,
             [replace(k, function=self._look(k)) if k.op == "operand" else k for k in inner.kernels.values()],
+            inner.arrays,
         )
 
     def _look(self, kernel: Kernel) -> Any:
@@ -47,7 +48,7 @@ class LookingBackend(Backend):
             made = kernel.function(x, quantizer, **kwargs)
             if not isinstance(quantizer, Quantizer) or format_named(quantizer.format).bits > MOST_BITS:
                 return made
-            histogram = code_histogram(self._codes(x, quantizer, **kwargs))
+            histogram = code_histogram(self.arrays.host(self._codes(x, quantizer, **kwargs)))
             return replace(made, observed={**made.observed, "histogram": histogram})
 
         return operand

@@ -11,7 +11,7 @@ import numpy as np
 from lpref.ref.errors import DivergedError
 from lpref.trainer import checkpoint as checkpoints
 from lpref.trainer.data.batches import Batch, train_batch, valid_batches
-from lpref.trainer.divergence import all_params_finite, first_nonfinite
+from lpref.trainer.divergence import first_nonfinite
 from lpref.trainer.evaluate import evaluate
 from lpref.trainer.generate import generate
 from lpref.trainer.interrupt import Interrupt, Interrupted
@@ -165,7 +165,7 @@ class Loop:
         if self.saved == self.state.step:
             return
         params = self.p.model.arrays()
-        if not all_params_finite(list(params.values())):
+        if not self.p.backend.all_finite(list(params.values())):
             bad = first_nonfinite(params, None, self.p.backend)
             self.diverged(f"first non-finite tensor: {bad}")
         self.metrics.sync()
@@ -211,7 +211,7 @@ def start_state(prepared: Prepared) -> TrainState:
     """Before the first step."""
     rules = prepared.rules
     return TrainState(
-        0, 0, rules.optimizer.init(prepared.model.arrays()), rules.quantizers.start(), rules.loss_scale.start()
+        0, 0, rules.optimizer.init(prepared.model.arrays(), prepared.backend), rules.quantizers.start(), rules.loss_scale.start()
     )
 
 
@@ -220,8 +220,8 @@ def resumed_state(prepared: Prepared, found: checkpoints.Checkpoint) -> TrainSta
     prepared.model.set_arrays(found.params)
     states = found.states
     base = start_state(prepared)
+    moments = {name: prepared.backend.arrays.make(array) for name, array in states["optimizer"].items()}
     return replace(
-        base, step=found.step, update=found.update, optimizer=states["optimizer"], quantizers=states["quantizers"],
-
+        base, step=found.step, update=found.update, optimizer=moments, quantizers=states["quantizers"],
         loss_scale=type(base.loss_scale)(**states["loss_scale"]),
     )  # fmt: skip

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lpref.ref.errors import CheckpointError, DataError, SpecError
 from lpref.ref.optim import Schedule
 from lpref.ref.optim.optimizer import optimizer
@@ -84,10 +82,11 @@ class Prepared:
         context = self.context_of(state, collect=False)
         return histograms(gradients(self.rebuild(looking), [batch], context, state.loss_scale.scale)[2])
 
-    def to_checkpoint(self, state: TrainState, params: dict[str, np.ndarray]) -> Checkpoint:
+    def to_checkpoint(self, state: TrainState, params: dict[str, Any]) -> Checkpoint:
         """What has to be stored to continue from `state`."""
-        states = {"optimizer": state.optimizer, "quantizers": state.quantizers, "loss_scale": asdict(state.loss_scale)}
-        return Checkpoint(state.step, state.update, params, states, self.facts)
+        moments, weights = ({name: self.backend.arrays.host(a) for name, a in arrays.items()} for arrays in (state.optimizer, params))
+        states = {"optimizer": moments, "quantizers": state.quantizers, "loss_scale": asdict(state.loss_scale)}
+        return Checkpoint(state.step, state.update, weights, states, self.facts)
 
     def environment(self) -> dict[str, Any]:
         """``env.json``."""

@@ -56,7 +56,7 @@ class Rules:
 
 def gradients(
     model: Any, batches: Sequence[Batch], context: Any, scale: float
-) -> tuple[float, dict[str, np.ndarray], dict[str, list[Mapping[str, Any]]]]:
+) -> tuple[float, dict[str, Any], dict[str, list[Mapping[str, Any]]]]:
     """(mean loss, gradients of `scale`·loss, observations) over equal micro-batches, added in their order.
 
     `context(micro)` gives the Context of one micro-batch. A parameter that the loss does not reach gets zeros.
@@ -69,7 +69,7 @@ def gradients(
         ctx = context(micro)
         loss = model.loss(batch, ctx)
         seed = np.asarray(np.float32(scale) / np.float32(m), loss.dtype).reshape(loss.shape)
-        loss.backward(seed)
+        loss.backward(model.array(seed))
         losses.append(float(loss.item()))
         for place, seen in ctx.observed.items():
             observed.setdefault(place, []).append(seen)

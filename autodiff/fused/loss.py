@@ -7,7 +7,7 @@ from typing import Any
 from lpref.autodiff import functional as F
 from lpref.autodiff.fused import Fused
 from lpref.autodiff.primitives import integers, space
-from lpref.autodiff.tensor import Tensor, apply
+from lpref.autodiff.tensor import Tensor
 from lpref.ref.errors import ShapeError
 
 
@@ -27,7 +27,7 @@ def composite(logits: Tensor, targets: Any) -> Tensor:
     z = F.reshape(logits, (-1, logits.shape[-1]))
     xp = space(logits.data)
     ids = xp.broadcast_to(targets.reshape(-1, 1), z.shape)
-    picked = apply("equal", xp.broadcast_to(xp.arange(z.shape[1], dtype=ids.dtype), z.shape), ids).data.astype(z.dtype)
+    picked = z.backend.equal(xp.broadcast_to(xp.arange(z.shape[1], dtype=ids.dtype), z.shape), ids).astype(z.dtype)
     return -(F.sum(F.log_softmax(z) * picked) / z.shape[0])
 
 

@@ -40,7 +40,7 @@ def clip_global_norm(
 ) -> tuple[dict[str, Array], float]:
     """(clipped gradients, norm before clipping). Raises NonFiniteError when the norm is not finite."""
     arrays = list(grads.values())
-    norm = (global_norm if ops is None else ops.global_norm)(arrays)
+    norm = global_norm(arrays) if ops is None else ops.arrays.host(ops.global_norm(arrays))[()]
     dtype = norm.dtype.type
     if not np.isfinite(norm):
         raise NonFiniteError(
@@ -49,7 +49,8 @@ def clip_global_norm(
     factor = min(dtype(1), dtype(max_norm) / (norm + dtype(eps)))
     if factor == 1:
         return dict(grads), float(norm)
-    return {name: g * factor for name, g in grads.items()}, float(norm)
+    multiply = np.multiply if ops is None else ops.mul
+    return {name: multiply(g, factor) for name, g in grads.items()}, float(norm)
 
 
 def clip_value(grads: Mapping[str, Array], limit: float) -> dict[str, Array]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -86,8 +86,9 @@ def all_finite(arrays: Iterable[np.ndarray]) -> bool:
     return all(bool(np.isfinite(a).all()) for a in arrays)
 
 
-def unscale(grads: Mapping[str, np.ndarray], scale: float) -> dict[str, np.ndarray]:
-    """g * (1/S), exact for a power of two up to underflow; S = 1 returns the arrays themselves."""
+def unscale(grads: Mapping[str, Any], scale: float, ops: Any = None) -> dict[str, Any]:
+    """g * (1/S), exact for a power of two up to underflow; S = 1 returns the arrays themselves. ops: the backend of the arrays."""
     if scale == 1.0:
         return dict(grads)
-    return {name: g * g.dtype.type(1.0 / scale) for name, g in grads.items()}
+    multiply = np.multiply if ops is None else ops.mul
+    return {name: multiply(g, g.dtype.type(1.0 / scale)) for name, g in grads.items()}

@@ -42,13 +42,14 @@ class Optimizer:
     """Role of each parameter; empty: no groups, everything decays."""
     no_decay: tuple[str, ...] = NO_DECAY
 
-    def init(self, params: Mapping[str, Array]) -> dict[str, Array]:
-        """Zero state for `params`, encoded in its storage."""
+    def init(self, params: Mapping[str, Array], backend: Any = None) -> dict[str, Array]:
+        """Zero state for `params`, encoded in its storage. backend: that of the arrays, None for NumPy's definitions."""
         state: dict[str, Array] = {}
         for name, p in params.items():
             for spec in self.rule.states():
                 words = WordAddress(0, 0, f"{name}/{spec.name}")  # zero is exact: no word can change it
-                state |= self._storage(spec.name).encode(f"{name}/{spec.name}", np.zeros_like(p), spec.sign, words)
+                zero = p.__array_namespace__().zeros_like(p)
+                state |= self._storage(spec.name).encode(f"{name}/{spec.name}", zero, spec.sign, words, backend)
         return state
 
     def update(
@@ -91,17 +92,18 @@ class Optimizer:
         lr = self.rule.lr if ctx.lr is None else ctx.lr
         old = {}
         for s in self.rule.states():
-            old[s.name] = pack([self._storage(s.name).decode(f"{n}/{s.name}", state, params[n].shape, s.sign) for n in names])
+            kept = self._storage(s.name)
+            old[s.name] = pack([kept.decode(f"{n}/{s.name}", state, params[n].shape, s.sign, backend) for n in names])
         p = pack([params[n] for n in names])
         g = pack([grads[n] for n in names])
         delta, new = self.rule.update(p, g, old, t=ctx.update + 1, lr=lr, decay=self.decays(names[0]), ops=backend)
-        delta += p
+        delta = np.add(delta, p) if backend is None else backend.add(delta, p)
         for name, value in zip(names, unpack(delta, shapes), strict=True):
-            new_params[name] = self._storage("param").round(value, WordAddress(ctx.seed, ctx.step, f"{name}/param"))
+            new_params[name] = self._storage("param").round(value, WordAddress(ctx.seed, ctx.step, f"{name}/param"), backend)
         for s in self.rule.states():
             for name, value in zip(names, unpack(new[s.name], shapes), strict=True):
                 words = WordAddress(ctx.seed, ctx.step, f"{name}/{s.name}")
-                new_state |= self._storage(s.name).encode(f"{name}/{s.name}", value, s.sign, words)
+                new_state |= self._storage(s.name).encode(f"{name}/{s.name}", value, s.sign, words, backend)
 
     def random_sites(self, params: Mapping[str, Array]) -> list[str]:
         """The site paths whose random words the storages of `params` draw."""

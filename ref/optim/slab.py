@@ -7,10 +7,11 @@ from the step before, are not moved.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-Array = np.ndarray
+Array = Any
 
 
 def pack(arrays: Sequence[Array]) -> Array:
@@ -20,13 +21,13 @@ def pack(arrays: Sequence[Array]) -> Array:
     [0, 1, 2, 3]
     """
     filled = [a for a in arrays if a.size]
-    whole = filled[0].base if filled else None
-    if not isinstance(whole, np.ndarray) or whole.ndim != 1 or not whole.flags.c_contiguous:
-        return np.concatenate([a.reshape(-1) for a in arrays])
+    whole = getattr(filled[0], "base", None) if filled else None
+    if not isinstance(whole, type(arrays[0])) or whole.ndim != 1 or not whole.flags.c_contiguous:
+        return arrays[0].__array_namespace__().concatenate([a.reshape(-1) for a in arrays])
     start = end = (_address(filled[0]) - _address(whole)) // whole.itemsize
     for a in filled:
         if a.base is not whole or not a.flags.c_contiguous or a.dtype != whole.dtype or _address(a) != _address(whole) + end * whole.itemsize:
-            return np.concatenate([a.reshape(-1) for a in arrays])
+            return arrays[0].__array_namespace__().concatenate([a.reshape(-1) for a in arrays])
         end += a.size
     return whole[start:end]
 
@@ -42,4 +43,5 @@ def unpack(vector: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
 
 
 def _address(a: Array) -> int:
-    return int(a.__array_interface__["data"][0])
+    interface = a.__array_interface__ if isinstance(a, np.ndarray) else a.__cuda_array_interface__
+    return int(interface["data"][0])

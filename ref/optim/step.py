@@ -49,8 +49,8 @@ def guarded_step(
     """
     config = loss_scale or LossScale()
     before = scale or config.start()
-    unscaled = unscale(grads, before.scale)
-    good = finite and all_finite(unscaled.values())
+    unscaled = unscale(grads, before.scale, backend)
+    good = finite and bool((all_finite if backend is None else backend.all_finite)(list(unscaled.values())))
     after = update_loss_scale(config, before, overflow=not good)
     if not good:
         return StepResult(params, state, after, False, float("nan"))

@@ -23,9 +23,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from lpref.ref.backend import HOST
 from lpref.ref.errors import CheckpointError, SpecError, UnknownNameError
 from lpref.ref.formats import format as format_named
-from lpref.ref.quantize import QUANTIZERS, Blocks, QTensor, Quantizer, Scale, lookup, quantize
+from lpref.ref.quantize import QUANTIZERS, Blocks, Quantizer, Scale, lookup, quantize
 from lpref.ref.quantize.extras import EXTRAS, extra_bytes, extras, with_extras
 from lpref.ref.random import WordAddress
 
@@ -48,17 +49,17 @@ class Storage:
         """The quantizer of a tensor of `size` elements, None for float32."""
         return None if size < self.min_numel else getattr(self, sign)
 
-    def encode(self, name: str, x: Array, sign: Sign, words: WordAddress | None) -> dict[str, Array]:
-        """The arrays that keep x under `name`."""
+    def encode(self, name: str, x: Array, sign: Sign, words: WordAddress | None, ops: Any = None) -> dict[str, Array]:
+        """The arrays that keep x under `name`. ops: the backend of the arrays, None for NumPy's definitions (as in the other methods)."""
         q = self.quantizer(x.size, sign)
         if q is None:
             return {name: x}
-        t = quantize(x.reshape(-1), q, words=words)
+        t = (quantize if ops is None else ops.quantize)(x.reshape(-1), q, words=words)
         arrays = {f"{name}.codes": t.codes} | {f"{name}.scales": s for s in t.scales[:1]}
         arrays |= {f"{name}.{part}": array for part, array in extras(t).items()}
-        return arrays | ({f"{name}.tensor_scale": np.asarray([t.tensor_scale], np.float32)} if _two_level(q) else {})
+        return arrays | ({f"{name}.tensor_scale": t.tensor_scale.reshape(1)} if _two_level(q) else {})
 
-    def decode(self, name: str, arrays: Mapping[str, Array], shape: tuple[int, ...], sign: Sign) -> Array:
+    def decode(self, name: str, arrays: Mapping[str, Array], shape: tuple[int, ...], sign: Sign, ops: Any = None) -> Array:
         """What `encode` kept, as float32 of `shape`. Raises CheckpointError when an array is missing."""
         size = int(np.prod(shape, dtype=np.int64))  # exact: integers
         q = self.quantizer(size, sign)
@@ -71,16 +72,19 @@ class Storage:
                 raise CheckpointError(f"no array {key!r}", where="optimizer state", remedy="is the storage the one that the state was made with?")
         if q is None:
             return arrays[name]
-        tensor_scale = arrays[f"{name}.tensor_scale"][0] if _two_level(q) else np.float32(1)
+        to = HOST if ops is None else ops.arrays
+        tensor_scale = arrays[f"{name}.tensor_scale"][0] if _two_level(q) else to.make(np.float32(1))[()]
         scales = (arrays[f"{name}.scales"],) if _has_scales(q) else ()
         more = {part: arrays[f"{name}.{part}"] for part in EXTRAS.get(q.scale.rule, ())}
-        kept = QTensor(arrays[f"{name}.codes"], scales, tensor_scale, 1, (size,), q)
+        kept = to.tensor(arrays[f"{name}.codes"], scales, tensor_scale, 1, (size,), q)
         return with_extras(kept, more).dequantize(np.float32).reshape(shape)
 
-    def round(self, x: Array, words: WordAddress) -> Array:
+    def round(self, x: Array, words: WordAddress, ops: Any = None) -> Array:
         """x as this storage would give it back: how a parameter is stored."""
         q = self.quantizer(x.size, "signed")
-        return x if q is None else quantize(x.reshape(-1), q, words=words).dequantize(x.dtype).reshape(x.shape)
+        if q is None:
+            return x
+        return (quantize if ops is None else ops.quantize)(x.reshape(-1), q, words=words).dequantize(x.dtype).reshape(x.shape)
 
     def nbytes(self, size: int, sign: Sign, itemsize: int = 4) -> int:
         """Bytes that a tensor of `size` elements takes."""

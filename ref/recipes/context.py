@@ -32,7 +32,7 @@ class Context:
     pass_: int = 0
     micro: int = 0
     state: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    observed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    observed: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     collect: bool = False
     init: bool = False
 

@@ -42,7 +42,7 @@ class Mask:
 
     def step_gradient(self, upstream: Any, ops: Any) -> Any:
         """ds = c * sum(upstream * phi), a scalar of upstream's dtype."""
-        return ops.tree_sum((upstream * self.phi).reshape(-1)) * upstream.dtype.type(self.factor)
+        return ops.mul(ops.tree_sum(ops.mul(upstream, self.phi).reshape(-1)), upstream.dtype.type(self.factor))
 
 
 def element_range(q: Quantizer) -> tuple[float, float]:
@@ -67,37 +67,39 @@ def gradient_scale(q: Quantizer, tensor: str, shape: tuple[int, ...]) -> float:
 
 def initial_step(v: Any, q: Quantizer, ops: Any) -> Any:
     """The first step, 2 mean|v| / sqrt(Qp), float32; at least the smallest normal number, so that it stays positive."""
-    mean = ops.tree_sum(abs(v).reshape(-1)) / v.dtype.type(v.size)
-    return np.maximum(mean * v.dtype.type(2.0 / math.sqrt(element_range(q)[1])), np.finfo(np.float32).tiny).astype(v.dtype)
+    mean = ops.div(ops.tree_sum(ops.abs(v).reshape(-1)), v.dtype.type(v.size))
+    first = ops.mul(mean, v.dtype.type(2.0 / math.sqrt(element_range(q)[1])))
+    return ops.maximum(first, v.dtype.type(np.finfo(np.float32).tiny))
 
 
-def step_derivative(ratio: Any, lowest: float, largest: float) -> Any:
-    """phi of the ratio v / s."""
-    inner = np.rint(ratio) - ratio
-    return np.where(ratio <= lowest, ratio.dtype.type(lowest), np.where(ratio >= largest, ratio.dtype.type(largest), inner))
+def step_derivative(ratio: Any, lowest: Any, largest: Any, ops: Any) -> Any:
+    """phi of the ratio v / s; the bounds are scalars of its dtype."""
+    inner = ops.sub(ops.rint(ratio), ratio)
+    return ops.where(ops.greater_equal(lowest, ratio), lowest, ops.where(ops.greater_equal(ratio, largest), largest, inner))
 
 
 def mask_of(layer: Any, path: str, tensor: Any, operand: Any) -> Mask:
     """The mask of the forward slot `path`, in the basis of that slot; `operand` is what it was quantized to."""
     q: Quantizer = layer.recipe.slot(path).quantizer
-    plain = layer.ops.operand(tensor, None, k_axis=1, transforms=layer.transforms(path, tensor.shape))
+    ops = layer.ops
+    plain = ops.operand(tensor, None, k_axis=1, transforms=layer.transforms(path, tensor.shape))
     v = plain.dequantize(tensor.dtype)
     lowest, largest = (v.dtype.type(bound) for bound in element_range(q))
-    s = _scale(operand, v)
-    if q.gradient.kind != "lsq" and q.gradient.params.get("bounds") == "exclusive":
-        return Mask((v > lowest * s) & (v < largest * s))
+    s = _scale(operand, v, ops)
     if q.gradient.kind != "lsq":
-        return Mask((v >= lowest * s) & (v <= largest * s))
-    ratio = v / s
+        beyond = ops.greater if q.gradient.params.get("bounds") == "exclusive" else ops.greater_equal
+        return Mask(beyond(v, ops.mul(s, lowest)) & beyond(ops.mul(s, largest), v))
+    ratio = ops.div(v, s)
     factor = gradient_scale(q, TENSORS[path], tensor.shape)
-    phi = step_derivative(ratio, float(lowest), float(largest))
-    return Mask((ratio > lowest) & (ratio < largest), f"{TENSORS[path]}_step", phi, factor)
+    phi = step_derivative(ratio, lowest, largest, ops)
+    return Mask(ops.greater(ratio, lowest) & ops.greater(largest, ratio), f"{TENSORS[path]}_step", phi, factor)
 
 
-def _scale(operand: Any, v: Any) -> Any:
+def _scale(operand: Any, v: Any, ops: Any) -> Any:
     """Block scale times tensor scale, spread over the elements, in v's dtype."""
-    scales = operand.scale_values().astype(v.dtype) * v.dtype.type(operand.tensor_scale)
+    scales = ops.mul(operand.scale_values().astype(v.dtype), operand.tensor_scale.astype(v.dtype))
     if scales.shape == (1, 1):
         return scales
     rows, columns = operand.block
-    return np.repeat(np.repeat(scales, rows, axis=0)[: v.shape[0]], columns, axis=1)[:, : v.shape[1]]
+    repeat = v.__array_namespace__().repeat
+    return repeat(repeat(scales, rows, axis=0)[: v.shape[0]], columns, axis=1)[:, : v.shape[1]]

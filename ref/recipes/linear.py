@@ -20,6 +20,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from lpref.ref import random
 from lpref.ref.errors import ShapeError, SpecError
 from lpref.ref.quantize import Quantizer
@@ -148,8 +150,8 @@ class _Layer:
         if fit.signs == "none":
             return fit, None
         if fit.signs == "fixed":
-            return fit, fit.vector
-        return fit, random.signs(self.ctx.words(f"{fit.stream or gemm}.transform", "signs"), fit.size)
+            return fit, self.ops.arrays.make(np.asarray(fit.vector, np.float32))
+        return fit, self.ops.arrays.make(random.signs(self.ctx.words(f"{fit.stream or gemm}.transform", "signs"), fit.size))
 
     def backward_operand(self, path: str, dy: Any, saved: Kept, made: Mapping[str, Any]) -> Any:
         """The operand of a backward slot from its declared source."""
@@ -184,7 +186,7 @@ class _Layer:
     def epilogue(self, step: Epilogue, gemm: str, y: Any) -> Any:
         """A scale, or the inverse of a transform."""
         if step.kind == "scale":
-            return y * y.dtype.type(step.factor)
+            return self.ops.mul(y, y.dtype.type(step.factor))
         if step.transform is None:
             raise SpecError([f"{gemm}.epilogue: {step.kind!r} has no transform"])
         axis = 0 if step.side == "a" else 1

@@ -20,12 +20,12 @@ def first_states(linear: LinearRecipe, site: str) -> dict[str, dict[str, Any]]:
     return {f"{site}/{path.replace('.', '/')}": init_state(q) for path, q in delayed.items()}
 
 
-def observe(collector: dict[str, dict[str, Any]], key: str, seen: Mapping[str, Any]) -> None:
+def observe(collector: dict[str, Mapping[str, Any]], key: str, seen: Mapping[str, Any]) -> None:
     """Merge `seen` into ``collector[key]``: the largest amax (NaN wins), sums of counts; of error statistics, where both have them, the
     largest error and the mean weighted by the elements, and shares of the merged counts."""
     before = collector.get(key)
     if before is None:
-        collector[key] = dict(seen)
+        collector[key] = seen  # as it is: a device's observations wait for the device when they are read
         return
     merged = merge([before, seen])
     for name in MEANS:

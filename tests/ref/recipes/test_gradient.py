@@ -71,7 +71,7 @@ def test_step_gradient_is_the_derivative_between_transitions() -> None:
     v = (np.arange(-768, 769) / 256).astype(np.float32)
     s = np.float32(0.25)
     ratio = v / s
-    phi = step_derivative(ratio, -8.0, 7.0)
+    phi = step_derivative(ratio, np.float32(-8.0), np.float32(7.0), OPS)
     codes = quantize(v[None], Quantizer("int4", scale=Scale("learned"), narrow=False), state={"scale": s}).element_values()[0]
     inside = (ratio > -8) & (ratio < 7)
     np.testing.assert_array_equal((phi + ratio)[inside], codes[inside])
