@@ -1,7 +1,8 @@
 """`lpref.ref.scaling.four_over_six` in Numba: both candidates of every block, their errors in the page's order, the choice.
 
-The line of errors of a row of blocks stays in the first-level cache. Along a row, sums of several blocks advance together: each is a chain
-of additions whose order is fixed. Magnitudes suffice, for every operation is symmetric in the sign of x.
+A row of blocks is turned in the first-level cache: line c of the turned row holds column c of every block, so that the same place of all
+blocks stands side by side. Scales then need no copy for each element, and the sums of all blocks, each a chain of additions whose order is
+fixed, advance together. Magnitudes suffice, for every operation is symmetric in the sign of x.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from numpy.typing import NDArray
 from lpref.accel.cpu import threads
 from lpref.accel.cpu.bitcast import from_bits, to_bits
 from lpref.accel.cpu.grid_kernels import four_over_six_grid
+from lpref.accel.cpu.lanes import WIDTH, turn
 from lpref.accel.cpu.quantize_kernels import EXPONENT, OPTIONS, TILE
 from lpref.ref.reduce import LANES
 from lpref.ref.scaling import BlockScales, Scale
 from lpref.ref.scaling.nvfp4 import global_encode_scale
 
 F32 = NDArray[np.float32]
+WORK = 4096
+"""Elements of a row that are worked on at a time: a turned row and the sums of both candidates fit the first-level cache."""
 
 
 def covered(block: tuple[int, int], k_axis: int, amax: np.float32, target: float, scale: Scale) -> bool:
@@ -41,7 +45,15 @@ def four_over_six_scales(
     cells = (-1, -(-rows.shape[1] // block[1]))
     grids = [grid.reshape(cells) for grid in (top, codes, values, factors)]
     grain = max(1, threads.GRAIN // max(block[0] * rows.shape[1], 1))
-    threads.split(grids[0].shape[0], lambda i0, i1: _choose(rows, *block, k_axis, *fixed, *grids, i0, i1), 1, grain)
+    joined = block[0] == 1 and rows.shape[1] % block[1] == 0  # blocks of all rows of a part then are those of one long row
+
+    def work(i0: int, i1: int) -> None:
+        part, cells = rows[i0 * block[0] : i1 * block[0]], [grid[i0:i1] for grid in grids]
+        if joined:
+            part, cells = part.reshape(1, -1), [grid.reshape(1, -1) for grid in cells]
+        _choose(part, *block, k_axis, *fixed, *cells)
+
+    threads.split(grids[0].shape[0], work, 1, grain)
     return BlockScales(codes, values, factors, "multiply", np.float32(np.float32(amax) / denominator))
 
 
@@ -56,41 +68,30 @@ def as_many_rows(x: NDArray, block: tuple[int, int]) -> NDArray:
 
 
 @njit(**OPTIONS)
-def _spread(values, bc, out):  # type: ignore[no-untyped-def]
-    """out[c] <- values[c div bc]."""
-    parts = out[: values.size * bc].reshape(values.size, bc)
-    for b in range(values.size):
-        value = values[b]
+def _turn(row, bc, blocks, out):  # type: ignore[no-untyped-def]
+    """out[c, b] <- |row[b bc + c]| for b < blocks, 0 beyond the row's end."""
+    whole = min(row.size // bc, blocks)
+    done = whole // WIDTH * WIDTH if bc == WIDTH else 0
+    for b in range(0, done, WIDTH):
+        turn(row, b * bc, out, b)
+    for c in range(np.uint64(bc)):  # unsigned, so that Numba knows the sums for indices that are not negative
+        for b in range(np.uint64(done), np.uint64(whole)):
+            out[c, b] = abs(row[b * np.uint64(bc) + c])
+    if whole < blocks:
+        rest = row[whole * bc :]
         for c in range(bc):
-            parts[b, c] = value
+            out[c, whole] = abs(rest[c]) if c < rest.size else np.float32(0)
 
 
 @njit(**OPTIONS)
-def _errors(x, scales, factors, amax, denominator, square, out):  # type: ignore[no-untyped-def]
-    """out[c] <- |v - x| or (v - x)^2, v = ((e2m1(x * factor) * scale) * amax) / denominator, of every element."""
+def _add_errors(a, n, scales, factors, amax, denominator, square, total):  # type: ignore[no-untyped-def]
+    """total[b] += |v - a| or (v - a)^2, v = ((e2m1(a factor) scale) amax) / denominator, of n magnitudes a."""
     emin, shift = np.int32(127 << 23), np.int32(22 << 23)
-    for c in range(x.size):
-        a = abs(x[c])
-        u = min(a * factors[c], np.float32(6))
+    for b in range(n):
+        u = min(a[b] * factors[b], np.float32(6))
         big = from_bits(max(to_bits(u) & EXPONENT, emin) + shift)
-        diff = ((u + big) - big) * scales[c] * amax / denominator - a
-        out[c] = diff * diff if square else abs(diff)
-
-
-@njit(**OPTIONS)
-def _sums_along(errors, bc, blocks, out):  # type: ignore[no-untyped-def]
-    """out[b] <- the sum of errors[b bc : b bc + bc], ascending from 0 (which no error >= 0 notices)."""
-    p = errors[: blocks * bc].reshape(blocks, bc)
-    if bc == 16:  # written out: chains of several blocks then advance together
-        for b in range(blocks):
-            half = ((((((p[b, 0] + p[b, 1]) + p[b, 2]) + p[b, 3]) + p[b, 4]) + p[b, 5]) + p[b, 6]) + p[b, 7]
-            out[b] = (((((((half + p[b, 8]) + p[b, 9]) + p[b, 10]) + p[b, 11]) + p[b, 12]) + p[b, 13]) + p[b, 14]) + p[b, 15]
-        return
-    for b in range(blocks):
-        total = np.float32(0)
-        for k in range(bc):
-            total += p[b, k]
-        out[b] = total
+        diff = ((u + big) - big) * scales[b] * amax / denominator - a[b]
+        total[b] += diff * diff if square else abs(diff)
 
 
 @njit(**OPTIONS)
@@ -109,67 +110,30 @@ def _halved(lines, count):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def _sums_across(columns, bc, blocks, out):  # type: ignore[no-untyped-def]
-    """out[b] <- the defined sum of columns[b bc : b bc + bc]; `columns` is spoilt."""
-    if bc == 1:
-        for b in range(blocks):
-            out[b] = columns[b]
-        return
-    for b in range(blocks):
-        part = columns[b * bc : b * bc + bc].reshape(bc, 1)
-        _halved(part, bc)
-        out[b] = part[0, 0]
-
-
-@njit(**OPTIONS)
-def _block_errors(x, r0, r1, c0, bc, k_axis, scales, factors, amax, denominator, square, wide, errors, lines, out):  # type: ignore[no-untyped-def]
-    """out[b] <- the error of every block of a row of blocks: rows r0 .. r1 from column c0 on; elements outside x count 0."""
-    blocks = out.size
-    n = min(blocks * bc, x.shape[1] - c0)
-    errors[n:] = np.float32(0)
-    if bc > 1:
-        _spread(scales, bc, wide[0])
-        _spread(factors, bc, wide[1])
-        scales, factors = wide[0], wide[1]
-    if k_axis == 1 and lines.shape[0] == 1:
-        _errors(x[r0, c0 : c0 + n], scales, factors, amax, denominator, square, errors)
-        _sums_along(errors, bc, blocks, out)
-        return
-    lines[:] = np.float32(0)
-    for r in range(r0, r1):
-        _errors(x[r, c0 : c0 + n], scales, factors, amax, denominator, square, errors)
-        if k_axis == 1:
-            _sums_along(errors, bc, blocks, lines[r - r0])
-        else:
-            total = lines[0]
-            for c in range(n):
-                total[c] += errors[c]
-    if k_axis == 1:
-        _halved(lines, lines.shape[0])
-        out[:] = lines[0, :blocks]
-    else:
-        _sums_across(lines[0], bc, blocks, out)
-
-
-@njit(**OPTIONS)
-def _choose(x, br, bc, k_axis, target, encode, inverse, amax, denominator, square, top, codes, values, factors, i0, i1):  # type: ignore[no-untyped-def]
-    """Rows i0 .. i1 of the block grid."""
+def _choose(x, br, bc, k_axis, target, encode, inverse, amax, denominator, square, top, codes, values, factors):  # type: ignore[no-untyped-def]
+    """Both candidates and the choice for every block of the grid. A block's lines are its rows where k runs along them, else its columns."""
     across = top.shape[1]
-    most = min(max(1, TILE // bc), across)  # blocks that are worked on at a time
-    errors, wide = np.empty(most * bc, np.float32), np.empty((2, most * bc), np.float32)
-    lines = np.empty((br, most) if k_axis == 1 else (1, most * bc), np.float32)
+    most = min(max(1, WORK // bc), across)  # blocks that are worked on at a time
+    count = br if k_axis == 1 else bc
+    turned = np.empty((bc, most), np.float32)
+    lines6, lines4 = np.empty((count, most), np.float32), np.empty((count, most), np.float32)
     code, value, factor = np.empty(most, np.uint8), np.empty(most, np.float32), np.empty(most, np.float32)
-    error6, error4 = np.empty(most, np.float32), np.empty(most, np.float32)
-    for i in range(i0, i1):
+    for i in range(top.shape[0]):
         for j in range(0, across, most):
             n = min(most, across - j)
-            place = (x, i * br, min(i * br + br, x.shape[0]), j * bc, bc, k_axis)
-            measured = (amax, denominator, square, wide, errors[: n * bc], lines)
             code6, value6, factor6 = codes[i, j : j + n], values[i, j : j + n], factors[i, j : j + n]
             four_over_six_grid(top[i, j : j + n], target, encode, np.float32(1), inverse, code6, value6, factor6)
-            _block_errors(*place, value6, factor6, *measured, error6[:n])
             four_over_six_grid(top[i, j : j + n], target, encode, np.float32(1.5), inverse, code[:n], value[:n], factor[:n])
-            _block_errors(*place, value, factor, *measured, error4[:n])
+            lines6[:], lines4[:] = np.float32(0), np.float32(0)
+            for r in range(i * br, min(i * br + br, x.shape[0])):
+                _turn(x[r, j * bc :], bc, n, turned)
+                for c in range(bc):
+                    line = r - i * br if k_axis == 1 else c
+                    _add_errors(turned[c], n, value6, factor6, amax, denominator, square, lines6[line])
+                    _add_errors(turned[c], n, value, factor, amax, denominator, square, lines4[line])
+            _halved(lines6, count)
+            _halved(lines4, count)
+            error6, error4 = lines6[0], lines4[0]
             for b in range(n):
                 four = error4[b] < error6[b]
                 code6[b] = code[b] if four else code6[b]

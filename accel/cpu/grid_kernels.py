@@ -9,33 +9,51 @@ import numpy as np
 from numba import njit
 
 from lpref.accel.cpu.bitcast import from_bits, to_bits
-from lpref.accel.cpu.quantize_kernels import EXPONENT, OPTIONS
+from lpref.accel.cpu.quantize_kernels import EXPONENT, OPTIONS, TILE
 
 MAGNITUDE = np.int32(0x7FFFFFFF)
 FLT_MAX = np.float32(np.finfo(np.float32).max)
 
 
 @njit(**OPTIONS)
+def _of_four(row, n, out):  # type: ignore[no-untyped-def]
+    """out[i] <- the largest magnitude bits of row[4 i : 4 i + 4]. (Unsigned indices, which Numba need not test for being negative.)"""
+    for i in range(np.uint64(n)):
+        j = np.uint64(4) * i
+        a, b = np.int32(to_bits(row[j]) & MAGNITUDE), np.int32(to_bits(row[j + np.uint64(1)]) & MAGNITUDE)
+        c, d = np.int32(to_bits(row[j + np.uint64(2)]) & MAGNITUDE), np.int32(to_bits(row[j + np.uint64(3)]) & MAGNITUDE)
+        out[i] = max(max(a, b), max(c, d))
+
+
+@njit(**OPTIONS)
+def _of_groups(tops, n, size, m):  # type: ignore[no-untyped-def]
+    """m[i] <- the largest of m[i] and tops[size i : size i + size]."""
+    for i in range(np.uint64(n)):
+        top = m[i]
+        for k in range(np.uint64(size)):
+            top = max(top, tops[np.uint64(size) * i + k])
+        m[i] = top
+
+
+@njit(**OPTIONS)
 def amax_rows(x, br, bc, out, r0, r1, first):  # type: ignore[no-untyped-def]
     """out[r div br - first, c div bc] <- the largest magnitude bits of x's rows r0 .. r1 (max with what is there)."""
     C = x.shape[1]
-    t = np.empty(8, np.int32)
+    step = max(1, TILE // bc) * bc
+    tops = np.empty(min(step, C) // 4, np.int32)
     for r in range(r0, r1):
         row, m = x[r], out[r // br - first]
         if bc == 1:
             for c in range(C):
                 m[c] = max(m[c], to_bits(row[c]) & MAGNITUDE)
-        elif bc % 16 == 0 and C % bc == 0:
-            for b in range(C // bc):
-                top = m[b]
-                for start in range(b * bc, b * bc + bc, 16):
-                    part = row[start : start + 16]
-                    for lane in range(8):  # halving, eight lanes at a time: a chain of 16 maxima is three times slower
-                        t[lane] = max(to_bits(part[lane]) & MAGNITUDE, to_bits(part[lane + 8]) & MAGNITUDE)
-                    for lane in range(4):
-                        t[lane] = max(t[lane], t[lane + 4])
-                    top = max(top, max(max(t[0], t[1]), max(t[2], t[3])))
-                m[b] = top
+        elif bc % 4 == 0 and C % bc == 0:
+            for c0 in range(0, C, step):
+                n = min(step, C - c0)
+                _of_four(row[c0 : c0 + n], n // 4, tops)
+                if bc == 16:  # a constant, for vectors
+                    _of_groups(tops, n // 16, 4, m[c0 // 16 :])
+                else:
+                    _of_groups(tops, n // bc, bc // 4, m[c0 // bc :])
         else:
             for b in range((C + bc - 1) // bc):
                 top = m[b]

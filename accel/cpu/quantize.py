@@ -119,7 +119,9 @@ def prepare(
     x, axis = logical_view(x, k_axis)
     shape = matrix_shape(x.shape)
     check_tail(shape, axis, q)
-    matrix = np.ascontiguousarray(x.reshape(shape), np.float32)
+    matrix = x.reshape(shape)
+    if matrix.dtype != np.float32 or transforms:
+        matrix = np.ascontiguousarray(matrix, np.float32)
     if matrix.size == 0:
         return None
     for size, kind, signs in transforms[:-1]:
@@ -146,7 +148,7 @@ def prepare(
 def _amax_pass(
     x: NDArray[np.float32], axis: int, block: tuple[int, int], grid: tuple[int, int], transform: Hadamard | None
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """(x after `transform`, magnitude bits of the largest element of every block), in one pass."""
+    """(x after `transform`, or contiguous; magnitude bits of the largest element of every block), in one pass."""
     rows, columns = x.shape
     br, bc = block
     target, size, first, signs = x, 1, True, _NO_VALUES
@@ -154,6 +156,7 @@ def _amax_pass(
         size, kind, given = transform
         first = (axis if kind == "k" else 1 - axis) == 0
         signs = _checked_signs(given, size, rows if first else columns)
+    if transform is not None or not x.flags.c_contiguous:
         target = np.empty(x.shape, np.float32)
     norm = np.float32(1.0 / math.sqrt(size))
     whole = br >= rows  # one row of blocks: every part measures its own, the maximum of all is taken
@@ -163,6 +166,8 @@ def _amax_pass(
     def work(r0: int, r1: int) -> NDArray[np.int32]:
         if transform is not None:
             (down_columns if first else along_rows)(x, target, signs, size, norm, r0, r1)
+        elif target is not x:
+            target[r0:r1] = x[r0:r1]
         mine = np.zeros((1, grid[1]), np.int32) if whole else top
         grid_kernels.amax_rows(target, br, bc, mine, r0, r1, 0)
         return mine

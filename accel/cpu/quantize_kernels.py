@@ -23,6 +23,7 @@ import numpy as np
 from numba import njit
 
 from lpref.accel.cpu.bitcast import from_bits, to_bits
+from lpref.accel.cpu.lanes import WIDTH, copies
 from lpref.accel.cpu.random import philox_block
 
 OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": False, "error_model": "numpy"}
@@ -40,16 +41,15 @@ def spread_row(grid, i, bc, c0, n, out):  # type: ignore[no-untyped-def]
         for c in range(n):
             out[c] = part[c]
         return
+    if bc % WIDTH == 0 and c0 % bc == 0 and n % bc == 0:
+        part = row[c0 // bc :]
+        for b in range(n // bc):
+            for start in range(b * bc, b * bc + bc, WIDTH):
+                copies(out, start, part[b])
+        return
     for b in range(c0 // bc, (c0 + n + bc - 1) // bc):
-        value = row[b]
-        if bc % 16 == 0 and n % 16 == 0:
-            for start in range(max(b * bc - c0, 0), min(b * bc + bc - c0, n), 16):
-                part = out[start : start + 16]
-                for lane in range(16):
-                    part[lane] = value
-            continue
         for c in range(max(b * bc - c0, 0), min(b * bc + bc - c0, n)):
-            out[c] = value
+            out[c] = row[b]
 
 
 @njit(**OPTIONS)

@@ -99,6 +99,16 @@ def test_long_rows_and_leading_axes(name: str, shape: tuple[int, ...]) -> None:
     check(quantize(x, q, words=WORDS), ref.quantize(x, q, words=WORDS))
 
 
+@pytest.mark.parametrize("name", ["nvfp4", "nvfp4_4over6_mae", "mxfp4:rounding=stochastic", "int8_row", "fp8_tensor", "nf4"])
+@pytest.mark.parametrize("k_axis", [0, 1])
+def test_strided_inputs(name: str, k_axis: int) -> None:
+    x = wide(512, 640)
+    for view in (x[:256, :320], x[::2, 64:], x.T, x[::-1, ::-1], x.astype(np.float64)[:, ::2], x.astype(">f4")):
+        want = ref.quantize(np.ascontiguousarray(view), name, k_axis=k_axis, words=WORDS)
+        check(quantize(view, name, k_axis=k_axis, words=WORDS), want)
+        check_values(embed(view, name, k_axis=k_axis, words=WORDS), want)
+
+
 @pytest.mark.parametrize("name", ["nvfp4", "nvfp4:rounding=stochastic", "mxfp4", "int8_row", "fp8_tensor"])
 @pytest.mark.parametrize(("k_axis", "kind"), [(0, "k"), (1, "k"), (0, "other"), (1, "other")])
 @pytest.mark.parametrize("size", [2, 16, 64])
