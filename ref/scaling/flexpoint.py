@@ -9,8 +9,8 @@ Autoflex, once after every write (the step's observations merged), with the dequ
     Gamma = max|i|                                  (after clamping)
     if Gamma >= 2^(N-1) - 1:  f <- ();  Gamma <- 2 Gamma            overflow
     f     <- (f ..., Gamma kappa), the oldest dropped beyond `window`
-    mean, std of f: float64, the defined sum, population standard deviation
-    chi   = alpha (mean + beta std + gamma kappa)
+    max, std of f: float64; the mean by the defined sum, population standard deviation
+    chi   = alpha (max + beta std + gamma kappa)
     kappa <- 2^(ceil(log2 chi) - N + 1), kappa in [2^-31, 1]: five bits of exponent
 
 So a slowly growing sequence never overflows, and a jump clips once and is followed one step late. State: ``{"scale": kappa, "history": float32
@@ -20,8 +20,11 @@ the initialization.
 Zero tensor: Gamma = 0 enters the history. NaN or infinity: NaN is an error for integers (the overflow policy), infinity saturates, and overflows.
 Gradient: tensors of the backward pass have the format too, each its own history.
 
-Source: arXiv 1711.02213 sec. 3.2, 3.3, algorithms 1 and 2 (N = 16, window 16, alpha 2, beta 3, gamma 100).
-Source level: memory; the exponent's range 0 .. 31 of kappa = 2^-e after the definition of flexN+5 there.
+Source: arXiv 1711.02213 sec. 3.1-3.5, algorithms 1 and 2 (N = 16, window 16, alpha 2, beta 3, gamma 100; "based on the maximum and standard
+deviation of values stored in the deque").
+Source level: read, in a machine's transcription whose algorithm 2 is damaged: the ceiling follows from fig. 3 (kappa doubles where Gamma reaches
+2^14), 2 Gamma and alpha's place from "add one bit" and "multiplicative". Which standard deviation is not said; kappa = 2^-e, e = 0 .. 31, is the
+range that fig. 2 shows for flex16+5. Its algorithm 1 jumps to the exponent of one tensor, by trial too; `settled` ends at algorithm 2's.
 Pitfalls: the exponent is that of the *next* write: what is stored now was scaled by the past (delayed scaling's ancestor); gamma kappa keeps chi
 positive for a tensor of zeros; a history that survives an overflow would predict too small a scale again.
 """
@@ -62,7 +65,7 @@ def predicted(past: NDArray[np.float32], kappa: float, bits: int, scale: Scale) 
     f = past.astype(np.float64)
     mean = float(reduce.tree_sum(f)) / f.size
     spread = float(np.sqrt(reduce.tree_sum((f - mean) * (f - mean)) / f.size))
-    chi = scale.alpha * (mean + scale.beta * spread + scale.gamma * kappa)
+    chi = scale.alpha * (float(f.max()) + scale.beta * spread + scale.gamma * kappa)
     half, exponent = np.frexp(chi)
     e = int(exponent) - int(half == 0.5) - bits + 1
     return np.float32(2.0 ** min(max(e, EXPONENTS[0]), EXPONENTS[1]))

@@ -109,9 +109,9 @@ class Scale:
     alpha: float = 2.0
     """flexpoint: headroom factor of Autoflex."""
     beta: float = 3.0
-    """flexpoint: standard deviations added to the mean of the history."""
+    """flexpoint: standard deviations added to the largest entry of the history."""
     gamma: float = 100.0
-    """flexpoint: present scales added to the mean of the history."""
+    """flexpoint: present scales added to the largest entry of the history."""
     ridge: float = 1e-8
     """trit_planes: lambda of the least squares."""
     iterations: int = 50

@@ -125,10 +125,10 @@ def truncation_free(a: F, t: F) -> int:
 
 
 def autoflex(past: list[F], kappa: F, bits: int, alpha: F = F(2), beta: F = F(3), gamma: F = F(100)) -> F:
-    """The next scale: chi = alpha (mean + beta std + gamma kappa), its square root of the variance to 60 bits."""
+    """The next scale: chi = alpha (max + beta std + gamma kappa), its square root of the variance to 60 bits."""
     mean = sum(past, F(0)) / len(past)
     variance = sum(((v - mean) ** 2 for v in past), F(0)) / len(past)
-    chi = alpha * (mean + beta * _square_root(variance) + gamma * kappa)
+    chi = alpha * (max(past) + beta * _square_root(variance) + gamma * kappa)
     return F(2) ** min(max(ceil_log2(chi) - bits + 1, -31), 0)
 
 
