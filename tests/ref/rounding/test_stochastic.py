@@ -148,11 +148,19 @@ def test_te_fallback_bias_over_all_words(x: float, bias_: float) -> None:
 
 
 def test_lanes_of_cvt_rs() -> None:
-    words, bits = lane_words(np.uint32([0x44332211, 0xFFEEDDCC]), "e4m3")
+    rbits = np.uint32([0x44332211, 0xFFEEDDCC])
+    words, bits = lane_words(rbits, "e2m1")
     assert bits == 8
     assert words.tolist() == [[0x11, 0x22, 0x33, 0x44], [0xCC, 0xDD, 0xEE, 0xFF]]
+    for name in ("e4m3", "e5m2", "e2m3", "e3m2"):  # two lanes share 16 bits, one reads them backwards
+        words, bits = lane_words(rbits, name)
+        halves = [(int(w) & 0xFFFF, int(w) >> 16) for w in rbits]
+        assert bits == 16
+        assert words.tolist() == [[w for half in pair for w in (half, int(f"{half:016b}"[::-1], 2))] for pair in halves]
     words, bits = lane_words(np.uint32(0xBEEF1234), "bfloat16")
     assert (words.tolist(), bits) == ([0x1234, 0xBEEF], 16)
+    words, bits = lane_words(np.uint32(0xFFFFEABC), "binary16")
+    assert (words.tolist(), bits) == ([0x0ABC, 0x1FFF], 13)
     with pytest.raises(WordsError, match="no int8"):
         lane_words(np.uint32(1), "int8")
 
