@@ -25,7 +25,7 @@ def page(module: str) -> Page:
     """The page `module`; an empty one for an empty name.
 
     >>> page("lpref.ref.scaling.mx").source_level
-    'secondary'
+    'read'
     """
     if not module:
         return Page()

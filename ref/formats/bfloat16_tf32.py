@@ -11,8 +11,10 @@ FFFFE000); both are named at the call; `encode` defaults to nearest_even, which 
 that have an even lower neighbour and nowhere else.
 Gradient: the identity.
 
-Source: bfloat16 as in ml_dtypes (enumerated); TF32 truncation as in microsoft/MMA-Sim simulator/arithmetic.py; the
-conversion CUDA's own headers make is cvt.rna.tf32.f32 (CUDA 13, crt/mma.h __float_to_tf32, read).
+Source: bfloat16: ml_dtypes README (enumerated). TF32: NVIDIA/cutlass include/cutlass/tfloat32.h (round_half_ulp_truncate:
+finite u + 1000, the low 13 bits are don't-care) and numeric_conversion.h (cvt.rn.tf32.f32); truncation microsoft/MMA-Sim
+simulator/arithmetic.py; cvt.rna.tf32.f32 in CUDA 13, crt/mma.h __float_to_tf32; PTX ISA, cvt (a copy of the page):
+".rna: rounding to nearest, with ties away from zero". All read.
 Pitfalls: 256 + 1 = 256 in bfloat16, sums stall (at 2048 in binary16); libraries differ on flushing subnormals, here none
 are flushed; float64 to bfloat16 through float32 rounds twice.
 
@@ -30,9 +32,9 @@ from lpref.ref.formats.floats import exmy
 
 BFLOAT16 = exmy(
     "bfloat16", 8, 7, title="bfloat16 (E8M7)", standard="the upper half of IEEE 754 binary32; ml_dtypes bfloat16",
-    source_level="secondary", module=__name__,
+    source_level="read", module=__name__,
 )  # fmt: skip
 TF32 = exmy(
-    "tf32", 8, 10, title="TensorFloat-32 (E8M10)", standard="NVIDIA TF32; microsoft/MMA-Sim simulator/arithmetic.py",
-    source_level="secondary", module=__name__,
+    "tf32", 8, 10, title="TensorFloat-32 (E8M10)", source_level="read",
+    standard="NVIDIA TF32; NVIDIA/cutlass tfloat32.h; microsoft/MMA-Sim simulator/arithmetic.py", module=__name__,
 )  # fmt: skip

@@ -16,7 +16,7 @@ Scales belong to quantizers: the published one takes two per tensor, mean|x| ove
 over those that became +-i, each at least 1e-5; activations are INT8 per token, real and imaginary parts separately.
 Gradient: straight through on both parts. Output of the head: Re(conj(W) z) = x_r W_r + x_i W_i.
 
-Source: Fairy+-i (iFairy), PKULab1806/Fairy-plus-minus-i model/modeling_Fairy_plus_minus_i.py (secondary).
+Source: Fairy+-i (iFairy), PKULab1806/Fairy-plus-minus-i model/modeling_Fairy_plus_minus_i.py, DirectionQuantSTE (read).
 Pitfalls: which edge belongs to which quadrant; torch.angle rounds, so near the edges its comparison with a rounded pi/4
 may differ, and its atan2(+0, -0) = pi puts a zero with a negative real part to -1; a class without entries makes its
 mean NaN.
@@ -132,7 +132,7 @@ class QuarticFormat(VectorFormat):
 
 
 COMPLEX_QUARTIC = QuarticFormat(
-    name="complex_quartic", bits=2, title="{1, i, -1, -i}", source_level="secondary", module=__name__,
+    name="complex_quartic", bits=2, title="{1, i, -1, -i}", source_level="read", module=__name__,
     standard="Fairy+-i, PKULab1806/Fairy-plus-minus-i modeling_Fairy_plus_minus_i.py",
     vectors=((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0)),
 )  # fmt: skip

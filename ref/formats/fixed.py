@@ -13,8 +13,8 @@ wrapping is a matter of accumulators, not of conversions). No NaN, no infinity, 
 rounding has the mean x.
 Gradient: straight through.
 
-Source: Deep learning with limited numerical precision, arXiv 1502.02551, sec. 3 (Q(IL, FL), from memory); OCP MX v1.0,
-sec. 5.3.4 (INT8 element, through microxcaling).
+Source: Deep learning with limited numerical precision, arXiv 1502.02551, sec. 3 (Q(IL, FL), step 2^-FL, range
+-2^(IL-1) .. 2^(IL-1) - 2^-FL: after a report of it); OCP MX v1.0, sec. 5.3.4 (INT8 element, read: -2 may be unused).
 Pitfalls: the two meanings of Qm.n; the largest value is not a power of two, and 2^(W-1-F) saturates; microxcaling clamps
 MXINT8 symmetrically to +-127/64 and never makes -2 (`narrow` of a quantizer here).
 
@@ -95,7 +95,7 @@ def fixed(bits: int, fraction_bits: int, signed: bool = True) -> FixedFormat:
         )  # fmt: skip
     return FixedFormat(
         name=name, bits=bits, title=f"{'' if signed else 'unsigned '}fixed point, {bits} bits, {fraction_bits} behind the point",
-        standard="arXiv 1502.02551, sec. 3", source_level="memory", module=__name__, is_signed=signed,
+        standard="arXiv 1502.02551, sec. 3", source_level="secondary", module=__name__, is_signed=signed,
         tie="even_significand", fraction_bits=fraction_bits,
     )  # fmt: skip
 

@@ -263,5 +263,5 @@ def parse(name: str) -> FloatFormat | None:
         signed=not unsigned,
         title=f"generic {'unsigned ' if unsigned else ''}E{e}M{m} with {specials} specials",
         standard="the ExMy family (P3109 interim report v4.0, sec. 4.7; suffixes of the ml_dtypes README)",
-        source_level="secondary",
+        source_level="read",
     )

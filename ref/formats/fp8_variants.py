@@ -5,7 +5,7 @@ r"""e4m3_ieee, e3m4, e4m3fnuz, e5m2fnuz, e4m3b11fnuz: the other 8-bit floats.
     e4m3b11fnuz: the same with bias 11 (TPU), max 30
 Gradient: straight through, clipped or not, as on the page `floats`.
 
-Source: ml_dtypes README ("float8_e4m3", "float8_e3m4", "float8_*fnuz"), enumerated; ONNX docs/technical/float8 (FNUZ).
+Source: ml_dtypes README ("float8_e4m3", "float8_e3m4", "float8_*fnuz", read), enumerated; ONNX docs/technical/float8 (FNUZ).
 Pitfalls: one bit pattern is twice as large in e4m3 as in e4m3fnuz; -0 must become 00, never 80 (NaN). Without
 saturation overflow and infinity are NaN in FNUZ; ONNX's saturating table sends infinity to NaN, finite overflow to
 max (`onnx_sat`), though onnx 1.23 saturate_cast itself gives 240 for infinity in e4m3fnuz (onnx issue 6220, PR 7085).
@@ -22,7 +22,7 @@ from lpref.ref.formats.floats import FloatFormat, exmy
 def _variant(name: str, e: int, m: int, specials: str, bias: int, title: str) -> FloatFormat:
     return exmy(
         name, e, m, specials=specials, bias=bias, title=title, standard="ml_dtypes README; ONNX docs/technical/float8",
-        source_level="secondary", module=__name__,
+        source_level="read", module=__name__,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ the other codes with e all ones, 2046 of them there. The canonical NaN is the po
 (7E00 in binary16); payloads are not kept.
 Gradient: the identity.
 
-Source: IEEE 754-2019, table 3.5 and sec. 3.4 (from memory, constants enumerated with NumPy).
+Source: IEEE 754-2019, table 3.5 and sec. 3.4 (not read; every constant compared with NumPy's types).
 Pitfalls: `saturate` is the default overflow here, so that 65520 becomes 65504; the arithmetic of IEEE 754 is
 `overflow="to_infinity"`. float64 to binary16 through float32 rounds twice: 1 + 2^-11 + 2^-40 is 1.000977, torch says 1.
 
@@ -30,7 +30,7 @@ from lpref.ref.formats.floats import FloatFormat, exmy
 
 
 def _ieee(name: str, e: int, m: int, title: str) -> FloatFormat:
-    return exmy(name, e, m, title=title, standard="IEEE 754-2019, table 3.5", source_level="memory", module=__name__)
+    return exmy(name, e, m, title=title, standard="IEEE 754-2019, table 3.5", source_level="secondary", module=__name__)
 
 
 FLOAT64 = _ieee("float64", 11, 52, "IEEE 754 binary64")

@@ -12,7 +12,7 @@ no x has a neighbour nearer to zero).
 Sums: an int8 x int8 dot product of length K stays inside int32 for K 127^2 < 2^31, K <= 133144 (K <= 131071 with -128).
 Gradient: straight through, or zero outside the range (clipped); learned scales have LSQ's (page `learned`).
 
-Source: two's complement as everywhere; sgn(0) = +1 as in binary networks (from memory).
+Source: two's complement as in NumPy's and ml_dtypes' integers (compared code by code); sgn(0) = +1: see `ternary`.
 Pitfalls: -128 has no positive partner; infinity to an integer is undefined in C and in torch (here: the policy); rint
 (ties to even) and roundf (ties away) differ on every tie; scales of amax / 127, amax / 127.5 and
 2 amax / 255 are three different quantizers; x / s and x * (1 / s) differ in the last code near ties.
@@ -94,12 +94,13 @@ def integer(bits: int, signed: bool = True) -> Format:
     title = f"{bits}-bit {'signed' if signed else 'unsigned'} integer"
     if name == "int1":
         return CodebookFormat(
-            name=name, bits=1, title="the sign", standard=_STANDARD, source_level="memory", module=__name__,
+            name=name, bits=1, title="the sign", standard=_STANDARD, source_level="read", module=__name__,
             tie="up", values=(1.0, -1.0),
         )  # fmt: skip
     return IntFormat(
-        name=name, bits=bits, title=title, standard=_STANDARD, source_level="memory", module=__name__, is_signed=signed
-    )
+        name=name, bits=bits, title=title, standard=_STANDARD, source_level="secondary", module=__name__,
+        is_signed=signed,
+    )  # fmt: skip
 
 
 INTEGERS: dict[str, Format] = {f.name: f for s in (True, False) for f in (integer(b, s) for b in range(1, 17))}

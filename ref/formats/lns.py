@@ -24,7 +24,8 @@ g* = g / sqrt(EMA(g^2)). The width of the update's quantizer, 16 bits, is from m
 
 Source: LNS-Madam, arXiv 2106.13914 (the multi-base definition and its quantizer: from memory, abstract read); the
 published optimizer jiaweizzhao/lns-madam-optimizer lns_madam.py (read: it holds no format; a weight of zero stays zero,
-since torch.sign(0) = 0). Logarithmic data: arXiv 1603.01025 (sends 0 to 0, as lns*_zero does).
+since torch.sign(0) = 0; g* is clamped to +-10 and rounded to integers, the step is lr = 1/128). Logarithmic data:
+arXiv 1603.01025 (sends 0 to 0, as lns*_zero does).
 Pitfalls: rounding in log space is not nearest in value (in lns8_g8 what lies between the two means of 1 and 2^(-1/8),
 .9576 and .9585, goes to 1, which is farther); log2(0); a rounded float log2 goes wrong next to
 thresholds; a sparse tensor comes back without its zeros in lns8_g8.

@@ -9,8 +9,8 @@ NVIDIA's satfinite is the saturating one (`cuda_satfinite`), __NV_NOSAT the othe
 Use: e4m3 in the forward pass and e5m2 for gradients in hybrid recipes; e4m3 everywhere in DeepSeek-V3's and in MXFP8
 recipes. Gradient: straight through; the clipped variant is zero where |x| > max.
 
-Source: OCP 8-bit floating point specification (OFP8) rev. 1.0, sec. 4 and 5; read through ONNX docs/technical/float8,
-the ONNX PR 4805 discussion with the authors, and CUDA 13's cuda_fp8.hpp on the host; not the PDF itself.
+Source: OCP 8-bit floating point specification (OFP8) rev. 1.0, sec. 5.1 (tables 1, 2) and 5.2 (table 3), read; its list of
+abbreviations (sec. 4.2) swaps the two biases. ONNX docs/technical/float8 and CUDA 13's cuda_fp8.hpp agree.
 Pitfalls: to saturate with a non-saturating cast, clamp before it (a clamp built from min and max may lose NaN).
 449 .. 464 -> 448 is rounding; overflow begins above 464 (464 is a tie and goes to the even code 7E).
 ml_dtypes never saturates; torch saturates e4m3 since 2.13, but not e5m2 nor the FNUZ formats. NaN's sign differs
@@ -28,9 +28,9 @@ from __future__ import annotations
 
 from lpref.ref.formats.floats import exmy
 
-_STANDARD = "OCP 8-bit floating point (OFP8) rev. 1.0, sec. 4-5"
+_STANDARD = "OCP 8-bit floating point (OFP8) rev. 1.0, sec. 5"
 E4M3 = exmy(
-    "e4m3", 4, 3, specials="fn", title="OCP FP8 E4M3 (FN)", standard=_STANDARD, source_level="secondary",
+    "e4m3", 4, 3, specials="fn", title="OCP FP8 E4M3 (FN)", standard=_STANDARD, source_level="read",
     module=__name__,
 )  # fmt: skip
-E5M2 = exmy("e5m2", 5, 2, title="OCP FP8 E5M2", standard=_STANDARD, source_level="secondary", module=__name__)
+E5M2 = exmy("e5m2", 5, 2, title="OCP FP8 E5M2", standard=_STANDARD, source_level="read", module=__name__)

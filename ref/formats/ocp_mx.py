@@ -19,7 +19,7 @@ What a NaN becomes, and how to say it here:
 Packing: two e2m1 in a byte, the lower index in the low nibble; four 6-bit elements in three bytes.
 Gradient: straight through, clipped or not.
 
-Source: OCP Microscaling Formats (MX) v1.0, sec. 5.3 (element formats), enumerated with ml_dtypes; the PDF not read.
+Source: OCP Microscaling Formats (MX) v1.0, sec. 5.3.2-5.3.4, tables 4-6 (read), enumerated with ml_dtypes.
 Pitfalls: DeepGEMM's Python cast sends ties toward zero (`nearest_toward_zero`: .75 -> .5, 3.5 -> 3). TransformerEngine's
 Python reference makes code 0 of -0.0, but 8 of -0.1: compare codes up to the sign of zero.
 
@@ -39,7 +39,7 @@ from lpref.ref.formats.floats import FloatFormat, exmy
 def _element(name: str, e: int, m: int, title: str) -> FloatFormat:
     return exmy(
         name, e, m, specials="none", title=title, standard="OCP Microscaling Formats (MX) v1.0, sec. 5.3",
-        source_level="secondary", module=__name__,
+        source_level="read", module=__name__,
     )  # fmt: skip
 
 

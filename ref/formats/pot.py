@@ -22,8 +22,10 @@ In training (the published code): weights are normalized first, (W - mean) / std
 (activations, clipped to [0, 1], gradient masked above); b = 2 falls back to uniform; dL/dW straight through, not
 clipped; dL/dalpha = sum g (sgn(x) where |x / alpha| > 1, else xq - x / alpha).
 
-Source: Additive powers-of-two quantization, arXiv 1909.13144, eq. 3-5 (from memory); yhhhli/APoT_Quantization
-CIFAR10/models/quant_layer.py build_power_value (read).
+Source: Additive powers-of-two quantization, arXiv 1909.13144, eq. 5 and 6, footnote 2 (the sign is one bit more), eq. 7 and 8;
+yhhhli/APoT_Quantization CIFAR10/models/quant_layer.py build_power_value. Both read. The paper's eq. 3 gives PoT one
+more power, down to 2^-(2^(b-1) - 1): with a zero and a sign that is 2^b + 1 levels; eq. 5 with k = b, and the code, have
+2^b - 1. The paper divides the weights by sigma + epsilon, the code by sigma.
 Pitfalls: index sets that overlap lose levels; the tie rule of a search over `list(set(...))` depends on hash order;
 PoT alone puts nearly all its levels next to zero and leaves a hole between 1/2 and 1, whatever b.
 
@@ -64,7 +66,7 @@ def pot(bits: int) -> CodebookFormat:
     half = [0.0, *(2.0 ** (m - top) for m in range(1, top + 1))]
     return CodebookFormat(
         name=f"pot{bits}", bits=bits, title=f"{bits}-bit powers of two", tie="even_code", module=__name__,
-        standard="arXiv 1909.13144, eq. 3", source_level="secondary", values=tuple(half + [-v for v in half]),
+        standard="arXiv 1909.13144, eq. 5 with k = b", source_level="read", values=tuple(half + [-v for v in half]),
     )  # fmt: skip
 
 
@@ -103,8 +105,8 @@ def apot(bits: int, k: int) -> InexactCodebook:
     values = [float(v) for v in half]
     return InexactCodebook(
         name=f"apot{bits}_k{k}", bits=bits, title=f"{bits}-bit sums of powers of two, {k} bits a term", tie="even_code",
-        module=__name__, standard="arXiv 1909.13144, eq. 5; yhhhli/APoT_Quantization quant_layer.py",
-        source_level="secondary", values=tuple(values + [-v for v in values]),
+        module=__name__, standard="arXiv 1909.13144, eq. 5 and 6; yhhhli/APoT_Quantization quant_layer.py",
+        source_level="read", values=tuple(values + [-v for v in values]),
         exact=all(Fraction(v) == t for v, t in zip(values, half, strict=True)),
         middles=tuple([-m for m in reversed(middles)] + middles), ties=tuple(ties[::-1] + ties),
     )  # fmt: skip

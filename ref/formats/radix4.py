@@ -16,7 +16,9 @@ that for dW; where one grid rounds up the other mostly rounds down, so the error
 The exponent offset is a choice: with a power-of-two GradScale per layer (trainable or adaptive) it cancels.
 In that recipe weights and activations are INT4 (SAWB, PACT), and only gradients have this format.
 
-Source: Ultra-low precision 4-bit training of deep neural networks, NeurIPS 2020 (from memory).
+Source: Ultra-low precision 4-bit training of deep neural networks, NeurIPS 2020. The paper was not reached: [1,3,0],
+radix 4, the two copies of a gradient and even = powers 2^even, odd = 2^odd after its published reviews and
+arXiv 2112.10769, sec. 1 and 6; the thresholds are from memory.
 Pitfalls: the midpoint in log space (2 4^k) in place of 2.5 4^k rounds up too often and biases gradients upward; the odd
 phase has another scale, 2, which has to reach the dequantization.
 

@@ -11,7 +11,7 @@ become 2^-127, under `ml_dtypes` NaN, under `raise` an error; `torch` and `cuda_
 2^-127. Beyond 2^127: `saturate` gives FE, `ocp_nonsat` FF.
 Gradient: none; scales are measured, and no gradient goes through them.
 
-Source: OCP MX v1.0, sec. 5.4 (E8M0); PTX cvt ue8m0x2 as in TransformerEngine common/util/ptx.cuh and CUDA 13's
+Source: OCP MX v1.0, sec. 5.4.1, table 7 (E8M0, read); PTX cvt ue8m0x2 as in TransformerEngine common/util/ptx.cuh and CUDA 13's
 cuda_fp8.hpp; the negative and zero rows measured with ml_dtypes 0.6 and torch 2.13. ue5m3: CUDA Math API 13.4,
 __nv_fp8_ue5m3 (read: "no sign, 5 exponent, 1 implicit and 3 explicit mantissa bits; no infinity, NaN only FF"), its use:
 "Elucidating the design space of FP4 training", UE5M3 FP4 block scaling, arXiv 2609.02846.
@@ -33,12 +33,12 @@ from lpref.ref.formats.floats import FloatFormat
 
 E8M0 = FloatFormat(
     name="e8m0", bits=8, title="E8M0 power-of-two scale", standard="OCP Microscaling Formats (MX) v1.0, sec. 5.4",
-    source_level="secondary", module=__name__, tie="up", exponent_bits=8, trailing_bits=0, bias=127, is_signed=False,
+    source_level="read", module=__name__, tie="up", exponent_bits=8, trailing_bits=0, bias=127, is_signed=False,
     subnormals="none", zero="absent", specials="fn",
 )  # fmt: skip
 UE4M3 = FloatFormat(
-    name="ue4m3", bits=7, title="E4M3 without sign", standard="OCP OFP8 rev. 1.0, sec. 4, sign 0 (CUDA_R_8F_UE4M3)",
-    source_level="secondary", module=__name__, exponent_bits=4, trailing_bits=3, bias=7, is_signed=False,
+    name="ue4m3", bits=7, title="E4M3 without sign", standard="OCP OFP8 rev. 1.0, sec. 5.1, sign 0 (CUDA_R_8F_UE4M3)",
+    source_level="read", module=__name__, exponent_bits=4, trailing_bits=3, bias=7, is_signed=False,
     zero="unsigned", specials="fn",
 )  # fmt: skip
 UE5M3 = FloatFormat(

@@ -11,9 +11,12 @@ The 1.58 bits of ternary weights are log2(3): five of them fit into a byte (3^5 
 Scales belong to quantizers: absmean (BitNet), TWN's threshold 0.7 mean|W| and mean of what exceeds it, XNOR's mean|W|.
 Gradient: straight through, not clipped in BitNet.
 
-Source: BitNet b1.58, arXiv 2402.17764 (from memory), its packing as in the transformers library's integration (value + 1,
-from memory); sgn(0) = +1: BinaryConnect, arXiv 1511.00363, eq. 1 (x >= 0, from memory).
+Source: BitNet b1.58, arXiv 2402.17764, eq. 1-3; its packing: microsoft/BitNet utils/convert-hf-to-gguf-bitnet.py (I2_S: -1,
+0, 1 as 0, 1, 2). Binary: MatthieuCourbariaux/BinaryConnect binary_connect.py, binarization: +H where
+round(clip((W / H + 1) / 2, 0, 1)) is 1; at 0 that is round(1/2), up in the Theano of its day (from memory), as the paper's
+x >= 0 (arXiv 1511.00363, eq. 1, from memory). All else read.
 Pitfalls: sign functions of array libraries give 0 for 0, a third value; two's complement packings have -1 as 11; the
+first BitNet (arXiv 2310.11453, eq. 2) has sgn(0) = -1; the
 threshold is half of the scale, so mean|W| / 2 in BitNet, not 0.7 mean|W|.
 
 >>> TERNARY.encode([-3.0, -0.5, -0.51, 0.5, 0.51, 0.0]).tolist()
@@ -27,10 +30,10 @@ from __future__ import annotations
 from lpref.ref.formats.codebook import CodebookFormat
 
 TERNARY = CodebookFormat(
-    name="ternary", bits=2, title="{-1, 0, 1}", tie="toward_zero", source_level="memory", module=__name__,
-    standard="BitNet b1.58, arXiv 2402.17764", values=(-1.0, 0.0, 1.0, float("nan")),
+    name="ternary", bits=2, title="{-1, 0, 1}", tie="toward_zero", source_level="read", module=__name__,
+    standard="BitNet b1.58, arXiv 2402.17764, eq. 1-3", values=(-1.0, 0.0, 1.0, float("nan")),
 )  # fmt: skip
 BINARY = CodebookFormat(
-    name="binary", bits=1, title="the sign, {1, -1}", tie="up", source_level="memory", module=__name__,
-    standard="BinaryConnect, arXiv 1511.00363, eq. 1", values=(1.0, -1.0),
+    name="binary", bits=1, title="the sign, {1, -1}", tie="up", source_level="read", module=__name__,
+    standard="BinaryConnect, arXiv 1511.00363; binary_connect.py", values=(1.0, -1.0),
 )  # fmt: skip

@@ -34,7 +34,7 @@ Gradient: straight through. Forward passes round to nearest; stochastic rounding
 
 Source: P3109 interim report v4.0, sec. 4.7 (rounding, stochastic A, B, C); IEEE 754-2019, sec. 4.3; gfloat round.py (stochastic_odd);
 DeepGEMM deep_gemm/utils/math.py (nearest_toward_zero); HBFPEmulator bfp_ops.py (stochastic_uniform).
-Source level: read, IEEE 754 from memory.
+Source level: read; IEEE 754 through P3109, OCP MX sec. 4.1 and NumPy.
 Pitfalls: "nearest" alone means ties away in qtorch and in microxcaling, whose default it is (floor(|x| + 0.5)); floor of a signed value is not
 toward_zero; |x| + 0.5 in floating point is wrong next below a tie (microxcaling sends 0.24999998 to 0.5 in e2m1); rounding twice to nearest is
 wrong where the first result is a tie of the second: round to odd first, with two bits more and no narrower a range.

@@ -45,7 +45,7 @@ Presets:
 
 Source: ONNX docs/technical/float8 (both tables); ml_dtypes 0.6 and torch 2.13 .. 2.15 on CPU, measured; CUDA 13
 cuda_fp8.hpp, compiled for the host (satfinite); P3109 interim report v4.0, sec. 4.7.5;
-OFP8 rev. 1.0 for ocp_* (from memory, agreeing with ONNX's tables).
+OFP8 rev. 1.0, sec. 5.2, table 3 for ocp_* (read; NaN stays NaN, its code is left to implementations).
 Pitfalls: torch before 2.13 gave NaN where E4M3 overflows; onnx 1.23 saturate_cast(inf) to FNUZ returns the largest
 finite value where its own table says NaN; "449 -> 448" is rounding, not saturation (the threshold is 464).
 """
@@ -115,13 +115,13 @@ class Overflow:
 
 
 _P3109 = "P3109 interim report v4.0, sec. 4.7.5"
-_OFP8 = "OCP OFP8 rev. 1.0, as in the tables of ONNX docs/technical/float8"
+_OFP8 = "OCP OFP8 rev. 1.0, sec. 5.2, table 3"
 
 OVERFLOW: dict[str, Overflow] = {
     "saturate": Overflow(standard="lpref", source_level="read"),
-    "ocp_sat": Overflow(standard=_OFP8, source_level="secondary"),
-    "ocp_nonsat": Overflow("infinity_or_nan", "infinity_or_nan", standard=_OFP8, source_level="secondary"),
-    "to_infinity": Overflow("infinity", "infinity", standard="IEEE 754-2019, sec. 7.4", source_level="memory"),
+    "ocp_sat": Overflow(standard=_OFP8, source_level="read"),
+    "ocp_nonsat": Overflow("infinity_or_nan", "infinity_or_nan", standard=_OFP8, source_level="read"),
+    "to_infinity": Overflow("infinity", "infinity", standard="IEEE 754-2019, sec. 7.4", source_level="secondary"),
     "to_nan": Overflow("nan", "nan", standard="lpref", source_level="read"),
     "raise": Overflow("raise", "raise", "raise", standard="lpref", source_level="read"),
     "ml_dtypes": Overflow(

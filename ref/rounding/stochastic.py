@@ -22,7 +22,7 @@ folklore "add U(-1/2, 1/2), then round to nearest": x / w + (R + 1/2) 2^-r - 1/2
 Names in gfloat: A StochasticFastest, B StochasticFast, C Stochastic, odd StochasticOdd.
 
 Source: P3109 interim report v4.0, sec. 4.7.4 (variants A, B, C); gfloat 0.5 round.py (StochasticOdd); arXiv 1804.01526 (uniform, in HBFP).
-Source level: read (P3109, gfloat), the others secondary. Gradient: straight through.
+Source level: read (P3109, gfloat; HBFP in its emulator). Gradient: straight through.
 Pitfalls: gfloat's text calls its StochasticFastest (A) biased away from zero; its code, like P3109's, is toward zero. With u = R 2^-r - 1/2
 instead of its centred form, R = 0 moves numbers that are exactly representable. A sticky bit kept beside nu breaks the probabilities.
 Deriving the exponent again after the addition of the increment is wrong: the carry into the next binade is right as it is.

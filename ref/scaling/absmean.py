@@ -15,8 +15,9 @@ Zero block: s = max(0, eps), or 1 where that is 0 (0 for signs, which have no ze
 zero, the block decodes to NaN.
 Gradient: straight through, in BitNet not clipped. Its activations are INT8 per token, s = 127 / max(amax, 1e-5), x s: the rule te with eps 1e-5.
 
-Source: arXiv 2402.17764 (eps 1e-5); formulae of the 1bitLLM code: scale = 1 / mean(|w|).clamp(min=1e-5), (w * scale).round().clamp(-1, 1) / scale.
-Source level: read (the formulae), the paper from memory.
+Source: arXiv 2402.17764, eq. 1-3; microsoft/BitNet utils/preprocess-huggingface-bitnet.py: s = 1 / mean(|w|).clamp(min=1e-5),
+(w * s).round().clamp(-1, 1) / s.
+Source level: read; XNOR-Net from memory.
 Deviation: values are +-s, where that code has +-fl(1 / fl(1 / s)).
 Pitfalls: the paper adds eps to the mean, the code bounds the mean from below by it; ties at half the mean go to the even code (0); fusing QKV
 changes the mean.

@@ -20,7 +20,7 @@ Gradient: straight through; the range is measured, so nothing is clipped.
 
 Source: pytorch torch/ao/quantization/observer.py (min and max with zero included, scale, zero_point = qmin - round(min / scale)); AWQ and
 GPTQ use the same pair per group of 128.
-Source level: memory.
+Source level: read (torch 2.13, UniformQuantizationObserverBase._calculate_qparams); the limits of s and the order of roundings are ours.
 Pitfalls: round(x / s) + z is not round(x / s + z): for odd z the ties fall the other way; rint (half even) is not roundf; torch's eps is
 2^-23 on the scale, not on the range; unsigned and signed codes differ by 2^(b-1), not by a bit pattern.
 """

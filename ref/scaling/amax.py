@@ -26,9 +26,10 @@ One-level NVFP4 of torchao: format e4m3, eps = 6 * 2^-6, mul_inverse (nvfp4_one_
 Gradient: straight through, none through amax. DeepSeek-V3: activations 1 x 128, weights 128 x 128 (transposed tiles are tiles of the transpose);
 the product promotes its partial sums to float32 every 128 of K and multiplies by s_a s_b there, and wgrad quantizes the activation again, 128 x 1.
 
-Source: DeepSeek-V3, arXiv 2412.19437 sec. 3.3; deepseek-ai/DeepGEMM deep_gemm/utils/math.py (amax clamped to 1e-4, x * (1 / s), optional
-power-of-two ceiling: eps=1e-4, apply=mul_inverse, pow2=up); symmetric integers and NF4 after bitsandbytes functional.py.
-Source level: read (DeepGEMM), the paper from memory.
+Source: DeepSeek-V3, arXiv 2412.19437 sec. 3.3.2 and 3.3.3 (powers of two for the inputs behind attention);
+deepseek-ai/DeepGEMM deep_gemm/utils/math.py (amax clamped to 1e-4, x * (1 / s), optional power-of-two ceiling: eps=1e-4,
+apply=mul_inverse, pow2=up); symmetric integers and NF4 after bitsandbytes functional.py.
+Source level: read.
 Pitfalls: x / s and x * (1 / s) differ in the last code near ties; amax / 127 is not amax / 127.5; an amax floor makes tiny tiles underflow.
 """
 

@@ -20,7 +20,7 @@ Gradient: HBFP converts the inputs and the outgoing gradients of each product al
 Source: parsa-epfl/HBFPEmulator bfp/bfp_ops.py (read: exp = ceil(log2(max + 1e-8)), interval = 2^(exp - mant_bits), clamp to
 +-(2^exp - interval)), Megatron-LM_HBFP/examples/hbfp8.sh (mant_bits 7, weights kept with 15); tile of 24 in the paper, arXiv 1804.01526 (25 is
 the code's default argument). MSFP: Rouhani et al., NeurIPS 2020, from memory.
-Source level: read (HBFP), MSFP and BFP8 from memory.
+Source level: read (HBFP), MSFP and BFP8 from memory (tt-metal's page on its formats is made of pictures).
 Pitfalls: HBFP's code takes log2 in floating point; an eps that survives the addition moves a block whose amax is exactly 2^k to e = k + 1,
 so it no longer clips, and it shifts tiny blocks; rounding may reach 2^m and must clamp.
 """

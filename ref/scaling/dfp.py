@@ -20,8 +20,8 @@ Round trip: |f^ - f| <= 2^(E_s - 1), clamped elements excepted.
 Gradient: integer products too, with the inputs of dX and dW in the same format.
 
 Source: arXiv 1802.00930 (P = 16, pairs of INT16 products in INT32, short chains, FP32 master weights and batch normalization).
-Source level: memory (the abstract was read). The paper's own pre-shift of the products is not known to us: `down_convert` is the published
-R = P - LZ(max|i|), with LZ counted against the P-bit magnitude.
+Source level: memory (the abstract was read; no copy of the text was found). The paper's own pre-shift of the products is not known to us:
+`down_convert` is the published R = P - LZ(max|i|), with LZ counted against the P-bit magnitude.
 Pitfalls: floor(log2 max) in floating point is one too large just below powers of two; rounding may reach 2^(P-1) and must clamp; an exponent
 from an old maximum overflows.
 """

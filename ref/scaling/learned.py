@@ -10,8 +10,8 @@ float32, in this order::
 it must stay above 0. Zero block: the same s. NaN keeps the overflow preset's meaning (an error for integers), infinity saturates.
 Gradient: for x zero where clipped; for s, q - x / s inside the range and Qn or Qp outside, over sqrt(n Qp) (`lpref.ref.recipes.gradient`).
 
-Source: arXiv 1902.08153; hustzxd/LSQuantization lsq.py, zhutmost/lsq-net quan/quantizer/lsq.py.
-Source level: secondary.
+Source: arXiv 1902.08153, eq. 1-3, sec. 2.1 and 2.2; hustzxd/LSQuantization lsq.py, zhutmost/lsq-net quan/quantizer/lsq.py.
+Source level: read (the paper).
 Pitfalls: LSQ's range is the full one, Qn = -2^(b-1), so its quantizers have ``narrow: false``; an optimizer step may carry s below 0.
 """
 

@@ -25,12 +25,12 @@ Gradient: straight through. Blocks run along the contraction axis, so dgrad and 
 Left to implementations by the specification: other scale rules, the element rounding (nearest even must exist), NaN and infinite inputs, X of a zero
 block, the order and precision of dot products, layouts.
 
-Source: OCP Microscaling Formats (MX) v1.0 sec. 6.3; pytorch/ao torchao/prototype/mx_formats/mx_tensor.py (modes); NVIDIA/TransformerEngine
-common/cast/mxfp8/quantize_mxfp8.cuh (rceil); arXiv 2502.20586 (3/4; in a product of two such operands the paper multiplies by 16/9);
-thu-ml/TetraJet-MXFP4Training quantization/QuantizerFP_torch.py, arXiv 2502.20853 (tetrajet); Xilinx/brevitas pull request 1409 (midmax, after
-its description: the threshold halfway between the largest value and the next power of two is our reading); measured tables in
-tests/ref/scaling/test_mx.py.
-Source level: secondary (the modes were read in torchao and TransformerEngine, the OCP text was not).
+Source: OCP Microscaling Formats (MX) v1.0 sec. 5.1, 5.4 and 6.3; pytorch/ao torchao/prototype/mx_formats/mx_tensor.py (modes);
+NVIDIA/TransformerEngine common/cast/mxfp8/quantize_mxfp8.cuh (rceil); arXiv 2502.20586 (3/4; in a product of two such operands the paper
+multiplies by 16/9); thu-ml/TetraJet-MXFP4Training quantization/QuantizerFP_torch.py, arXiv 2502.20853 (tetrajet); Xilinx/brevitas pull
+request 1409 (midmax, after its description: the threshold halfway between the largest value and the next power of two is our reading);
+measured tables in tests/ref/scaling/test_mx.py.
+Source level: read; midmax after a description.
 Pitfalls: even still clips (E4M3: 1.75 < 1 + f < 1.9375); x 2^-e in place of x / X must survive e = -127, where 2^-e is 2^127, and e = 127, where it
 is subnormal; microxcaling's `nearest` is ties away; ceil(log2(amax / 6)) by a floating-point logarithm is off by one near amax = 6 2^k; SR coded as
 round(x + U(-1/2, 1/2)) is SR up to ties; float32 floor(log2 x) is wrong just below a power of two; exponent(amax / 6) is not exponent(amax) - 2;

@@ -17,7 +17,7 @@ Gradient: straight through on both parts.
 
 Source: PKULab1806/Fairy-plus-minus-i model/modeling_Fairy_plus_minus_i.py (two means, each clamped to at least 1e-5). Activations are INT8 per
 token, real and imaginary parts separately: the quantizer int8_row.
-Source level: secondary.
+Source level: read.
 Pitfalls: the mean of an empty class is NaN in torch; the means run over the entries of a class, not over the tensor; a head reads
 Re(conj(w) x) = x_r w_r + x_i w_i.
 

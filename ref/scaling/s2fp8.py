@@ -20,8 +20,9 @@ Zero tensor: alpha = 1, beta = 0, zero codes. Constant magnitude: alpha = 1, y =
 the whole tensor decodes to NaN. Saturation: y reaches 2^15 and a few roundings at most.
 Gradient: straight through; gradients are stored like other tensors.
 
-Source: Cambier et al., arXiv 2001.05674 (E5M2, target exponent 15, FP32 statistics, accumulation and master weights).
-Source level: memory; alpha for a tensor of one magnitude (m = mu, a division by zero in the formula) is our choice.
+Source: Cambier et al., arXiv 2001.05674, sec. 3.2, eq. 1-4 ("a maximum value within the dynamic range of FP8 (e.g. 15)"), sec. 4.1, eq. 5
+(E5M2, nearest even; accumulation and master weights FP32).
+Source level: read; alpha for a tensor of one magnitude (m = mu, a division by zero in eq. 4) is our choice, as is float32 for every step.
 Pitfalls: zeros must stay out of the mean; alpha < 1 squeezes, so that rounding y by 2^-3 is an error of 2^(3/alpha) in x's octaves.
 """
 

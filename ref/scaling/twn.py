@@ -12,8 +12,9 @@ alpha and Delta approximate the minimum of ||w - alpha t|| over ternary t: for g
 Zero block: alpha = 1, zero codes. NaN or infinity: alpha = NaN, codes of zero, the block decodes to NaN.
 Gradient: straight through.
 
-Source: Li, Zhang and Liu, arXiv 1605.04711 (Delta = 0.7 E|w|, alpha = E(|w| : |w| > Delta)).
-Source level: memory.
+Source: Li, Zhang and Liu, arXiv 1605.04711; their code, fengfu-chris/caffe-twns src/caffe/blob.cpp (set_delta: 0.7 asum / count; ternarize_data:
+alpha = <t, w> / <t, t>, which is E(|w| : |w| > Delta)) and util/math_functions.cpp (x > delta, strict).
+Source level: read (the code; on a GPU it adds 1e-6 to <t, t>).
 Pitfalls: the comparison is strict; 0.7 is fl32(0.7); the exact factor is 2/3 for uniform and 0.75 for normal weights.
 """
 

@@ -37,9 +37,9 @@ def test_methods_hold_all_kinds() -> None:
 
 
 def test_a_page_says_its_source() -> None:
-    assert pages.page("lpref.ref.scaling.mx").source.startswith("OCP Microscaling Formats (MX) v1.0 sec. 6.3; ")
+    assert pages.page("lpref.ref.scaling.mx").source.startswith("OCP Microscaling Formats (MX) v1.0 sec. 5.1, 5.4 and 6.3; ")
     assert "Source level" not in pages.page("lpref.ref.scaling.mx").source
-    assert pages.page("lpref.ref.scaling.mx").source_level == "secondary"
+    assert pages.page("lpref.ref.scaling.mx").source_level == "read"
     assert pages.page("") == pages.Page()
 
 

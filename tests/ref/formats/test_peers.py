@@ -48,6 +48,14 @@ def test_ml_dtypes_casts(theirs: str) -> None:
     assert same_values(f.decode(codes), codes.view(dtype).astype(np.float64)).all()
 
 
+@pytest.mark.parametrize("name", ["int8", "uint8", "int16", "uint16", "int2", "uint2", "int4", "uint4"])
+def test_integers_of_numpy_and_ml_dtypes(name: str) -> None:
+    f = format(name)
+    dtype = np.dtype(name if f.bits >= 8 else getattr(pytest.importorskip("ml_dtypes"), name))
+    codes = np.arange(2**f.bits, dtype=f.code_dtype)
+    assert np.array_equal(f.decode(codes), codes.view(dtype).astype(np.float64))
+
+
 def test_ml_dtypes_rounds_float64_twice() -> None:
     """Known: float64 sources pass through float32. Here they do not."""
     ml_dtypes = pytest.importorskip("ml_dtypes")
