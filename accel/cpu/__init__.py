@@ -13,7 +13,6 @@ from lpref.accel.cpu import (
     activation,
     attention,
     attention_packed,
-    blas,
     cast,
     elementwise,
     embedding,
@@ -112,7 +111,7 @@ class CpuBackend(Backend):
                 "operand": (operand.operand_fast, VALUES),
                 "gemm": (operand.gemm_fast, GEMM_BOUND),
                 "gemms": (operand.gemms_fast, GEMMS_BOUND),
-                "matmul": (blas.matmul, MATMUL_BOUND),
+                "matmul": (product.matmul_fast, MATMUL_BOUND),
             }
         table = {op: (KERNELS.get(op, definition), Bits()) for op, definition in definitions.items()} | products
         super().__init__("cpu", numerics, [Kernel(op, f, definitions[op], contract) for op, (f, contract) in table.items()])

@@ -117,9 +117,9 @@ def head_forward(q, kt, v, causal, scale, p, o, at, pitch):  # type: ignore[no-u
         rows = min(QUERIES, T - i)
         last = i + rows + S - T if causal else S
         n = _padded(last, S)
-        product(p, i * S, S, q, i * D, D, 1, kt, 0, S, rows, n, D)
+        product(p, i * S, S, q, i * D, D, 1, kt, 0, S, rows, n, D, False, False)
         _softmax_rows(p, i, rows, i + 1 + S - T if causal else S, n, scale, e, t)
-        product(o, at + i * pitch, pitch, p, i * S, S, 1, v, 0, E, rows, E, last if skip else S)
+        product(o, at + i * pitch, pitch, p, i * S, S, 1, v, 0, E, rows, E, last if skip else S, False, False)
 
 
 @njit(**KERNEL)
@@ -173,12 +173,12 @@ def head_backward(do, q, k, vt, p, skip, scale, dq, dk, dv, ds, t):  # type: ign
         rows = min(QUERIES, T - i)
         last = i + rows + S - T if skip else S
         n = _padded(last, S)
-        product(ds, i * S, S, do, i * E, E, 1, vt, 0, S, rows, n, E)
+        product(ds, i * S, S, do, i * E, E, 1, vt, 0, S, rows, n, E, False, False)
         for r in range(i, i + rows):
             _score_gradient_row(ds, p, r, n, scale, t)
-        product(dq, i * D, D, ds, i * S, S, 1, k, 0, D, rows, D, last)
+        product(dq, i * D, D, ds, i * S, S, 1, k, 0, D, rows, D, last, False, False)
     for j in range(0, S, QUERIES):
         rows = min(QUERIES, S - j)
         first = max(0, j - (S - T)) if skip else 0
-        product(dv, j * E, E, p, first * S + j, 1, S, do, first * E, E, rows, E, T - first)
-        product(dk, j * D, D, ds, first * S + j, 1, S, q, first * D, D, rows, D, T - first)
+        product(dv, j * E, E, p, first * S + j, 1, S, do, first * E, E, rows, E, T - first, False, False)
+        product(dk, j * D, D, ds, first * S + j, 1, S, q, first * D, D, rows, D, T - first, False, False)

@@ -97,7 +97,7 @@ def _scaled_tiles(begin: Any, end: Any, a: Any, b: Any, scale_a: Any, scale_b: A
             for piece in range(bounds.size - 1):
                 start, stop = bounds[piece], bounds[piece + 1]
                 at_a, at_b = top * depth + start, start * width
-                product(dot, 0, width, a, at_a, depth, 1, panel, at_b, width, rows, width, stop - start)
+                product(dot, 0, width, a, at_a, depth, 1, panel, at_b, width, rows, width, stop - start, False, False)
                 s_b = scale_b[start // step_b, first : first + width]
                 for i in range(rows):
                     s_a, out, d = scale_a[top + i, start // step_a], c[top + i, first : first + width], dot[i]

@@ -1,7 +1,7 @@
 """GEMM operands of the CPU backend.
 
     grade exact   codes (`QTensor`), for the block-wise product in the defined order
-    grade fast    values (`Embedded`): quantized and decoded in one pass over the tensor, ready for BLAS; the tensor scales are multiplied
+    grade fast    values (`Embedded`): quantized and decoded in one pass over the tensor, ready for `matmul`; the tensor scales are multiplied
                   into the product. Codes are those of the definition in both grades.
 """
 
@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from lpref.accel.cpu import blas, threads
 from lpref.accel.cpu.embedded import Embedded, embedded
 from lpref.accel.cpu.hadamard import hadamard
+from lpref.accel.cpu.product import matmul_fast
 from lpref.accel.cpu.quantize import embed, quantize
 from lpref.ref import linalg
 from lpref.ref.contracts import Bits
@@ -83,7 +82,7 @@ def same_values(expected: Any, actual: Any) -> bool:
 
 
 def gemm_fast(a: Any, b: Any, accumulate: linalg.Accumulate | str | None = None) -> np.ndarray:
-    """c[i, j] = sum_k a[i, k] b[j, k] by BLAS over embedded values, times fl32(ts_a ts_b); `lpref.ref.linalg.gemm` within `fast_bound`."""
+    """c[i, j] = sum_k a[i, k] b[j, k] over embedded values, times fl32(ts_a ts_b); `lpref.ref.linalg.gemm` within `fast_bound`."""
     refuse_coarse(linalg.accumulator(accumulate or "auto"), "fast")
     if not any(isinstance(x, Embedded | HighPrecision) for x in (a, b)):
         return linalg.gemm(a, b, accumulate, numerics="fast")
@@ -95,19 +94,15 @@ def gemm_fast(a: Any, b: Any, accumulate: linalg.Accumulate | str | None = None)
     for x in sides:
         scale = np.float32(scale * x.tensor_scale) if isinstance(x, Embedded) else scale
     with np.errstate(over="ignore", invalid="ignore"):
-        c = blas.matmul(left, right.T)
+        c = matmul_fast(left, right.T)
         if scale != 1:
             c *= scale
     return c
 
 
 def gemms_fast(products: Sequence[tuple[Any, ...]]) -> list[np.ndarray]:
-    """`gemm_fast` of each. Products of one size, as many as there are threads, go one to a thread: no operand is packed twice."""
-    sizes = {a.logical_shape[0] * a.logical_shape[1] * b.logical_shape[1 - b.k_axis % 2] for a, b, *_ in products}
-    if len(products) != threads.count() or len(sizes) != 1:
-        return [gemm_fast(*product) for product in products]
-    with blas.one_thread():
-        return threads.run([partial(gemm_fast, *product) for product in products])
+    """`gemm_fast` of each; every one of them works on all threads."""
+    return [gemm_fast(*product) for product in products]
 
 
 def _rows(x: Any) -> np.ndarray:
