@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from lpref.accel.cpu import cache
@@ -32,12 +33,22 @@ from lpref.accel.cpu import (
 )
 from lpref.accel.cpu.gemm import gemm, gemms
 from lpref.accel.reference import reference_ops
+from lpref.ref.attention import bounds
 from lpref.ref.backend import Backend, Bits, Bound, Contract, Kernel, Law
 from lpref.ref.linalg.bounds import fast_bound, matmul_bound
 
 GEMM_BOUND = Bound("Higham 2002, section 3.1: |fast − exact| ≤ (γ_(K+6) + γ_(2K+6)) |a| |b|", lambda _, a, b, *rest: fast_bound(a, b))
 GEMMS_BOUND = Bound(GEMM_BOUND.theorem, lambda _, products: [fast_bound(a, b) for a, b, *_ in products])
 MATMUL_BOUND = Bound("Higham 2002, section 3.5: |fast − exact| ≤ 2 γ_K |a| |b|", lambda _, a, b: matmul_bound(a, b))
+ATTENTION_BOUNDS = {
+    op: Bound("lpref.ref.attention.bounds: rounding errors of both grades, Higham 2002, section 3.1", f)
+    for op, f in {
+        "attention": bounds.attention_bound,
+        "attention_backward": bounds.attention_backward_bound,
+        "attention_packed": bounds.attention_packed_bound,
+        "attention_packed_backward": bounds.attention_packed_backward_bound,
+    }.items()
+}
 VALUES = Law(
     "the values of the definition's codes, the scale rounded into them at most once where that is not exact",
     lambda expected, actual, args, kwargs: operand.same_values(expected, actual),
@@ -95,7 +106,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
 
 
 class CpuBackend(Backend):
-    """Fast functions on the host. Grade "fast" multiplies matrices by BLAS; everything else has the same bits in both grades."""
+    """Fast functions on the host. Grade "fast" fuses and reorders inside matrix products and attention; all else has the same bits in both grades."""
 
     def __init__(self, numerics: str = "fast") -> None:
         memory.keep_freed()
@@ -112,6 +123,7 @@ class CpuBackend(Backend):
                 "gemm": (operand.gemm_fast, GEMM_BOUND),
                 "gemms": (operand.gemms_fast, GEMMS_BOUND),
                 "matmul": (product.matmul_fast, MATMUL_BOUND),
+                **{op: (partial(KERNELS[op], fused=True), bound) for op, bound in ATTENTION_BOUNDS.items()},
             }
         table = {op: (KERNELS.get(op, definition), Bits()) for op, definition in definitions.items()} | products
         super().__init__("cpu", numerics, [Kernel(op, f, definitions[op], contract) for op, (f, contract) in table.items()])

@@ -1,4 +1,4 @@
-"""Attention of packed projections: the page of `lpref.ref.attention.packed`, head by head, with its bits.
+"""Attention of packed projections: the page of `lpref.ref.attention.packed`, head by head, in the grades of `attention`.
 
 A head's queries, keys and values are read out of their columns (rotated on the way) into arrays that stay in the first caches; results
 go straight to their columns. So no array of heads exists, and the kernels of `attention` work on what they would have been given.
@@ -17,29 +17,30 @@ from lpref.ref.errors import ShapeError
 
 
 def attention_packed(
-    qkv: np.ndarray, batch: int, heads: int, kv_heads: int, rotary: Rotary = None, causal: bool = True, scale: float | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """`lpref.ref.attention.attention_packed`, grade exact."""
+    qkv: np.ndarray, batch: int, heads: int, kv_heads: int, rotary: Rotary = None, causal: bool = True, scale: float | None = None,
+    *, fused: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """`lpref.ref.attention.attention_packed`; `fused`: of grade fast."""
     D = head_dim("attention_packed", qkv, batch, heads, kv_heads, rotary)
     (qkv,) = host("attention_packed", qkv)
     tokens = len(qkv) // batch
     o, probs = np.empty((len(qkv), heads * D), np.float32), np.empty((batch, heads, tokens, tokens), np.float32)
-    divide(_forward, batch * heads, qkv, *_tables("attention_packed", rotary), kv_heads, causal, _scale(D, scale), o, probs)
+    divide(_forward, batch * heads, qkv, *_tables("attention_packed", rotary), kv_heads, causal, _scale(D, scale), fused, o, probs)
     return o, probs
 
 
 def attention_packed_backward(
     do: np.ndarray, qkv: np.ndarray, probs: np.ndarray, batch: int, heads: int, kv_heads: int, rotary: Rotary = None, causal: bool = True,
-    scale: float | None = None,
+    scale: float | None = None, *, fused: bool = False,
 ) -> np.ndarray:  # fmt: skip
-    """`lpref.ref.attention.attention_packed_backward`, grade exact."""
+    """`lpref.ref.attention.attention_packed_backward`; `fused`: of grade fast."""
     D = head_dim("attention_packed_backward", qkv, batch, heads, kv_heads, rotary)
     if do.shape != (len(qkv), heads * D):
         raise ShapeError(f"do is {do.shape}, qkv {qkv.shape} of {heads} heads", where="attention_packed_backward")
     do, qkv, probs = host("attention_packed_backward", do, qkv, probs)
     dqkv = np.empty_like(qkv)
     tables = _tables("attention_packed_backward", rotary)
-    divide(_backward, batch * kv_heads, do, qkv, probs, *tables, kv_heads, causal, _scale(D, scale), dqkv)
+    divide(_backward, batch * kv_heads, do, qkv, probs, *tables, kv_heads, causal, _scale(D, scale), fused, dqkv)
     return dqkv
 
 
@@ -85,7 +86,7 @@ def _store(x, row, column, cos, sin, d):  # type: ignore[no-untyped-def]
 
 
 @njit(**KERNEL)
-def _forward(start, stop, qkv, cos, sin, G, causal, scale, o, probs):  # type: ignore[no-untyped-def]
+def _forward(start, stop, qkv, cos, sin, G, causal, scale, fused, o, probs):  # type: ignore[no-untyped-def]
     """Query heads start … stop of B · H."""
     _, H, T, _ = probs.shape
     D = qkv.shape[1] // (H + 2 * G)
@@ -97,11 +98,11 @@ def _forward(start, stop, qkv, cos, sin, G, causal, scale, o, probs):  # type: i
         _load(qkv, b * T, h * D, cos, sin, q)
         _load(qkv, b * T, (H + g) * D, cos, sin, k)
         _load(qkv, b * T, (H + G + g) * D, none, none, v)
-        head_forward(q, transposed(k), v, causal, scale, probs[b, h], o, b * T * H * D + h * D, H * D)
+        head_forward(q, transposed(k), v, causal, scale, fused, probs[b, h], o, b * T * H * D + h * D, H * D)
 
 
 @njit(**KERNEL)
-def _backward(start, stop, do, qkv, probs, cos, sin, G, causal, scale, dqkv):  # type: ignore[no-untyped-def]
+def _backward(start, stop, do, qkv, probs, cos, sin, G, causal, scale, fused, dqkv):  # type: ignore[no-untyped-def]
     """Key heads start … stop of B · G, each with its query heads in ascending order."""
     _, H, T, _ = probs.shape
     D = qkv.shape[1] // (H + 2 * G)
@@ -120,7 +121,7 @@ def _backward(start, stop, do, qkv, probs, cos, sin, G, causal, scale, dqkv):  #
             _load(do, b * T, h * D, none, none, doh)
             first = h == g * (H // G)
             skip = skips(causal, scale, reach(doh), reach(q), reach(k), reach(vt), reach(probs[b, h]), D)
-            head_backward(doh, q, k, vt, probs[b, h], skip, scale, dq, dk if first else one, dv if first else two, ds, t)
+            head_backward(doh, q, k, vt, probs[b, h], skip, scale, fused, dq, dk if first else one, dv if first else two, ds, t)
             if not first:
                 for i in range(T):
                     for d in range(D):

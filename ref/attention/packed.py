@@ -26,9 +26,9 @@ def attention_packed(
     *, numerics: str = "exact",
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """(o [B·T, H·D], probs [B, H, T, T]) of qkv [B·T, (H + 2 G)·D]; scale: default 1/√D. Errors: ShapeError."""
-    q, k, v = _split("attention_packed", qkv, batch, heads, kv_heads, rotary)
+    q, k, v = split("attention_packed", qkv, batch, heads, kv_heads, rotary)
     o, probs = attention(q, k, v, causal, scale, numerics=numerics)
-    return _rows(o), probs
+    return rows(o), probs
 
 
 def attention_packed_backward(
@@ -36,14 +36,14 @@ def attention_packed_backward(
     scale: float | None = None, *, numerics: str = "exact",
 ) -> np.ndarray:  # fmt: skip
     """dqkv of `attention_packed`: do [B·T, H·D]; queries and keys are rotated again, not kept."""
-    q, k, v = _split("attention_packed_backward", qkv, batch, heads, kv_heads, rotary)
+    q, k, v = split("attention_packed_backward", qkv, batch, heads, kv_heads, rotary)
     if do.shape != (len(qkv), q.shape[1] * q.shape[3]):
         raise ShapeError(f"do is {do.shape}, qkv {qkv.shape} of {heads} heads", where="attention_packed_backward")
     heads_do = do.reshape(batch, -1, heads, q.shape[3]).transpose(0, 2, 1, 3)
     dq, dk, dv = attention_backward(heads_do, q, k, v, heads_do, probs, causal, scale, numerics=numerics)
     if rotary is not None:
         dq, dk = rope_backward(dq, *rotary), rope_backward(dk, *rotary)
-    return np.concatenate([_rows(dq), _rows(dk), _rows(dv)], axis=1)
+    return np.concatenate([rows(dq), rows(dk), rows(dv)], axis=1)
 
 
 def head_dim(op: str, qkv: Any, batch: int, heads: int, kv_heads: int, rotary: Rotary) -> int:
@@ -57,7 +57,7 @@ def head_dim(op: str, qkv: Any, batch: int, heads: int, kv_heads: int, rotary: R
     return width
 
 
-def _split(
+def split(
     op: str, qkv: np.ndarray, batch: int, heads: int, kv_heads: int, rotary: Rotary
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rotated queries [B, H, T, D], rotated keys and plain values [B, G, T, D]."""
@@ -67,7 +67,7 @@ def _split(
     return (q, k, v) if rotary is None else (rope(q, *rotary), rope(k, *rotary), v)
 
 
-def _rows(x: np.ndarray) -> np.ndarray:
+def rows(x: np.ndarray) -> np.ndarray:
     """[B, H, T, D] as [B·T, H·D]."""
     batch, heads, tokens, width = x.shape
     return x.transpose(0, 2, 1, 3).reshape(batch * tokens, heads * width)

@@ -1,0 +1,126 @@
+r"""How far attention of grade fast may be from attention of grade exact.
+
+Both are compared with the real function; a fast one may sum in any order, fuse multiply-adds and use an exp of relative error `EXP`.
+u = 2^-24, gamma_n = n u / (1 - n u) (Higham 2002, lemma 3.1), D terms a score, S a row, quantities without a mark real:
+
+    scores     |s' - s| <= gamma_(D+2) |scale| |q| |k|^T                    =: sigma, over the visible ones of a row at most h
+    shifts     fl(s' - max s') = (s' - max s') (1 + d), |d| <= u. The maximum cancels in e / sum e; |s' - max s'| <= 128 where e is no underflow
+    probs      p' = p (1 + e), |e| <= r = exp(2 (h + 128 u + EXP)) (1 + gamma_(S+3)) - 1; an exp that underflows moves p by at most 2^-124
+    o          |o' - o| <= dP |v| + gamma_S (P + dP) |v|,    dP = r P + 2^-124
+    dv         gamma_(T+g) P^T |do|                                          g query heads share a key head
+    dp, delta  ddp = gamma_E |do| |v|^T,    ddelta = rowsum(P ddp) + gamma_(S+1) rowsum(P (|dp| + ddp))
+    ds         dds = |scale| P [(ddp + ddelta) (1 + gamma_3) + gamma_3 (|dp| + |delta|)]
+    dq, dk     dds |k| + gamma_S (|ds| + dds) |k|, and the same with ds^T, q and T + g
+
+The bound is twice each. Where a sum of magnitudes could leave the range of float32 nothing is promised.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lpref.ref.attention.dense import causal_mask, default_scale
+from lpref.ref.attention.packed import Rotary, rows, split
+from lpref.ref.linalg.bounds import gamma
+
+EXP = 2.0**-22
+"""Relative error of exp in float32, at most."""
+TINY = 2.0**-124
+REACH = 2.0**126
+
+Array = NDArray[np.float64]
+
+
+def attention_bound(_: Any, q: Any, k: Any, v: Any, causal: bool = True, scale: float | None = None) -> tuple[Array, Array]:
+    """(o, probs) bounds for `lpref.ref.attention.attention` of these arguments."""
+    factor, group = abs(default_scale(q, scale)), q.shape[1] // k.shape[1]
+    q, k, v = (np.asarray(x, np.float64) for x in (q, np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)))
+    D, S = q.shape[-1], k.shape[2]
+    seen = causal_mask(q.shape[2], S) if causal else np.ones((q.shape[2], S), bool)
+    sizes = factor * _product(np.abs(q), np.abs(k))
+    with np.errstate(all="ignore"):
+        s = np.where(seen, np.copysign(factor, default_scale(q, scale)) * _product(q, k), -np.inf)
+        h = np.max(np.where(seen, gamma(D + 2) * sizes + TINY, 0.0), axis=-1, keepdims=True)
+        e = np.exp(s - np.max(s, axis=-1, keepdims=True))  # exact: a bound
+        p = e / e.sum(axis=-1, keepdims=True)  # exact: a bound
+        off = np.expm1(2 * (h + 128 * 2.0**-24 + EXP)) + 2 * gamma(S + 3)
+        dp = np.where(seen, off * p + TINY, TINY)
+        do = _times(dp, np.abs(v)) + gamma(S) * _times(p + dp, np.abs(v)) + S * TINY
+        return _promised(2 * do, _times(p + dp, np.abs(v)), sizes), _promised(2 * dp, sizes)
+
+
+def attention_backward_bound(
+    _: Any, do: Any, q: Any, k: Any, v: Any, o: Any, probs: Any, causal: bool = True, scale: float | None = None
+) -> tuple[Array, Array, Array]:
+    """(dq, dk, dv) bounds for `lpref.ref.attention.attention_backward` of these arguments."""
+    factor, group = abs(default_scale(q, scale)), q.shape[1] // k.shape[1]
+    B, G, S, _ = k.shape
+    do, q, k, v, p = (np.asarray(x, np.float64) for x in (do, q, np.repeat(k, group, axis=1), np.repeat(v, group, axis=1), probs))
+    T, E = do.shape[2:]
+    with np.errstate(all="ignore"):
+        sizes, dp = _product(np.abs(do), np.abs(v)), _product(do, v)
+        ddp = gamma(E) * sizes + TINY
+        delta = (dp * p).sum(axis=-1, keepdims=True)  # exact: a bound
+        ddelta = (p * (ddp + gamma(S + 1) * (np.abs(dp) + ddp))).sum(axis=-1, keepdims=True) + S * TINY  # exact: a bound
+        ds = factor * p * np.abs(dp - delta)
+        dds = factor * p * ((ddp + ddelta) * (1 + gamma(3)) + gamma(3) * (np.abs(dp) + np.abs(delta))) + TINY * (1 + factor)
+        turned = np.swapaxes(ds + dds, -1, -2)
+        dq = _times(dds, np.abs(k)) + gamma(S) * _times(ds + dds, np.abs(k)) + S * TINY
+        dk = _times(np.swapaxes(dds, -1, -2), np.abs(q)) + gamma(T + group) * _times(turned, np.abs(q)) + T * TINY
+        held = _times(np.swapaxes(p, -1, -2), np.abs(do))
+        dk, dv, reach_k, reach_v = (
+            x.reshape(B, G, group, S, -1).sum(axis=2) for x in (dk, gamma(T + group) * held + T * TINY, _times(turned, np.abs(q)), held)
+        )  # exact: a bound
+        return _promised(2 * dq, _times(ds + dds, np.abs(k)), sizes), _promised(2 * dk, reach_k, sizes), _promised(2 * dv, reach_v)
+
+
+def attention_packed_bound(
+    _: Any, qkv: Any, batch: int, heads: int, kv_heads: int, rotary: Rotary = None, causal: bool = True, scale: float | None = None
+) -> tuple[Array, Array]:
+    """(o, probs) bounds for `attention_packed`: rotation is the same arithmetic in both grades."""
+    o, probs = attention_bound(None, *split("attention_packed", qkv, batch, heads, kv_heads, rotary), causal, scale)
+    return rows(o), probs
+
+
+def attention_packed_backward_bound(
+    expected: Any, do: Any, qkv: Any, probs: Any, batch: int, heads: int, kv_heads: int, rotary: Rotary = None, causal: bool = True,
+    scale: float | None = None,
+) -> Array:  # fmt: skip
+    """Bounds for `attention_packed_backward`. Turning (a, b) back, fl(fl(a c) ± fl(b s)), carries |c| da + |s| db and adds gamma_2 a grade."""
+    q, k, v = split("attention_packed_backward", qkv, batch, heads, kv_heads, rotary)
+    by_head = do.reshape(batch, -1, heads, q.shape[3]).transpose(0, 2, 1, 3)
+    dq, dk, dv = attention_backward_bound(None, by_head, q, k, v, None, probs, causal, scale)
+    if rotary is not None:
+        exact = _heads(np.asarray(expected, np.float64), batch, heads + 2 * kv_heads)
+        dq, dk = (_turned(d, x, rotary) for d, x in ((dq, exact[:, :heads]), (dk, exact[:, heads : heads + kv_heads])))
+    return np.concatenate([rows(dq), rows(dk), rows(dv)], axis=1)
+
+
+def _turned(d: Array, turned: Array, rotary: Any) -> Array:
+    """|out' - out| for inputs within d of one another; `turned` is the exact grade's result, whose norm a rotation keeps."""
+    cos, sin = (np.abs(np.asarray(t, np.float64)) for t in rotary)
+    half = d.shape[-1] // 2
+    a, b = d[..., :half], d[..., half:]
+    size = np.abs(turned[..., :half]) + np.abs(turned[..., half:])
+    added = 2 * gamma(2) * (2 * size + a + b) + TINY
+    return np.concatenate([cos * a + sin * b + added, cos * b + sin * a + added], axis=-1)
+
+
+def _heads(x: Array, batch: int, groups: int) -> Array:
+    return x.reshape(batch, x.shape[0] // batch, groups, -1).transpose(0, 2, 1, 3)
+
+
+def _product(a: Array, b: Array) -> Array:
+    return a @ np.swapaxes(b, -1, -2)  # exact: a bound
+
+
+def _times(a: Array, b: Array) -> Array:
+    return a @ b  # exact: a bound
+
+
+def _promised(bound: Array, *sizes: Array) -> Array:
+    """Infinite where a float32 could overflow; else a little larger than `bound`, for the roundings of this computation."""
+    return np.where(max(float(np.max(s, initial=0.0)) for s in sizes) < REACH, bound * (1 + 1e-9), np.inf)
