@@ -40,15 +40,13 @@ from lpref.ref.linalg.bounds import fast_bound, matmul_bound
 GEMM_BOUND = Bound("Higham 2002, section 3.1: |fast − exact| ≤ (γ_(K+6) + γ_(2K+6)) |a| |b|", lambda _, a, b, *rest: fast_bound(a, b))
 GEMMS_BOUND = Bound(GEMM_BOUND.theorem, lambda _, products: [fast_bound(a, b) for a, b, *_ in products])
 MATMUL_BOUND = Bound("Higham 2002, section 3.5: |fast − exact| ≤ 2 γ_K |a| |b|", lambda _, a, b: matmul_bound(a, b))
-ATTENTION_BOUNDS = {
-    op: Bound("lpref.ref.attention.bounds: rounding errors of both grades, Higham 2002, section 3.1", f)
-    for op, f in {
-        "attention": bounds.attention_bound,
-        "attention_backward": bounds.attention_backward_bound,
-        "attention_packed": bounds.attention_packed_bound,
-        "attention_packed_backward": bounds.attention_packed_backward_bound,
-    }.items()
+ATTENTION_BOUNDS: dict[str, Callable[..., Any]] = {
+    "attention": bounds.attention_bound,
+    "attention_backward": bounds.attention_backward_bound,
+    "attention_packed": bounds.attention_packed_bound,
+    "attention_packed_backward": bounds.attention_packed_backward_bound,
 }
+ATTENTION_THEOREM = "lpref.ref.attention.bounds: rounding errors of both grades, Higham 2002, section 3.1"
 VALUES = Law(
     "the values of the definition's codes, the scale rounded into them at most once where that is not exact",
     lambda expected, actual, args, kwargs: operand.same_values(expected, actual),
@@ -123,7 +121,7 @@ class CpuBackend(Backend):
                 "gemm": (operand.gemm_fast, GEMM_BOUND),
                 "gemms": (operand.gemms_fast, GEMMS_BOUND),
                 "matmul": (product.matmul_fast, MATMUL_BOUND),
-                **{op: (partial(KERNELS[op], fused=True), bound) for op, bound in ATTENTION_BOUNDS.items()},
+                **{op: (partial(KERNELS[op], fused=True), Bound(ATTENTION_THEOREM, bound)) for op, bound in ATTENTION_BOUNDS.items()},
             }
         table = {op: (KERNELS.get(op, definition), Bits()) for op, definition in definitions.items()} | products
         super().__init__("cpu", numerics, [Kernel(op, f, definitions[op], contract) for op, (f, contract) in table.items()])

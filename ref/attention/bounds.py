@@ -46,7 +46,7 @@ def attention_bound(_: Any, q: Any, k: Any, v: Any, causal: bool = True, scale: 
         h = np.max(np.where(seen, gamma(D + 2) * sizes + TINY, 0.0), axis=-1, keepdims=True)
         e = np.exp(s - np.max(s, axis=-1, keepdims=True))  # exact: a bound
         p = e / e.sum(axis=-1, keepdims=True)  # exact: a bound
-        off = np.expm1(2 * (h + 128 * 2.0**-24 + EXP)) + 2 * gamma(S + 3)
+        off = np.expm1(2 * (h + 128 * 2.0**-24 + EXP)) + 2 * gamma(S + 3)  # exact: a bound
         dp = np.where(seen, off * p + TINY, TINY)
         do = _times(dp, np.abs(v)) + gamma(S) * _times(p + dp, np.abs(v)) + S * TINY
         return _promised(2 * do, _times(p + dp, np.abs(v)), sizes), _promised(2 * dp, sizes)
@@ -72,7 +72,7 @@ def attention_backward_bound(
         dk = _times(np.swapaxes(dds, -1, -2), np.abs(q)) + gamma(T + group) * _times(turned, np.abs(q)) + T * TINY
         held = _times(np.swapaxes(p, -1, -2), np.abs(do))
         dk, dv, reach_k, reach_v = (
-            x.reshape(B, G, group, S, -1).sum(axis=2) for x in (dk, gamma(T + group) * held + T * TINY, _times(turned, np.abs(q)), held)
+            x.reshape(B, G, group, *x.shape[2:]).sum(axis=2) for x in (dk, gamma(T + group) * held + T * TINY, _times(turned, np.abs(q)), held)
         )  # exact: a bound
         return _promised(2 * dq, _times(ds + dds, np.abs(k)), sizes), _promised(2 * dk, reach_k, sizes), _promised(2 * dv, reach_v)
 

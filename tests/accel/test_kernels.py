@@ -13,7 +13,8 @@ import lpref
 from lpref.accel.cpu import KERNELS
 from lpref.accel.reference import reference_ops
 
-PRODUCTS = ("operand", "gemm", "gemms", "matmul")  # the ops that differ between the grades
+ATTENTION = ("attention", "attention_backward", "attention_packed", "attention_packed_backward")
+PRODUCTS = ("operand", "gemm", "gemms", "matmul", *ATTENTION)  # the ops that differ between the grades
 
 
 def test_every_op_has_cases() -> None:
