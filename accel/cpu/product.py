@@ -36,7 +36,7 @@ GRAIN = 1 << 18
 
 @njit(**KERNEL)
 def product(C, c0, ldc, A, a0, row, col, B, b0, ldb, M, N, K, more, fused):  # type: ignore[no-untyped-def]
-    """C[m, n] = Σ_k A[m, k] B[k, n], k ascending from +0, or from C[m, n] where `more`, for m < M, n < N; as in `make_tile`. C overlaps neither A nor B."""
+    """C[m, n] = Σ_k A[m, k] B[k, n], m < M, n < N; addresses, `more` and `fused` as in `make_tile`. C overlaps neither A nor B."""
     n = 0
     while n < N:
         step = 2 * WIDTH if n + 2 * WIDTH <= N else (WIDTH if n + WIDTH <= N else 1)

@@ -6,8 +6,8 @@ import numpy as np
 from numba import njit
 
 from lpref.accel.cpu.elementary import exp64
-from lpref.accel.cpu.softmax import LOWEST, exp_fast
 from lpref.accel.cpu.rows import KERNEL, float_of
+from lpref.accel.cpu.softmax import LOWEST, exp_fast
 from lpref.accel.cpu.threads import split
 from lpref.ref.attention.bounds import EXP
 
