@@ -23,7 +23,7 @@ from lpref.cli.common import Command, echo_json, json_option
 @click.option("--array", type=click.Choice(["numpy", "torch", "cupy", "jax"]), default="numpy", show_default=True, help="What a callable gets.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where they lie.")
 @click.option("--timeout", type=click.FloatRange(min=0.1), default=60.0, show_default=True, metavar="S", help="Seconds for one answer.")
-@click.option("--exhaustive", is_flag=True, help="Also every float32 input of casts.")
+@click.option("--exhaustive", is_flag=True, help="Also every float32 input of casts, every amax of MX and NVFP4 quantizers.")
 @click.option("--budget", type=click.FloatRange(min=0.01), metavar="MIN", help="Minutes for --exhaustive, each case.")
 @click.option("--trace", is_flag=True, help="Intermediates of every counter-example, and a reproducer in Python and C.")
 @click.option("--identify", is_flag=True, help="Rank every rule that could explain the answers.")

@@ -98,7 +98,10 @@ class Proof(Verdict):
 
 @dataclass(frozen=True)
 class BlockProof(Verdict):
-    """What was tried: amax -> scale code (`mode` all | stratified), and pairs of scale code and bfloat16 element."""
+    """What was tried: amax -> scale code (`mode` all | stratified), and pairs of scale code and bfloat16 element.
+
+    examples   the first failures, at most one a step: {part: scale | element, text, block: the block's numbers in hexadecimal}
+    """
 
     target: str
     version: str
@@ -108,22 +111,34 @@ class BlockProof(Verdict):
     amax_tried: int
     amax_total: int
     pairs_tried: int
+    pairs_total: int
     failures: int
-    first: str
+    examples: tuple[dict[str, Any], ...]
     seconds: float
+    note: str = ""
 
     @property
     def complete(self) -> bool:
-        """Whether all of the mode's amax were tried."""
-        return self.amax_tried == self.amax_total
+        """Whether all of the mode's amax, and all pairs, were tried."""
+        return self.amax_tried == self.amax_total and self.pairs_tried == self.pairs_total
+
+    @property
+    def first(self) -> str:
+        """The first failure in words, empty where there is none."""
+        return str(self.examples[0]["text"]) if self.examples else ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {"lpref_block_proof": 1, **asdict(self), "complete": self.complete, "passed": self.passed}
+        return {"lpref_block_proof": 1, **asdict(self), "complete": self.complete, "passed": self.passed, "first": self.first}
 
     def __str__(self) -> str:
         amax = f"{self.amax_tried} of {self.amax_total} amax ({self.mode})"
-        head = f"{self.outcome}  {self.target} {self.version}, {self.quantizer}"
-        text = f"{head}: {amax}, {self.pairs_tried} pairs of scale and element, {self.seconds:.1f} s"
-        under = f"\n  under a tensor amax of {self.tensor_amax!r}" if self.tensor_amax is not None else ""
-        return text + under + (f"\n  {self.failures} differ; the first: {self.first}" if self.first else "")
+        pairs = f"{self.pairs_tried}{'' if self.pairs_tried == self.pairs_total else f' of {self.pairs_total}'} pairs of scale and element"
+        lines = [f"{self.outcome}  {self.target} {self.version}, {self.quantizer}: {amax}, {pairs}, {self.seconds:.1f} s"]
+        if self.tensor_amax is not None:
+            lines.append(f"  under a tensor amax of {self.tensor_amax!r}")
+        if self.note:
+            lines.append(f"  {self.note}")
+        if self.failures:
+            lines.append(f"  {self.failures} differ; the first: {self.first}")
+        return "\n".join(lines)
