@@ -114,7 +114,7 @@ def updates(draw: Draw) -> Iterator[tuple]:
     for shape in ((), (0,), (1,), (17,), (40000,), (30, 40)):
         for order in ("before", "inside", "after"):
             k = optim.adamw_coefficients(3, 1e-2, 0.9, 0.95, 1e-8, 0.1, order)
-            yield draw(*shape), draw.wild(*shape), draw(*shape), np.abs(draw(*shape)), k, order
+            yield draw(*shape), draw.wild(*shape), draw(*shape), np.asarray(np.abs(draw(*shape))), k, order
 
 
 def momenta(draw: Draw) -> Iterator[tuple]:

@@ -6,7 +6,7 @@ back and the kernel's contract says whether the two agree. The inputs must be un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +69,13 @@ def cuda_place() -> Place:
 
 def check(kernel: Kernel, place: Place = HOST) -> None:
     """Every case of the kernel's op, in order; the first that breaks the contract is shown."""
+    check_cases(kernel, place, CASES[kernel.op](Draw(11)))
+
+
+def check_cases(kernel: Kernel, place: Place, cases: Iterable[Any]) -> None:
+    """These cases."""
     with np.errstate(all="ignore"):
-        for number, case in enumerate(CASES[kernel.op](Draw(11))):
+        for number, case in enumerate(cases):
             case, options = case if len(case) == 2 and isinstance(case[1], dict) else (case, {})
             _check_case(kernel, place, f"{kernel.op} case {number} {[getattr(a, 'shape', a) for a in case]}", case, options)
 

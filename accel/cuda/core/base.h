@@ -1,4 +1,4 @@
-/* Types, bit casts and single-rounded float32 arithmetic, the same on the device and on the host.
+/* Types, bit casts and single-rounded arithmetic, the same on the device and on the host.
  *
  * On the device every operation is an intrinsic that the compiler may not contract; on the host the file is compiled with
  * -ffp-contract=off. Division is IEEE, subnormals are kept. Nothing here includes a CUDA header. */
@@ -20,12 +20,20 @@ LPREF_FN float lp_add(float a, float b) { return __fadd_rn(a, b); }
 LPREF_FN float lp_sub(float a, float b) { return __fsub_rn(a, b); }
 LPREF_FN float lp_mul(float a, float b) { return __fmul_rn(a, b); }
 LPREF_FN float lp_div(float a, float b) { return __fdiv_rn(a, b); }
+LPREF_FN float lp_sqrt(float a) { return __fsqrt_rn(a); }
+LPREF_FN lp_i64 lp_dbits(double x) { return __double_as_longlong(x); }
+LPREF_FN double lp_double(lp_i64 bits) { return __longlong_as_double(bits); }
+LPREF_FN float lp_narrow(double x) { return __double2float_rn(x); }
+LPREF_FN double lp_dadd(double a, double b) { return __dadd_rn(a, b); }
+LPREF_FN double lp_ddiv(double a, double b) { return __ddiv_rn(a, b); }
+LPREF_FN double lp_dsqrt(double a) { return __dsqrt_rn(a); }
 LPREF_FN double lp_dsub(double a, double b) { return __dsub_rn(a, b); }
 LPREF_FN double lp_dmul(double a, double b) { return __dmul_rn(a, b); }
 LPREF_FN float lp_min(float a, float b) { return fminf(a, b); }
 LPREF_FN float lp_max(float a, float b) { return fmaxf(a, b); }
 LPREF_FN lp_u32 lp_mulhi(lp_u32 a, lp_u32 b) { return __umulhi(a, b); }
 #else
+#include <math.h>
 #include <string.h>
 #define LPREF_FN static inline
 LPREF_FN lp_u32 lp_bits(float x) { lp_u32 u; memcpy(&u, &x, 4); return u; }
@@ -34,6 +42,13 @@ LPREF_FN float lp_add(float a, float b) { return a + b; }
 LPREF_FN float lp_sub(float a, float b) { return a - b; }
 LPREF_FN float lp_mul(float a, float b) { return a * b; }
 LPREF_FN float lp_div(float a, float b) { return a / b; }
+LPREF_FN float lp_sqrt(float a) { return sqrtf(a); }
+LPREF_FN lp_i64 lp_dbits(double x) { lp_i64 b; memcpy(&b, &x, 8); return b; }
+LPREF_FN double lp_double(lp_i64 bits) { double x; memcpy(&x, &bits, 8); return x; }
+LPREF_FN float lp_narrow(double x) { return (float)x; }
+LPREF_FN double lp_dadd(double a, double b) { return a + b; }
+LPREF_FN double lp_ddiv(double a, double b) { return a / b; }
+LPREF_FN double lp_dsqrt(double a) { return sqrt(a); }
 LPREF_FN double lp_dsub(double a, double b) { return a - b; }
 LPREF_FN double lp_dmul(double a, double b) { return a * b; }
 LPREF_FN float lp_min(float a, float b) { return a < b ? a : b; }

@@ -1,5 +1,6 @@
 // The functions of accel/cuda/core over arrays, for ctypes.
 #include "cast.h"
+#include "elementary.h"
 #include "element.h"
 #include "pack.h"
 #include "philox.h"
@@ -51,6 +52,20 @@ void elements(const float *u, long n, int kind, lp_u32 trailing, int emin, float
                  : kind == 4 ? (lp_nearest_e2m1(a) - LP_E2M1_BASE) | sign
                              : ((lp_stochastic_e2m1(a, w) - LP_E2M1_BASE8) >> 8) | sign;
     }
+}
+#define UNARY(name) \
+    void name##_of(const float *x, long n, float *out) { \
+        for (long i = 0; i < n; ++i) out[i] = lp_##name(x[i]); \
+    }
+UNARY(exp) UNARY(exp2) UNARY(log) UNARY(log2) UNARY(sin) UNARY(cos) UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(rsqrt) UNARY(sqrt)
+UNARY(neg) UNARY(magnitude) UNARY(sign)
+#define BINARY(name) \
+    void name##_of(const float *x, const float *y, long n, float *out) { \
+        for (long i = 0; i < n; ++i) out[i] = lp_##name(x[i], y[i]); \
+    }
+BINARY(maximum) BINARY(minimum)
+void pow_of(const float *x, const double *y, long n, float *out) {
+    for (long i = 0; i < n; ++i) out[i] = lp_narrow(lp_pow64((double)x[i], y[i]));
 }
 void pack(const lp_u8 *codes, long rows, long columns, lp_u32 bits, long bytes, lp_u8 *out) {
     for (long i = 0; i < rows * bytes; ++i) out[i] = lp_packed_byte(codes + i / bytes * columns, columns, bits, i % bytes);

@@ -6,17 +6,14 @@ The kernels include these files; what only a GPU can show is in tests/gpu.
 from __future__ import annotations
 
 import ctypes
-import shutil
-import subprocess
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from device_cases import inputs, patterns, special
 
 from lpref.accel.cpu.cast_plan import VARIANTS, plan
-from lpref.accel.cuda import nvrtc, plans
+from lpref.accel.cuda import plans
 from lpref.accel.cuda.cast import as_cells
 from lpref.ref.formats import FORMATS, IntFormat, format
 from lpref.ref.quantize import Quantizer, lookup
@@ -29,17 +26,6 @@ from lpref.ref.scaling import Blocks, Scale, amax_scales, mx_scales, nvfp4_scale
 NAMES = [n for n in FORMATS if n != "float64"]
 DETERMINISTIC = [n for n, r in ROUNDINGS.items() if not r.stochastic]
 U32 = np.uint32
-
-
-@pytest.fixture(scope="session")
-def core(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("no g++")
-    made = tmp_path_factory.mktemp("core") / "core.so"
-    flags = ["-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{nvrtc.FOLDER / 'core'}"]
-    subprocess.run([compiler, *flags, str(Path(__file__).with_name("core_shim.cpp")), "-o", str(made)], check=True)
-    return ctypes.CDLL(str(made))
 
 
 def at(a: np.ndarray) -> ctypes.c_void_p:

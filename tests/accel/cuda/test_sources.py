@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lpref.accel import quantize
-from lpref.accel.cuda import device, nvrtc, plans
+from lpref.accel.cuda import device, nvrtc, optim, plans
 from lpref.ref.errors import BackendError
 from lpref.ref.quantize import lookup
 
@@ -23,6 +23,10 @@ CASES = [(name, {"LP_IN": kind}) for name in ("amax", "cast", "generic") for kin
     (kernel, {**dict(plans.macros(lookup(q)) or ()), **SHAPE, "LP_IN": i % 3, **({"LP_K": k} if k else {})})
     for i, (kernel, q, k) in enumerate(QUANTIZERS)
 ]
+TEAMS = ((32, 1), (32, 8), (128, 8), (256, 4), (512, 2), (1024, 1))
+IN_FLOAT64 = ("generic", "cast", "elementwise", "activation", "norm", "loss", "optim")
+CASES += [(name, {}) for name in ("activation", "elementwise", "embedding", "hadamard", "image", "rope")]
+CASES += [(name, {"LP_TEAM": t, "LP_SLOTS": s}) for t, s in TEAMS for name in ("reduce", "norm", "loss")] + [("optim", dict(optim.TEAM))]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,15 +41,15 @@ def compiler() -> None:
 def test_sources_compile_to_clean_ptx(name: str, defines: dict[str, object]) -> None:
     """No flushing, no approximation, no unrounded float32 arithmetic; fused multiply-adds only by a power of two, where the product is exact."""
     text = nvrtc.compile_source(name, "compute_90", defines).decode(errors="replace")
-    lines = [line.strip() for line in text.splitlines() if re.match(r"\s*(@%p\d+ )?(fma|mad|mul|add|sub|div|sqrt|rcp|cvt)\.", line)]
-    assert not [line for line in lines if ".ftz" in line or ".approx" in line or re.match(r"(fma|mad|mul|add|sub)\.f32", line)]
+    lines = [line.strip() for line in text.splitlines() if re.match(r"\s*(@!?%p\d+ )?(fma|mad|mul|add|sub|div|sqrt|rcp|cvt)\.", line)]
+    assert not [line for line in lines if ".ftz" in line or ".approx" in line or re.match(r"(fma|mad|mul|add|sub)\.f(32|64)", line)]
     held = dict(re.findall(r"mov\.f32 \s*(%f\d+), 0f([0-9A-F]{8});", text))
     for line in lines:
         if line.startswith("fma."):
             constants = [int(held.get(operand, operand.removeprefix("0f")), 16) for operand in re.findall(r"%f\d+|0f[0-9A-F]{8}", line) if
                          operand in held or operand.startswith("0f")]  # fmt: skip
             assert any(bits & 0x7FFFFF == 0 and 0x3F000000 <= bits <= 0x44000000 for bits in constants), line
-    assert name in ("generic", "cast") or ".f64" not in text
+    assert name in IN_FLOAT64 or ".f64" not in text
     assert ".local" not in text, "a register array is indexed at run time"
 
 

@@ -1,0 +1,85 @@
+"""What the ops of the device share: checked arguments and the three shapes of a launch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lpref.accel.cuda import device
+from lpref.ref.errors import BackendError, ShapeError
+from lpref.ref.reduce import LANES
+
+GROUPS = 32
+"""Lane groups of a column sum."""
+
+
+def check(op: str, *arrays: Any) -> None:
+    """BackendError for any that is no CuPy array or not float32."""
+    for array in arrays:
+        if not device.on_device(array):
+            raise BackendError(f"{op} got a {type(array).__name__}, no CuPy array", where="cuda", remedy=f"pass cupy.asarray(x), or {device.REMEDY}")
+        if array.dtype != np.float32:
+            raise BackendError(f"{op} got {array.dtype}; the kernels of the cuda backend are float32", remedy="cast, or use the reference backend")
+
+
+def floats(op: str, *arrays: Any) -> tuple[Any, ...]:
+    """The arrays, C-contiguous. Raises: BackendError, as `check`."""
+    check(op, *arrays)
+    contiguous = device.cupy().ascontiguousarray
+    return tuple([contiguous(array).reshape(array.shape) for array in arrays])  # it gives a 0-d array an axis
+
+
+def integers(ids: Any) -> Any:
+    """Integers of the host or the device as a contiguous int64 array on the device."""
+    cp = device.cupy()
+    return cp.ascontiguousarray(cp.asarray(ids).astype(np.int64, copy=False))
+
+
+def shaped(op: str, shape: Sequence[int], **arrays: Any) -> None:
+    """ShapeError for any array that has another shape: a kernel would read beyond it."""
+    for name, array in arrays.items():
+        if tuple(array.shape) != tuple(shape):
+            raise ShapeError(f"{name} is {tuple(array.shape)}, needed {tuple(shape)}", where=op)
+
+
+def each(name: str, entry: str, n: int, *args: Any, defines: tuple[tuple[str, Any], ...] = ()) -> None:
+    """A thread for each of n elements."""
+    if n:
+        device.function(name, entry, defines)((device.blocks_for(n),), (device.THREADS,), args)
+
+
+def team(n: int) -> tuple[int, int]:
+    """(threads, lanes a thread) for rows of n elements: about eight elements a thread, from a warp to 1024 threads.
+
+    >>> team(1), team(128), team(768), team(1025), team(50257)
+    ((32, 1), (32, 4), (128, 8), (256, 4), (1024, 1))
+    """
+    power = 1 << max(n - 1, 0).bit_length()
+    threads = min(1024, max(32, power // 8))
+    return threads, min(LANES, max(32, power)) // threads
+
+
+def rows(name: str, entry: str, count: int, n: int, *args: Any) -> None:
+    """A team of threads for each of `count` rows of n elements (reduce.cuh)."""
+    if count:
+        threads, slots = team(n)
+        block = max(threads, device.THREADS) if threads == 32 else threads
+        blocks = min(-(-count * threads // block), 4 * device.processors() * 2048 // block)
+        device.function(name, entry, (("LP_TEAM", threads), ("LP_SLOTS", slots)))((blocks,), (block,), args)
+
+
+def columns(name: str, entry: str, batch: int, n: int, width: int, *args: Any) -> int:
+    """The lane groups of the column sums of [batch, n, width] (`column_groups`), the arrays for them last in args; -> how many groups."""
+    groups = min(GROUPS, n)
+    if batch and groups and width:
+        high = min(4, groups)
+        grid = (-(-width // 32), -(-groups // high), min(batch, 65535))
+        outputs = args[-1] if isinstance(args[-1], tuple) else (args[-1],)
+        device.function(name, entry, ONE)(grid, (32, high), (*args[:-1], np.uint32(groups), *outputs))
+    return groups
+
+
+ONE = (("LP_TEAM", 32), ("LP_SLOTS", 1))
+"""The module for kernels that have no team."""

@@ -1,0 +1,41 @@
+"""Table look-up and its gradient on CuPy arrays: the page of `lpref.ref.nn.embedding`, with its bits.
+
+ids may lie on the host, where checking them waits for nothing, or on the device, where it waits for their range. The gradient sorts (id, position) as
+one integer, so that the order of additions depends on nothing else; each id's rows are summed by a block for every 32 columns.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lpref.accel.cuda import arrays, device
+from lpref.ref.errors import ShapeError
+from lpref.ref.nn.embedding import check_ids
+
+
+def embedding(table: Any, ids: Any) -> Any:
+    """table [V, D], ids [...] -> [..., D]: `lpref.ref.nn.embedding`."""
+    check_ids("embedding", ids, len(table))
+    (table,) = arrays.floats("embedding", table)
+    n, width = int(ids.size), math.prod(table.shape[1:])
+    out = device.cupy().empty((*ids.shape, *table.shape[1:]), np.float32)
+    if out.size:
+        device.function("embedding", "rows_of")(*device.plane(n, width), (table, arrays.integers(ids), n, width, out))
+    return out
+
+
+def embedding_backward(dy: Any, ids: Any, V: int) -> Any:
+    """dtable [V, D]: `lpref.ref.nn.embedding_backward`."""
+    if dy.shape[:-1] != ids.shape:
+        raise ShapeError(f"dy is {dy.shape}, ids {ids.shape}", where="embedding_backward")
+    check_ids("embedding_backward", ids, V)
+    (dy,) = arrays.floats("embedding_backward", dy)
+    cp, n, width = device.cupy(), int(ids.size), dy.shape[-1]
+    table = cp.zeros((V, width), np.float32)
+    if n and width:
+        keys = cp.sort(arrays.integers(ids).reshape(-1) * np.int64(n) + cp.arange(n, dtype=np.int64))
+        device.function("embedding", "table_gradient")((n, -(-width // 32)), (32, 8), (dy, keys, n, width, table))
+    return table

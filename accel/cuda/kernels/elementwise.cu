@@ -1,0 +1,56 @@
+/* elementwise: the elementary functions, and + - x / max min where of operands that are whole, repeated, or numbers.
+ *
+ * An operand is a pointer (null: `number` stands for it) and where element i of the result reads it: `each` 0: at i; else at i / each mod count,
+ * which is any run of axes repeated (a row vector, a column, a scalar on the device). Versions: 1. this one. */
+#include "elementary.h"
+#include "reduce.cuh"
+
+#define KERNEL extern "C" __global__ void __launch_bounds__(256)
+
+LPREF_FN lp_i64 place(lp_i64 i, lp_i64 n, lp_i64 each, lp_i64 count) {
+    if (each == 0) return i;
+    if (count == 1) return 0;
+    return n >> 31 ? i / each % count : (lp_i64)((lp_u32)i / (lp_u32)each % (lp_u32)count);
+}
+
+#define OPERAND(a) const float *a, float a##_number, lp_i64 a##_each, lp_i64 a##_count
+#define READ(a) (a ? a[place(i, n, a##_each, a##_count)] : a##_number)
+
+#define UNARY(name, function) \
+    KERNEL each_##name(const float *x, lp_i64 n, float *out) { LP_EACH(i, n) out[i] = function(x[i]); }
+UNARY(exp, lp_exp)
+UNARY(exp2, lp_exp2)
+UNARY(log, lp_log)
+UNARY(log2, lp_log2)
+UNARY(sin, lp_sin)
+UNARY(cos, lp_cos)
+UNARY(tanh, lp_tanh)
+UNARY(sigmoid, lp_sigmoid)
+UNARY(erf, lp_erf)
+UNARY(rsqrt, lp_rsqrt)
+UNARY(sqrt, lp_sqrt)
+UNARY(neg, lp_neg)
+UNARY(abs, lp_magnitude)
+
+LPREF_FN float greater_than(float a, float b) { return a > b ? 1.0f : 0.0f; }
+LPREF_FN float equal_to(float a, float b) { return a == b ? 1.0f : 0.0f; }
+
+#define BINARY(name, function) \
+    KERNEL each_##name(OPERAND(a), OPERAND(b), lp_i64 n, float *out) { LP_EACH(i, n) out[i] = function(READ(a), READ(b)); }
+BINARY(add, lp_add)
+BINARY(sub, lp_sub)
+BINARY(mul, lp_mul)
+BINARY(div, lp_div)
+BINARY(maximum, lp_maximum)
+BINARY(minimum, lp_minimum)
+BINARY(greater, greater_than)
+BINARY(equal, equal_to)
+
+/* the exponent in float64: float32 numbers on the device, or one number */
+KERNEL each_pow(OPERAND(a), OPERAND(b), double exponent, lp_i64 n, float *out) {
+    LP_EACH(i, n) out[i] = lp_narrow(lp_pow64((double)READ(a), b ? (double)READ(b) : exponent));
+}
+
+KERNEL each_where(const lp_u8 *condition, lp_i64 each, lp_i64 count, OPERAND(a), OPERAND(b), lp_i64 n, float *out) {
+    LP_EACH(i, n) out[i] = condition[place(i, n, each, count)] ? READ(a) : READ(b);
+}

@@ -1,0 +1,59 @@
+"""RMSNorm and LayerNorm of CuPy arrays: the pages of `lpref.ref.nn.norm` with their bits.
+
+Forward: one kernel, a team of threads a row. Backward: one for dx, one for the lane groups of the weights' column sums, one for their sums.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lpref.accel.cuda import arrays, device
+from lpref.accel.cuda.reduce import column_sums
+from lpref.ref.nn.norm import check
+
+
+def rmsnorm(x: Any, w: Any, eps: float) -> tuple[Any, Any]:
+    """(y, rstd): `lpref.ref.nn.rmsnorm`."""
+    check("rmsnorm", x, w)
+    x, w = arrays.floats("rmsnorm", x, w)
+    (rows, n), cp = x.shape, device.cupy()
+    y, rstd = cp.empty(x.shape, np.float32), cp.empty(rows, np.float32)
+    arrays.rows("norm", "rmsnorm", rows, n, x, w, rows, n, np.float32(n), np.float32(eps), y, rstd)
+    return y, rstd
+
+
+def rmsnorm_backward(dy: Any, x: Any, w: Any, rstd: Any) -> tuple[Any, Any]:
+    """(dx, dw): `lpref.ref.nn.rmsnorm_backward`."""
+    check("rmsnorm_backward", x, w, dy)
+    arrays.shaped("rmsnorm_backward", x.shape[:1], rstd=rstd)
+    dy, x, w, rstd = arrays.floats("rmsnorm_backward", dy, x, w, rstd)
+    (rows, n), cp = x.shape, device.cupy()
+    dx, partial = cp.empty(x.shape, np.float32), cp.empty((arrays.GROUPS, n), np.float32)
+    arrays.rows("norm", "rmsnorm_rows", rows, n, dy, x, w, rstd, rows, n, np.float32(n), dx)
+    groups = arrays.columns("norm", "rmsnorm_columns", 1, rows, n, dy, x, rstd, rows, n, partial)
+    return dx, column_sums(partial, 1, groups, n).reshape(n)
+
+
+def layernorm(x: Any, w: Any, b: Any, eps: float) -> tuple[Any, Any, Any]:
+    """(y, mean, rstd): `lpref.ref.nn.layernorm`."""
+    check("layernorm", x, w)
+    arrays.shaped("layernorm", w.shape, b=b)
+    x, w, b = arrays.floats("layernorm", x, w, b)
+    (rows, n), cp = x.shape, device.cupy()
+    y, mean, rstd = cp.empty(x.shape, np.float32), cp.empty(rows, np.float32), cp.empty(rows, np.float32)
+    arrays.rows("norm", "layernorm", rows, n, x, w, b, rows, n, np.float32(n), np.float32(eps), y, mean, rstd)
+    return y, mean, rstd
+
+
+def layernorm_backward(dy: Any, x: Any, w: Any, mean: Any, rstd: Any) -> tuple[Any, Any, Any]:
+    """(dx, dw, db): `lpref.ref.nn.layernorm_backward`."""
+    check("layernorm_backward", x, w, dy)
+    arrays.shaped("layernorm_backward", x.shape[:1], mean=mean, rstd=rstd)
+    dy, x, w, mean, rstd = arrays.floats("layernorm_backward", dy, x, w, mean, rstd)
+    (rows, n), cp = x.shape, device.cupy()
+    dx, partial = cp.empty(x.shape, np.float32), cp.empty((2, arrays.GROUPS, n), np.float32)
+    arrays.rows("norm", "layernorm_rows", rows, n, dy, x, w, mean, rstd, rows, n, np.float32(n), dx)
+    groups = arrays.columns("norm", "layernorm_columns", 1, rows, n, dy, x, mean, rstd, rows, n, (partial[0], partial[1]))
+    return dx, column_sums(partial[0], 1, groups, n).reshape(n), column_sums(partial[1], 1, groups, n).reshape(n)

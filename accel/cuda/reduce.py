@@ -1,0 +1,83 @@
+"""`lpref.ref.reduce` of CuPy arrays: the one sum along any axes, its mean, the greatest magnitude.
+
+Rows (the summed axes last): a team of threads a row. Other axes: 32 columns x 32 groups of lanes at a time, the groups spread over blocks so that
+a narrow matrix fills the device, and a second kernel for their sums. Axes that do not lie together are copied together first.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lpref.accel.cuda import arrays, device
+from lpref.ref.errors import ShapeError
+from lpref.ref.reduce import Axis
+
+SPAN = 64
+"""Numbers of a column that a thread of `amax` reads."""
+
+
+def tree_sum(x: Any, axis: Axis = -1, keepdims: bool = False) -> Any:
+    """`lpref.ref.reduce.tree_sum`."""
+    return _sum("tree_sum", x, axis, keepdims, mean=False)
+
+
+def tree_mean(x: Any, axis: Axis = -1, keepdims: bool = False) -> Any:
+    """`lpref.ref.reduce.tree_mean`."""
+    return _sum("tree_mean", x, axis, keepdims, mean=True)
+
+
+def amax(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """`lpref.ref.reduce.amax`."""
+    view, shape = _view("amax", "amax", x, axis, keepdims)
+    batch, n, width = view.shape
+    out = device.cupy().zeros((batch, width), np.uint32)
+    if width == 1 and n:
+        arrays.rows("reduce", "row_tops", batch, n, view, batch, n, out)
+    else:
+        arrays.each("reduce", "column_tops", batch * -(-n // SPAN) * width, view, batch, n, width, SPAN, out, defines=arrays.ONE)
+    return out.view(np.float32).reshape(shape)
+
+
+def column_sums(partial: Any, batch: int, groups: int, width: int, count: float = -1.0) -> Any:
+    """[batch, width]: the sums of [batch, groups <= 32, width] over the groups, in the order of halving; divided by a count from 0 on."""
+    out = device.cupy().empty((batch, width), np.float32)
+    args = (partial, batch, np.uint32(groups), width, np.float32(count), out)
+    arrays.each("reduce", "column_sums", out.size, *args, defines=arrays.ONE)
+    return out
+
+
+def row_sums(x: Any, count: float = -1.0) -> Any:
+    """[R]: the sums of the rows of x [R, n]; divided by a count from 0 on."""
+    out = device.cupy().empty(x.shape[0], np.float32)
+    arrays.rows("reduce", "row_sums", x.shape[0], x.shape[1], x, *x.shape, np.float32(count), out)
+    return out
+
+
+def _sum(op: str, x: Any, axis: Axis, keepdims: bool, mean: bool) -> Any:
+    view, shape = _view(op, "the sum", x, axis, keepdims)
+    batch, n, width = view.shape
+    count = float(n) if mean else -1.0
+    if width == 1:
+        return row_sums(view.reshape(batch, n), count).reshape(shape)
+    if n <= arrays.GROUPS:
+        return column_sums(view, batch, n, width, count).reshape(shape)
+    partial = device.cupy().empty((batch, arrays.GROUPS, width), np.float32)
+    groups = arrays.columns("reduce", "groups_of_columns", batch, n, width, view, batch, n, width, partial)
+    return column_sums(partial, batch, groups, width, count).reshape(shape)
+
+
+def _view(op: str, what: str, x: Any, axis: Axis, keepdims: bool) -> tuple[Any, tuple[int, ...]]:
+    """x as [batch, n, width], n the axes taken together, and the shape of the result."""
+    if x.dtype not in (np.float32, np.float64):
+        raise ShapeError(f"{what} is defined for float32 and float64, not {x.dtype}", where=op)
+    axes = tuple(range(x.ndim)) if axis is None else tuple(a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis))
+    kept = [a for a in range(x.ndim) if a not in axes]
+    shape = tuple(1 if a in axes else x.shape[a] for a in range(x.ndim)) if keepdims else tuple(x.shape[a] for a in kept)
+    n = math.prod(x.shape[a] for a in axes)
+    together = bool(axes) and axes == tuple(range(axes[0], axes[0] + len(axes)))
+    (x,) = arrays.floats(op, x if together else x.transpose(*kept, *axes))
+    lead = math.prod(x.shape[: axes[0]]) if together else math.prod(shape)
+    return x.reshape(lead, n, math.prod(x.shape[axes[-1] + 1 :]) if together else 1), shape

@@ -1,0 +1,114 @@
+"""The kernels without a GPU: compiled by g++ with fibers for threads (gpu.h), behind a module that stands for CuPy over NumPy's arrays.
+
+What runs is the source of the kernels and the Python that launches them: grids, arguments and their sizes, reads and writes, barriers, bits.
+What only a GPU shows (its compiler, its speed, races between blocks) is in tests/gpu.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from lpref.accel.cuda import nvrtc
+
+FOLDER = Path(__file__).parent
+FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-Wno-unknown-pragmas", "-fno-strict-aliasing", "-shared", "-fPIC"]
+
+
+class ndarray(np.ndarray):
+    """Stands for cupy.ndarray."""
+
+    @property
+    def data(self) -> Any:  # type: ignore[override]
+        return SimpleNamespace(ptr=self.ctypes.data)
+
+    def get(self) -> np.ndarray:
+        return np.array(self).view(np.ndarray)
+
+
+ndarray.__module__ = "cupy"
+
+
+def _own(a: Any) -> Any:
+    return np.asarray(a).view(ndarray)
+
+
+def _empty(shape: Any, dtype: Any) -> Any:
+    made = np.empty(shape, dtype)
+    made.reshape(-1).view(np.uint8)[:] = 0xA5  # what nobody writes is seen
+    return made.view(ndarray)
+
+
+MODULE = SimpleNamespace(
+    ndarray=ndarray, empty=_empty, zeros=lambda *a: _own(np.zeros(*a)), asarray=lambda *a: _own(np.array(*a)),
+    arange=lambda *a, **k: _own(np.arange(*a, **k)),
+    ascontiguousarray=lambda a: _own(np.ascontiguousarray(a)), broadcast_to=lambda a, s: _own(np.broadcast_to(a, s)), sort=lambda a: _own(np.sort(a)),
+    asnumpy=lambda a: np.array(a).view(np.ndarray),
+)  # fmt: skip
+"""Stands for the module cupy: what moves data."""
+
+
+def put(x: np.ndarray) -> ndarray:
+    """A copy with the strides of the original."""
+    order = np.argsort([-abs(s) for s in x.strides], kind="stable")
+    return _own(x.transpose(order).copy().transpose(np.argsort(order)))
+
+
+def get(x: Any) -> Any:
+    """An array of NumPy's."""
+    return x.get() if isinstance(x, ndarray) else x
+
+
+class Host:
+    """Stands for the device: compiled files in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.library = cache(self._library)
+
+    def function(self, name: str, entry: str, defines: tuple[tuple[str, Any], ...] = ()) -> Any:
+        """`device.function`: a kernel that runs here."""
+        kernel = self.library(name, tuple(sorted(defines)))[f"run_{entry}"]
+
+        def run(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+            values = [_value(a) for a in args]
+            pointers = (ctypes.c_void_p * len(values))(*(ctypes.cast(ctypes.pointer(v), ctypes.c_void_p) for v in values))
+            sizes = (ctypes.c_int * len(values))(*(ctypes.sizeof(v) for v in values))
+            shape = [(ctypes.c_uint * 3)(*(*d, 1, 1)[:3]) for d in (grid, block)]
+            failed = kernel(shape[0], shape[1], len(values), pointers, sizes)
+            assert failed < 1000, f"{entry} takes {failed - 1000} arguments, got {len(values)}"
+            assert failed == 0, f"{entry}: the size of argument {failed - 1}"
+
+        return run
+
+    def _library(self, name: str, defines: tuple[tuple[str, Any], ...]) -> ctypes.CDLL:
+        key = hashlib.sha256(repr(defines).encode()).hexdigest()[:8]
+        source, made = self.folder / f"{name}-{key}.cpp", self.folder / f"{name}-{key}.so"
+        macros = [f"-D{macro}={value}" for macro, value in defines]
+        includes = [f"-I{nvrtc.FOLDER / 'core'}", f"-I{nvrtc.FOLDER / 'kernels'}", "-include", str(FOLDER / "gpu.h")]
+        source.write_text(nvrtc.source(name))
+        expanded = subprocess.run(["g++", *FLAGS, *macros, *includes, "-E", str(source)], check=True, capture_output=True, text=True).stdout
+        entries = dict.fromkeys(re.findall(r'extern "C"\s+void\s+(\w+)\(', expanded))
+        wrappers = "".join(f"RUN({entry})\n" for entry in entries)
+        source.write_text(nvrtc.source(name) + wrappers)
+        subprocess.run(["g++", *FLAGS, *macros, *includes, str(source), "-o", str(made)], check=True)
+        return ctypes.CDLL(str(made))
+
+
+def _value(a: Any) -> Any:
+    """An argument as CuPy passes it."""
+    if isinstance(a, ndarray):
+        return ctypes.c_void_p(a.ctypes.data)
+    if type(a) is int:
+        return ctypes.c_int64(a)
+    kinds = {np.int32: ctypes.c_int32, np.uint32: ctypes.c_uint32, np.uint64: ctypes.c_uint64, np.int64: ctypes.c_int64, np.float32: ctypes.c_float,
+             np.float64: ctypes.c_double}  # fmt: skip
+    return kinds[type(a)](a.item() if isinstance(a, np.generic) else a)

@@ -1,0 +1,124 @@
+// A GPU of one block at a time, for g++: every CUDA thread is a fiber, so that barriers and shuffles mean what they mean.
+#pragma once
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#include <ucontext.h>
+
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#define __global__
+#define __launch_bounds__(...)
+#define __shared__ static
+#define __align__(n) __attribute__((aligned(n)))
+
+struct Place {
+    unsigned x, y, z;
+};
+static Place threadIdx, blockIdx, blockDim, gridDim;
+
+namespace gpu {
+struct Fiber {
+    ucontext_t context;
+    Place at;
+    std::vector<char> stack;
+    bool done;
+};
+struct Barrier {
+    unsigned arrived, round;
+};
+static std::vector<Fiber> fibers(1024);
+static ucontext_t home;
+static unsigned now, threads, alive;
+static Barrier whole, warps[32];
+static uint64_t traded[1024];
+static void *work;
+static void (*body)(void *);
+
+static void yield() {
+    unsigned next = now;
+    do next = (next + 1) % threads;
+    while (fibers[next].done);
+    if (next == now) return;
+    Fiber &from = fibers[now];
+    now = next;
+    threadIdx = fibers[now].at;
+    swapcontext(&from.context, &fibers[now].context);
+}
+static void wait(Barrier &b, unsigned all) {
+    unsigned round = b.round;
+    if (++b.arrived == all) {
+        b.arrived = 0;
+        ++b.round;
+        return;
+    }
+    while (b.round == round) yield();
+}
+static void start() {
+    body(work);
+    fibers[now].done = true;
+    if (--alive == 0) setcontext(&home);
+    yield();
+}
+template <class Work> void block(Work w) {
+    work = &w;
+    body = [](void *p) { (*(Work *)p)(); };
+    threads = alive = blockDim.x * blockDim.y * blockDim.z;
+    whole = {0, 0};
+    for (unsigned i = 0; i < 32; ++i) warps[i] = {0, 0};
+    for (unsigned i = 0; i < threads; ++i) {
+        Fiber &f = fibers[i];
+        f.stack.resize(1 << 16);
+        f.done = false;
+        f.at = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
+        getcontext(&f.context);
+        f.context.uc_stack.ss_sp = f.stack.data();
+        f.context.uc_stack.ss_size = f.stack.size();
+        f.context.uc_link = &home;
+        makecontext(&f.context, start, 0);
+    }
+    now = 0;
+    threadIdx = fibers[0].at;
+    swapcontext(&home, &fibers[0].context);
+}
+template <class T> T trade(T v, unsigned lane) { // every lane gives v and takes that of `lane`
+    unsigned warp = now / 32;
+    memcpy(&traded[now], &v, sizeof v);
+    wait(warps[warp], 32);
+    memcpy(&v, &traded[warp * 32 + lane], sizeof v);
+    wait(warps[warp], 32);
+    return v;
+}
+template <class T, class Op> T fold(T v, Op op) {
+    for (unsigned d = 16; d; d /= 2) v = op(v, trade(v, (now & 31) ^ d));
+    return v;
+}
+template <class... A, size_t... I> void call(void (*kernel)(A...), void **args, std::index_sequence<I...>) { kernel(*(A *)args[I]...); }
+template <class... A> int launch(void (*kernel)(A...), const unsigned *grid, const unsigned *shape, int count, void **args, const int *sizes) {
+    const int wanted[] = {(int)sizeof(A)...};
+    if (count != (int)sizeof...(A)) return 1000 + (int)sizeof...(A);
+    for (int i = 0; i < count; ++i)
+        if (sizes[i] != wanted[i]) return i + 1;
+    gridDim = {grid[0], grid[1], grid[2]};
+    blockDim = {shape[0], shape[1], shape[2]};
+    for (blockIdx.z = 0; blockIdx.z < grid[2]; ++blockIdx.z)
+        for (blockIdx.y = 0; blockIdx.y < grid[1]; ++blockIdx.y)
+            for (blockIdx.x = 0; blockIdx.x < grid[0]; ++blockIdx.x) block([&] { call(kernel, args, std::index_sequence_for<A...>()); });
+    return 0;
+}
+} // namespace gpu
+#define RUN(kernel) \
+    extern "C" int run_##kernel(const unsigned *grid, const unsigned *shape, int count, void **args, const int *sizes) { \
+        return gpu::launch(kernel, grid, shape, count, args, sizes); \
+    }
+
+static inline void __syncthreads() { gpu::wait(gpu::whole, gpu::alive); }
+static inline void __syncwarp(unsigned = ~0u) { gpu::trade(0, 0); }
+template <class T> static T __shfl_xor_sync(unsigned, T v, int d) { return gpu::trade(v, (gpu::now & 31) ^ d); }
+template <class T> static T __shfl_sync(unsigned, T v, int lane) { return gpu::trade(v, lane & 31); }
+template <class T> static T __reduce_max_sync(unsigned, T v) { return gpu::fold(v, [](T a, T b) { return a > b ? a : b; }); }
+template <class T> static T __reduce_add_sync(unsigned, T v) { return gpu::fold(v, [](T a, T b) { return a + b; }); }
+template <class T> static T atomicMax(T *p, T v) { T old = *p; *p = old > v ? old : v; return old; }
+template <class T> static T atomicAdd(T *p, T v) { T old = *p; *p = old + v; return old; }
