@@ -14,13 +14,14 @@ from lpref.ref.errors import BackendError, DTypeError, ShapeError, SpecError, Un
 
 assert __name__.startswith("lpref."), "import lpref." + __name__
 
-BACKENDS = ("reference", "cpu")
+BACKENDS = ("reference", "cpu", "cuda")
 
 
 def backend(name: str | Backend | None = None, numerics: str = "fast") -> Backend:
-    """The backend of that name: "reference" (NumPy) or "cpu" (Numba). None is "cpu".
+    """The backend of that name: "reference" (NumPy), "cpu" (Numba) or "cuda" (CuPy arrays). None is "cpu".
 
-    A `Backend` is returned as it is. Errors: UnknownNameError, BackendError for a grade that does not exist.
+    A `Backend` is returned as it is. Errors: UnknownNameError; BackendError for a grade that does not exist, and for "cuda" without CuPy or a
+    GPU that serves.
     """
     if isinstance(name, Backend):
         return name
@@ -33,10 +34,11 @@ def backend(name: str | Backend | None = None, numerics: str = "fast") -> Backen
 
         return ReferenceBackend(numerics)
     if name == "cuda":
-        raise BackendError(
-            "CUDA has casts and quantizers in this version, no backend for training", where="backend",
-            remedy="pass CuPy arrays to quantize, Format.encode, decode and round; use 'cpu' or 'reference' for the rest",
-        )  # fmt: skip
+        from lpref.accel.cuda import device
+        from lpref.accel.cuda.backend import CudaBackend
+
+        device.cupy()  # raises
+        return CudaBackend(numerics)
     raise UnknownNameError("backend", name, BACKENDS)
 
 

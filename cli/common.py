@@ -113,6 +113,12 @@ def set_option(function: Any) -> Any:
     )(function)
 
 
+def backend_option(function: Any) -> Any:
+    """``--backend``."""
+    choice = click.Choice(["auto", "reference", "cpu", "cuda"])
+    return click.option("--backend", type=choice, help="Where it runs; default: the spec's (auto: the GPU if there is one).")(function)
+
+
 def json_option(function: Any) -> Any:
     """``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")(function)

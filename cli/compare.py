@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lpref.cli.common import Command, echo_json, json_option, set_option, table
+from lpref.cli.common import Command, backend_option, echo_json, json_option, set_option, table
 
 
 @click.command(
@@ -32,7 +32,7 @@ from lpref.cli.common import Command, echo_json, json_option, set_option, table
     type=click.Path(path_type=Path),
     help="Folder of the runs and the report; default runs/compare-<spec>-<n>.",
 )
-@click.option("--backend", type=click.Choice(["auto", "reference", "cpu", "cuda"]), help="Where it runs.")
+@backend_option
 @click.option("--resume", is_flag=True, help="Keep finished runs of the output folder and continue the others.")
 @click.option("--overwrite", is_flag=True, help="Replace the runs in the output folder.")
 @click.option("--force", is_flag=True, help="Put runs on different data into one report.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lpref.cli.common import Command
+from lpref.cli.common import Command, backend_option
 
 
 @click.command(
@@ -28,8 +28,9 @@ from lpref.cli.common import Command
     help="0 takes the most likely byte.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the random words.")
-def command(run: Path, prompt: str, count: int, temperature: float, seed: int) -> None:
+@backend_option
+def command(run: Path, prompt: str, count: int, temperature: float, seed: int, backend: str | None) -> None:
     """Continue a text with the model of RUN, in RUN's recipe."""
     from lpref.trainer.generate import generate_from_run
 
-    click.echo(generate_from_run(run, prompt=prompt, count=count, temperature=temperature, seed=seed))
+    click.echo(generate_from_run(run, prompt=prompt, count=count, temperature=temperature, seed=seed, backend=backend))

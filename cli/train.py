@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lpref.cli.common import Command, echo_json, json_option, set_option
+from lpref.cli.common import Command, backend_option, echo_json, json_option, set_option
 
 
 @click.command(
@@ -18,11 +18,7 @@ from lpref.cli.common import Command, echo_json, json_option, set_option
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="Run folder; default runs/<spec>-<recipe>-<seed>-<n>."
 )
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", "reference", "cpu", "cuda"]),
-    help="Where it runs; default: the spec's (auto).",
-)
+@backend_option
 @click.option("--ranks", type=int, default=1, show_default=True, help="Processes of a data-parallel run.")
 @click.option(
     "--resume",

@@ -80,12 +80,12 @@ class GPT(Transformer):
         if inputs.ndim != 2 or not 1 <= inputs.shape[1] <= c.context:
             raise ShapeError(f"token ids are {inputs.shape}; needed [B, T] with 1 <= T <= {c.context}", where="gpt")
         batch, tokens = inputs.shape
-        x = F.embedding(self.params["wte.weight"], self.array(inputs.reshape(-1)))
+        x = F.embedding(self.params["wte.weight"], inputs.reshape(-1))
         rotary = None
         if c.positions == "rope":
             rotary = self._rotary(tokens, x.dtype)
         else:
-            x = x + F.embedding(self.params["wpe.weight"], self.array(np.tile(np.arange(tokens), batch)))
+            x = x + F.embedding(self.params["wpe.weight"], np.tile(np.arange(tokens), batch))
         for i in range(c.layers):
             x = self.block(i, x, batch, ctx, causal=True, rotary=rotary)
         return self.linear("head", self.norm("norm", x), ctx).reshape(batch, tokens, c.vocab)

@@ -58,7 +58,7 @@ class Model:
     # ---- what it does
     def loss(self, batch: Any, ctx: Context) -> Tensor:
         """Mean cross entropy in nats over all targets of `batch` (`.inputs`, `.targets`), a scalar."""
-        return F.softmax_cross_entropy(self.logits(batch.inputs, ctx), self.array(batch.targets))
+        return F.softmax_cross_entropy(self.logits(batch.inputs, ctx), batch.targets)
 
     def parameters(self) -> list[Tensor]:
         """The parameters in their fixed order."""

@@ -76,7 +76,7 @@ class ViT(Transformer):
             raise ShapeError(f"images are {inputs.shape}; needed [N, {c.channels}, {c.image}, {c.image}]", where="vit")
         batch = inputs.shape[0]
         x = self.linear("patch", Tensor(self.array(self.patches(inputs)), self.backend), ctx)
-        x = x + F.embedding(self.params["wpe.weight"], self.array(np.tile(np.arange(c.tokens), batch)))
+        x = x + F.embedding(self.params["wpe.weight"], np.tile(np.arange(c.tokens), batch))
         for i in range(c.layers):
             x = self.block(i, x, batch, ctx, causal=False)
         pooled = F.mean(self.norm("norm", x).reshape(batch, c.tokens, c.d_model), axis=1)

@@ -6,11 +6,12 @@ table, with a reference and a contract, cannot be called.
 
 Ops take and return arrays of the backend's library. Every fused op X has X_backward. `operand` returns what `gemm` takes.
 What is above a backend does no arithmetic on its arrays: it reshapes, indexes and copies them, and asks `Backend.arrays` to bring
-NumPy arrays in and out.
+NumPy arrays in and out. In host memory stay: ids, targets, signs, quantizer states (learned steps excepted), and what is one number.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -37,6 +38,11 @@ class Kernel:
     contract: Contract
 
 
+def host_memory() -> int | None:
+    """Bytes of the machine's memory, None where there is no sysconf (Windows)."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+
+
 @dataclass(frozen=True)
 class Arrays:
     """Where a backend's arrays live; by default NumPy's, in host memory.
@@ -44,11 +50,13 @@ class Arrays:
     make     a NumPy array or number as an array of the backend; its own arrays pass as they are
     host     an array or quantized tensor of the backend in NumPy
     tensor   the class of its quantized tensors
+    memory   bytes of the memory that they live in, None where the system does not say
     """
 
     make: Callable[[Any], Any] = np.asarray
     host: Callable[[Any], Any] = lambda x: x
     tensor: Callable[..., QTensor] = QTensor
+    memory: Callable[[], int | None] = host_memory
 
 
 HOST = Arrays()

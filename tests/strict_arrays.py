@@ -107,10 +107,12 @@ def strict(value: Any) -> Any:
 
 
 def on_held(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of NumPy arrays as one of strict arrays; a quantizer's `state` may be in host memory."""
+    """The function of NumPy arrays as one of strict arrays; a quantizer's state and signs may be in host memory."""
 
-    def call(*args: Any, state: Any = None, **kwargs: Any) -> Any:
-        given = {} if state is None else {"state": {name: v._held if isinstance(v, StrictArray) else v for name, v in state.items()}}
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = {name: kwargs.pop(name) for name in ("signs", "transforms") if name in kwargs}
+        if kwargs.get("state") is not None:
+            given["state"] = {name: v._held if isinstance(v, StrictArray) else v for name, v in kwargs.pop("state").items()}
         return strict(function(*held(args), **held(kwargs), **given))
 
     return call

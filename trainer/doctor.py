@@ -61,9 +61,26 @@ def compiled_canaries() -> list[dict[str, Any]]:
     return out
 
 
+def cuda_canaries() -> list[dict[str, Any]]:
+    """The same three through the ops of the cuda backend, one value each; none without them."""
+    from lpref.accel import backend
+    from lpref.accel.cuda import device
+
+    if not device.usable():
+        return []
+    ops = backend("cuda", "exact")
+    tiny, half, a, c, x, three = (ops.arrays.make(np.array([v], np.float32)) for v in (2.0**-126, 0.5, 1 + 2.0**-12, -(1 + 2.0**-11), 1.0, 3.0))
+    found = [float(ops.arrays.host(v)[0]).hex() for v in (ops.mul(tiny, half), ops.add(ops.mul(a, a), c), ops.div(x, three))]
+    return [
+        {**case, "name": f"{case['name']} (cuda)", "found": value, "ok": value == case["expected"]}
+        for value, case in zip(found, canaries(), strict=True)
+    ]
+
+
 def backends() -> list[dict[str, Any]]:
     """{name, present, why}: `why` says what is missing, or how many operations there are."""
     from lpref.accel import backend
+    from lpref.accel.cuda import device
 
     out = []
     for name in BACKENDS:
@@ -72,7 +89,8 @@ def backends() -> list[dict[str, Any]]:
         except LprefError as error:
             out.append({"name": name, "present": False, "why": str(error)})
         else:
-            out.append({"name": name, "present": True, "why": f"{len(found.ops)} operations"})
+            what = f", {device.describe()}" if name == "cuda" else ""
+            out.append({"name": name, "present": True, "why": f"{len(found.ops)} operations{what}"})
     return out
 
 
@@ -96,7 +114,7 @@ def gpu() -> str:
 
 def diagnose() -> dict[str, Any]:
     """Everything, as one mapping; ``ok`` is whether every canary sang."""
-    tests = canaries() + compiled_canaries()
+    tests = canaries() + compiled_canaries() + cuda_canaries()
     return {
         "ok": all(test["ok"] for test in tests),
         "environment": environment(),

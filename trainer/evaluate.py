@@ -46,12 +46,13 @@ def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.sum(np.log(np.sum(np.exp(z), axis=-1)) - z[np.arange(len(labels)), labels]))
 
 
-def evaluate_run(path: Path, *, data: str | None = None, windows: int | None = None) -> dict[str, Any]:
-    """The figures of a run's newest checkpoint on its own held-out data, or on another set."""
+def evaluate_run(path: Path, *, data: str | None = None, windows: int | None = None, backend: str | None = None) -> dict[str, Any]:
+    """The figures of a run's newest checkpoint on its own held-out data, or on another set; backend: see `restore`."""
     from lpref.trainer.data import load_data
-    from lpref.trainer.setup import check_data, restore
+    from lpref.trainer.restore import restore
+    from lpref.trainer.setup import check_data
 
-    loaded = restore(path)
+    loaded = restore(path, backend)
     spec = loaded.spec
     found = load_data(spec.data.name if data is None else data_name(data))
     check_data(spec, found)

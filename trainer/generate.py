@@ -45,13 +45,13 @@ def generate(
     return bytes(text[-count:])
 
 
-def generate_from_run(path: Path, *, prompt: str, count: int, temperature: float, seed: int) -> str:
-    """Text from a run's newest checkpoint; bytes that are no UTF-8 are shown as U+FFFD."""
-    from lpref.trainer.setup import restore
+def generate_from_run(path: Path, *, prompt: str, count: int, temperature: float, seed: int, backend: str | None = None) -> str:
+    """Text from a run's newest checkpoint; bytes that are no UTF-8 are shown as U+FFFD. backend: see `restore`."""
+    from lpref.trainer.restore import restore
 
     if not (temperature >= 0 and temperature < float("inf")):
         raise SpecError([f"--temperature: {temperature} is not a finite number of at least 0"], where="generate")
-    loaded = restore(path)
+    loaded = restore(path, backend)
     if not loaded.byte_level:
         raise DataError(
             "only byte-level models generate text", where=str(path), remedy="choose a run on stdlib or text:PATH"

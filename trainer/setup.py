@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from lpref.ref.errors import CheckpointError, DataError, SpecError
+from lpref.ref.errors import BackendError, DataError, SpecError
 from lpref.ref.optim import Schedule
 from lpref.ref.optim.optimizer import optimizer
 from lpref.ref.random import check_streams
 from lpref.ref.recipes.recipe import random_sites
-from lpref.trainer import checkpoint as checkpoints
 from lpref.trainer.checkpoint import Checkpoint
 from lpref.trainer.data import load_data
 from lpref.trainer.data.batches import Batch, check_length, train_batch
@@ -22,7 +19,7 @@ from lpref.trainer.data.types import Data, TokenData
 from lpref.trainer.environment import environment
 from lpref.trainer.histograms import LookingBackend, histograms
 from lpref.trainer.quantizers import QuantizerStates, places_of
-from lpref.trainer.spec import TrainSpec, load_spec, plain, to_yaml
+from lpref.trainer.spec import TrainSpec, plain, to_yaml
 from lpref.trainer.step import Rules, TrainState, gradients
 
 
@@ -37,6 +34,8 @@ class Prepared:
     model: Any
     rules: Rules
     facts: dict[str, Any]
+    instead: str = ""
+    """Why the CPU does what the GPU of this machine cannot; only under backend auto."""
 
     @property
     def length(self) -> int:
@@ -74,11 +73,18 @@ class Prepared:
         other.recipes = self.model.recipes
         return other
 
+    def rehearse(self) -> None:
+        """Forward and backward of the first micro-batch, forgotten: what has no kernel, or no room, raises before anything is written."""
+        train = self.spec.train
+        first = train_batch(self.data, self.length, train.batch, train.seed, 0, 0, train.batch // train.micro_batches)
+        state = TrainState(0, 0, {}, self.rules.quantizers.start(), self.rules.loss_scale.start())
+        gradients(self.model, [first], self.context_of(state, collect=False), state.loss_scale.scale)
+
     def histograms(self, state: TrainState, batch: Batch) -> dict[str, Any]:
         """The codes of inputs, weights and gradients on their formats' grids, as `state` quantizes those of `batch`."""
         if not self.rules.quantizers.places:
             return {}
-        looking = LookingBackend(self.backend, load_backend(replace(self.spec, numerics="exact")))
+        looking = LookingBackend(self.backend, load_backend(replace(self.spec, backend=self.backend.name, numerics="exact")))
         context = self.context_of(state, collect=False)
         return histograms(gradients(self.rebuild(looking), [batch], context, state.loss_scale.scale)[2])
 
@@ -103,16 +109,33 @@ class Prepared:
     def describe(self) -> str:
         """One line for the start of a run."""
         count, what = self.model.num_params(), f"{self.backend.name} backend, numerics {self.backend.numerics}"
-        return f"{self.spec.model['kind']} with {count:,} parameters on {self.data.name}, recipe {self.spec.recipe_name}, {what}"
+        why = f" ({self.instead})" if self.instead else ""
+        return f"{self.spec.model['kind']} with {count:,} parameters on {self.data.name}, recipe {self.spec.recipe_name}, {what}{why}"
 
 
 def prepare(spec: TrainSpec, *, data: Data | None = None) -> Prepared:
-    """Loads and checks everything. Raises SpecError, UnknownNameError, DataError, BackendError."""
+    """Loads and checks everything. Raises SpecError, UnknownNameError, DataError, BackendError.
+
+    Backend auto is the GPU where there is one with kernels for the recipe, else the CPU.
+    """
+    data = load_data(spec.data.name) if data is None else data
+    backend = load_backend(spec)
+    try:
+        prepared = prepare_on(backend, spec, data)
+        if backend.name == "cuda":
+            prepared.rehearse()
+    except BackendError as error:
+        if backend.name != "cuda" or spec.backend != "auto":
+            raise
+        return replace(prepare_on(load_backend(replace(spec, backend="cpu")), spec, data), instead=str(error))
+    return prepared
+
+
+def prepare_on(backend: Any, spec: TrainSpec, data: Data) -> Prepared:
+    """`prepare` on this backend."""
     from lpref.conformance.numerics import numerics_hash
 
-    data = load_data(spec.data.name) if data is None else data
     recipe = load_recipe(spec)
-    backend = load_backend(spec)
     model = build_model(spec, recipe, backend, data)
     resolved = replace(spec, recipe=plain_recipe(recipe))
     facts = {
@@ -158,10 +181,12 @@ def plain_recipe(recipe: Any) -> dict[str, Any]:
 
 
 def load_backend(spec: TrainSpec) -> Any:
-    """`auto` is the CPU backend; a GPU is used when it is asked for."""
+    """The spec's backend; `auto` is cuda where CuPy and a GPU that serves are there, else cpu."""
     from lpref.accel import backend
+    from lpref.accel.cuda import device
 
-    return backend("cpu" if spec.backend == "auto" else spec.backend, spec.numerics)
+    name = spec.backend if spec.backend != "auto" else "cuda" if device.usable() else "cpu"
+    return backend(name, spec.numerics)
 
 
 def make_schedule(spec: TrainSpec) -> Schedule:
@@ -198,10 +223,11 @@ def check_memory(spec: TrainSpec, model: Any) -> None:
     """A micro-batch whose largest layer output alone exceeds the machine's memory is refused before anything is written."""
     micro = spec.train.batch // spec.train.micro_batches
     largest = max((4 * micro * site.rows * max(site.n, site.k) for site in model.linear_sites()), default=0)
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else largest  # no sysconf on Windows
-    if largest > there:
+    there = model.backend.arrays.memory()
+    if there is not None and largest > there:
+        what = "GPU" if model.backend.name == "cuda" else "machine"
         raise SpecError(
-            [f"train.batch: {micro} samples at a time need {largest / 2**30:.3g} GiB for one layer, the machine has {there / 2**30:.3g}"],
+            [f"train.batch: {micro} samples at a time need {largest / 2**30:.3g} GiB for one layer, the {what} has {there / 2**30:.3g}"],
             remedy="lower train.batch, or raise train.micro_batches",
         )
 
@@ -241,51 +267,4 @@ def check_data(spec: TrainSpec, data: Data) -> None:
         raise SpecError(problems)
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A run's newest whole checkpoint, ready to evaluate or to generate; its data need not be there any more."""
-
-    spec: TrainSpec
-    env: dict[str, Any]
-    model: Any
-    step: int
-    context: Callable[[int], Any]
-
-    @property
-    def length(self) -> int:
-        """The model's window in tokens; 0 for images."""
-        return int(self.spec.model.get("context", 0))
-
-    @property
-    def byte_level(self) -> bool:
-        """Whether the model predicts bytes."""
-        return bool(self.env["data"].get("byte_level", False))
-
-
-def restore(path: Path) -> Loaded:
-    """The model of the run in `path` with the weights and quantizer states of its newest whole checkpoint."""
-    from lpref.models import build
-    from lpref.ref.recipes import Context
-    from lpref.trainer.run import Run
-
-    run = Run(path)
-    spec = load_spec(run.folder.spec)
-    found, passed = checkpoints.newest(run.folder.checkpoints)
-    if found is None:
-        raise CheckpointError(
-            f"no whole checkpoint: {passed[0]}" if passed else "the run has no checkpoint",
-            where=str(path),
-            remedy="" if passed else "let it run to its first checkpoint",
-        )
-    recipe = load_recipe(spec).at(found.step, spec.train.steps, found.update)
-    model = build(spec.model, recipe, spec.train.seed, load_backend(spec))
-    model.set_arrays(found.params)
-    states = found.states["quantizers"]
-
-    def context(number: int) -> Any:
-        return Context(spec.train.seed, found.step, found.update, pass_=number, state=states, observed={})
-
-    return Loaded(spec, run.env, model, found.step, context)
-
-
-__all__ = ["Loaded", "Prepared", "build_model", "check_spec", "plain", "prepare", "restore"]
+__all__ = ["Prepared", "build_model", "check_spec", "plain", "prepare"]

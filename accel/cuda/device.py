@@ -41,6 +41,23 @@ def cupy() -> Any:
     return module
 
 
+def usable() -> bool:
+    """Whether `cupy` gives a module."""
+    try:
+        cupy()
+    except BackendError:
+        return False
+    return True
+
+
+def describe() -> str:
+    """The present device and what drives it, for a person."""
+    cp = cupy()
+    found, capability = cp.cuda.runtime.getDeviceProperties(cp.cuda.Device().id), cp.cuda.Device().compute_capability
+    nvrtc_version = ".".join(map(str, nvrtc.version()))
+    return f"{found['name'].decode()}, compute capability {capability[:-1]}.{capability[-1]}, CuPy {cp.__version__}, NVRTC {nvrtc_version}"
+
+
 def check_device(driver: int, count: int, capability: tuple[int, ...]) -> None:
     """Raise BackendError for a machine that the kernels do not run on. driver: as CUDA counts, 13000 is 13.0."""
     if count == 0:

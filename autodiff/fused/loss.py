@@ -26,8 +26,8 @@ def composite(logits: Tensor, targets: Any) -> Tensor:
     """−mean over rows of log_softmax(logits)[target]."""
     z = F.reshape(logits, (-1, logits.shape[-1]))
     xp = space(logits.data)
-    ids = xp.broadcast_to(targets.reshape(-1, 1), z.shape)
-    picked = z.backend.equal(xp.broadcast_to(xp.arange(z.shape[1], dtype=ids.dtype), z.shape), ids).astype(z.dtype)
+    ids = z.backend.arrays.make(targets.reshape(-1, 1))
+    picked = z.backend.equal(xp.arange(z.shape[1], dtype=ids.dtype), ids).astype(z.dtype)
     return -(F.sum(F.log_softmax(z) * picked) / z.shape[0])
 
 

@@ -20,8 +20,6 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from lpref.ref import random
 from lpref.ref.errors import ShapeError, SpecError
 from lpref.ref.quantize import Quantizer
@@ -150,8 +148,8 @@ class _Layer:
         if fit.signs == "none":
             return fit, None
         if fit.signs == "fixed":
-            return fit, self.ops.arrays.make(np.asarray(fit.vector, np.float32))
-        return fit, self.ops.arrays.make(random.signs(self.ctx.words(f"{fit.stream or gemm}.transform", "signs"), fit.size))
+            return fit, fit.vector
+        return fit, random.signs(self.ctx.words(f"{fit.stream or gemm}.transform", "signs"), fit.size)
 
     def backward_operand(self, path: str, dy: Any, saved: Kept, made: Mapping[str, Any]) -> Any:
         """The operand of a backward slot from its declared source."""

@@ -65,7 +65,6 @@ BAD = {
     "train tiny.yaml -s model.context=100000": "the training part has 3168 tokens, a window needs 100001",
     "train tiny.yaml -s nonsense": "not of the form key.path=value",
     "train tiny.yaml -s train.micro_batches=3": "do not divide a batch of 2",
-    "train tiny.yaml --backend cuda": "CUDA",
     "train tiny.yaml --ranks 4": "--ranks 4",
     "train tiny.yaml -o text.txt": "a file is in the way",
     "train tiny.yaml -o /proc/nothing/here": "/proc/nothing",
