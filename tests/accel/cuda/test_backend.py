@@ -43,7 +43,7 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_cuda_is_refused_and_auto_is_the_cpu(machine: None) -> None:
-    with pytest.raises(BackendError, match="CuPy is not installed|no usable GPU|no GPU|driver serves CUDA 11.8|capability 7"):
+    with pytest.raises(BackendError, match=r"CuPy is not installed|no usable GPU|no GPU|driver serves CUDA 11\.8|capability 7"):
         lpref.backend("cuda")
     spec = load_spec("train/ci_gpt", ["backend=cuda"])
     with pytest.raises(BackendError):
