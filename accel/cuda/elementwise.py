@@ -32,10 +32,10 @@ def _unary(name: str) -> Callable[[Any], Any]:
     return function
 
 
-def _binary(name: str) -> Callable[[Any, Any], Any]:
+def _binary(name: str, dtype: Any = np.float32) -> Callable[[Any, Any], Any]:
     def function(x: Any, y: Any) -> Any:
         shape = _shape(name, x, y)
-        out = device.cupy().empty(shape, np.float32)
+        out = device.cupy().empty(shape, dtype)
         arrays.each("elementwise", f"each_{name}", out.size, *_operand(name, x, shape), *_operand(name, y, shape), out.size, out)
         return out
 
@@ -47,11 +47,10 @@ def _binary(name: str) -> Callable[[Any, Any], Any]:
 exp, exp2, log, log2 = _unary("exp"), _unary("exp2"), _unary("log"), _unary("log2")
 sin, cos, tanh, sigmoid = _unary("sin"), _unary("cos"), _unary("tanh"), _unary("sigmoid")
 erf, rsqrt, sqrt = _unary("erf"), _unary("rsqrt"), _unary("sqrt")
-neg, abs = _unary("neg"), _unary("abs")
+neg, abs, rint = _unary("neg"), _unary("abs"), _unary("rint")
 add, sub, mul, div = _binary("add"), _binary("sub"), _binary("mul"), _binary("div")
 maximum, minimum = _binary("maximum"), _binary("minimum")
-greater, equal = _binary("greater"), _binary("equal")
-"""1 where it holds, else 0, in float32: what `lpref.autodiff` calls by these names."""
+greater, greater_equal, equal = _binary("greater", np.bool_), _binary("greater_equal", np.bool_), _binary("equal", np.bool_)
 
 
 def pow(x: Any, y: Any) -> Any:

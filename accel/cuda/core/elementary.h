@@ -179,6 +179,11 @@ LPREF_FN float lp_maximum(float a, float b) { return (a > b || a != a) ? a : b; 
 LPREF_FN float lp_minimum(float a, float b) { return (a < b || a != a) ? a : b; }
 LPREF_FN float lp_neg(float x) { return lp_float(lp_bits(x) ^ 0x80000000u); }
 LPREF_FN float lp_magnitude(float x) { return lp_float(lp_bits(x) & LP_ABS); }
+/* to the nearest integer, even at ties: adding 2^23 leaves no room for a fraction; -0 stays -0 */
+LPREF_FN float lp_rint(float x) {
+    float m = lp_magnitude(x);
+    return m < 8388608.0f ? lp_float(lp_bits(lp_sub(lp_add(m, 8388608.0f), 8388608.0f)) | (lp_bits(x) & 0x80000000u)) : x;
+}
 LPREF_FN float lp_sign(float x) { return x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : x == 0.0f ? 0.0f : x; }
 
 #endif

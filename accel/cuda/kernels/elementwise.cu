@@ -1,4 +1,4 @@
-/* elementwise: the elementary functions, and + - x / max min where of operands that are whole, repeated, or numbers.
+/* elementwise: the elementary functions, and + - x / max min where and comparisons of operands that are whole, repeated, or numbers.
  *
  * An operand is a pointer (null: `number` stands for it) and where element i of the result reads it: `each` 0: at i; else at i / each mod count,
  * which is any run of axes repeated (a row vector, a column, a scalar on the device). Versions: 1. this one. */
@@ -31,9 +31,7 @@ UNARY(rsqrt, lp_rsqrt)
 UNARY(sqrt, lp_sqrt)
 UNARY(neg, lp_neg)
 UNARY(abs, lp_magnitude)
-
-LPREF_FN float greater_than(float a, float b) { return a > b ? 1.0f : 0.0f; }
-LPREF_FN float equal_to(float a, float b) { return a == b ? 1.0f : 0.0f; }
+UNARY(rint, lp_rint)
 
 #define BINARY(name, function) \
     KERNEL each_##name(OPERAND(a), OPERAND(b), lp_i64 n, float *out) { LP_EACH(i, n) out[i] = function(READ(a), READ(b)); }
@@ -43,8 +41,12 @@ BINARY(mul, lp_mul)
 BINARY(div, lp_div)
 BINARY(maximum, lp_maximum)
 BINARY(minimum, lp_minimum)
-BINARY(greater, greater_than)
-BINARY(equal, equal_to)
+
+#define COMPARISON(name, relation) \
+    KERNEL each_##name(OPERAND(a), OPERAND(b), lp_i64 n, lp_u8 *out) { LP_EACH(i, n) out[i] = READ(a) relation READ(b); }
+COMPARISON(greater, >)
+COMPARISON(greater_equal, >=)
+COMPARISON(equal, ==)
 
 /* the exponent in float64: float32 numbers on the device, or one number */
 KERNEL each_pow(OPERAND(a), OPERAND(b), double exponent, lp_i64 n, float *out) {

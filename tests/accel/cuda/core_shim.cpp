@@ -58,7 +58,7 @@ void elements(const float *u, long n, int kind, lp_u32 trailing, int emin, float
         for (long i = 0; i < n; ++i) out[i] = lp_##name(x[i]); \
     }
 UNARY(exp) UNARY(exp2) UNARY(log) UNARY(log2) UNARY(sin) UNARY(cos) UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(rsqrt) UNARY(sqrt)
-UNARY(neg) UNARY(magnitude) UNARY(sign)
+UNARY(neg) UNARY(magnitude) UNARY(sign) UNARY(rint)
 #define BINARY(name) \
     void name##_of(const float *x, const float *y, long n, float *out) { \
         for (long i = 0; i < n; ++i) out[i] = lp_##name(x[i], y[i]); \

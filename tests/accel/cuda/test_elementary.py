@@ -12,7 +12,7 @@ from lpref.ref.contracts import Bits
 
 U32 = np.uint32
 FUNCTIONS = {name: getattr(elementary, name) for name in ("exp", "exp2", "log", "log2", "sin", "cos", "tanh", "sigmoid", "erf", "rsqrt")}
-FUNCTIONS |= {"sqrt": np.sqrt, "neg": np.negative, "magnitude": np.abs, "sign": np.sign}
+FUNCTIONS |= {"sqrt": np.sqrt, "neg": np.negative, "magnitude": np.abs, "sign": np.sign, "rint": np.rint}
 
 
 def at(a: np.ndarray) -> ctypes.c_void_p:
