@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 
 from lpref.conformance import check
-from lpref.conformance.targets.base import Case, CastCase, QuantizeCase, TargetError
+from lpref.conformance.targets.base import Case, CastCase, GemmCase, QuantizeCase, TargetError
 from lpref.conformance.vectors.blocks import numbers
 from lpref.conformance.vectors.files import VectorSet, check_sums, read
+from lpref.conformance.vectors.gemms import product_of
 from lpref.ref.errors import SpecError, UnknownNameError
 from lpref.ref.formats import format as format_of
+from lpref.ref.linalg import ACCUMULATORS
 from lpref.ref.quantize.packing import row_bytes, unpack
 from lpref.specs import quantizer as quantizer_of
 
 Answer = Callable[[Case, Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
-"""(case, {x, words}) -> {codes | values, scales, tensor_scale}; raises TargetError."""
+"""(case, {x, words} or {a, b}) -> {codes | values, scales, tensor_scale} or {c}; raises TargetError."""
 OWN = ("cpu", "reference")
 
 
@@ -61,12 +63,26 @@ def _unknown(s: VectorSet) -> list[str]:
     """What of the header this version does not have."""
     h = s.header
     try:
-        mine = format_of(h["subject"]).revision if h["op"] == "cast" else quantizer_of(h["subject"]).revision
+        mine = revision(h["op"], h["subject"])
     except (UnknownNameError, SpecError) as error:
         return [f"{s.name}: header.subject: {error}"]
     if mine != h["revision"]:
         return [f"{s.name}: header.revision: {h['revision']}, this version defines {mine}"]
     return []
+
+
+def revision(op: str, subject: str) -> int:
+    """The revision of a format, a quantizer or an accumulation model.
+
+    Raises: UnknownNameError, SpecError.
+    """
+    if op == "cast":
+        return format_of(subject).revision
+    if op == "quantize":
+        return quantizer_of(subject).revision
+    if subject not in ACCUMULATORS:
+        raise UnknownNameError("accumulation model", subject, ACCUMULATORS)
+    return ACCUMULATORS[subject].revision
 
 
 def answering(name: str) -> Answer:
@@ -76,12 +92,15 @@ def answering(name: str) -> Answer:
     """
     if name not in OWN:
         raise UnknownNameError("backend", name, OWN)
-    from lpref.accel import quantize
+    from lpref.accel import gemm, quantize
     from lpref.conformance.answers import own
 
     def answer(case: Case, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         if isinstance(case, CastCase):
             return {"codes": own(name, case).cast(arrays["x"], arrays.get("words"))}
+        if isinstance(case, GemmCase):
+            with np.errstate(over="ignore", invalid="ignore"):
+                return {"c": gemm(arrays["a"], arrays["b"], case.accumulate, backend=name)}
         assert isinstance(case, QuantizeCase)
         t = quantize(arrays["x"], case.quantizer, backend=name)
         found = {"codes": t.codes, "tensor_scale": np.asarray(t.tensor_scale)}
@@ -96,8 +115,8 @@ def _run(s: VectorSet, answer: Answer) -> FileResult:
         if h["op"] == "cast":
             bad, first = _casts(s, answer)
         else:
-            found = [_matrix(h, c, answer(QuantizeCase(h["subject"]), {"x": numbers(c["in"], 32).view(np.float32).reshape(c["shape"])}))
-                     for c in s.cases]  # fmt: skip
+            ask = _product if h["op"] == "gemm" else _quantized
+            found = [ask(h, c, answer) for c in s.cases]
             bad, first = sum(f != "" for f in found), next((f for f in found if f), "")
     except TargetError as error:
         return FileResult(s.name, 0, 0, refused=f"{error.kind}: {error}")
@@ -131,6 +150,28 @@ def _differ(got: np.ndarray, want: np.ndarray, nans: list[int]) -> np.ndarray:
     """Where codes differ; NaN codes are one class."""
     bad: np.ndarray = (got.astype(np.int64) != want) & ~(np.isin(got, nans) & np.isin(want, nans))
     return bad
+
+
+def _quantized(h: Mapping[str, Any], c: Mapping[str, Any], answer: Answer) -> str:
+    """What differs in one matrix, empty if nothing does."""
+    return _matrix(h, c, answer(QuantizeCase(h["subject"]), {"x": numbers(c["in"], 32).view(np.float32).reshape(c["shape"])}))
+
+
+def _product(h: Mapping[str, Any], c: Mapping[str, Any], answer: Answer) -> str:
+    """What differs in one matrix product: NaN is a class, and the sign of zero is left open."""
+    m, n, k = c["shape"]
+    given = product_of(c)
+    got = np.asarray(answer(GemmCase(h["format"], h["subject"], f"{m}x{n}x{k}"), {"a": given["a"], "b": given["b"]})["c"])
+    want = given["out"]
+    if got.shape != want.shape:
+        return f"case {c['id']}: a product of shape {got.shape}, expected {want.shape}"
+    bad = check.differing_values(got.astype(np.float64), want.astype(np.float64), signed_zero=False)
+    if not bad.any():
+        return ""
+    i, j = (int(v[0]) for v in np.nonzero(bad))
+    shown, expected = check.show_input(np.float32(got[i, j])), check.show_input(want[i, j])
+    return (f"case {c['id']}, K = {k}, c[{i}, {j}]: got {shown}, expected {expected}; {int(np.count_nonzero(bad))} differ"
+            f"\n         of '{c['catches']}', which catches {h['catches'][c['catches']]}")  # fmt: skip
 
 
 def _matrix(h: Mapping[str, Any], c: Mapping[str, Any], got: Mapping[str, np.ndarray]) -> str:

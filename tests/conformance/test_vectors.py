@@ -90,6 +90,8 @@ def test_a_wrong_quantizer_fails_and_targets_may_refuse() -> None:
         if case.op == "cast":
             raise TargetRefused("no casts")
         got = dict(answering("cpu")(case, arrays))
+        if case.op == "gemm":
+            return got
         got["scales"] = np.roll(got["scales"], 1, axis=1)
         return got
 
@@ -117,7 +119,7 @@ def head(**fields):
     ("change", "checksums", "says"),
     [
         (head(lpref_vectors=2), True, "header.lpref_vectors: 2, expected 1"),
-        (head(op="gemm"), True, "header.op"),
+        (head(op="sort"), True, "header.op"),
         (head(revision=7), True, "header.revision: 7, this version defines 1"),
         (head(subject="e9m9"), True, "header.subject"),
         (head(count=3), True, "header.count: 3, the file has"),
@@ -168,10 +170,14 @@ def test_exports_refuse_what_has_no_vectors(tmp_path) -> None:
         export(tmp_path, formats=["float32"])
     with pytest.raises(SpecError, match="its scale is a state"):
         export(tmp_path, quantizers=["int4_learned"])
+    with pytest.raises(SpecError, match="auto: no vectors: it stands for exact or sequential"):
+        export(tmp_path, models=["auto"])
+    with pytest.raises(UnknownNameError, match="accumulation model"):
+        export(tmp_path, models=["hopper"])
     with pytest.raises(UnknownNameError, match="npz"):
         export(tmp_path, form="npy")
     with pytest.raises(UnknownNameError, match="op"):
-        export(tmp_path, ops=["gemm"])
+        export(tmp_path, ops=["sort"])
     with pytest.raises(SpecError, match="max_cases"):
         export(tmp_path, max_cases=0)
 
