@@ -18,6 +18,7 @@ from lpref.accel.cpu import cast_kernels as kernels
 from lpref.accel.cpu import cast_stochastic as stochastic
 from lpref.accel.cpu import threads
 from lpref.accel.cpu.cast_plan import VARIANTS, Plan, plan
+from lpref.accel.cpu.random import check
 from lpref.ref.errors import FormatError, ShapeError
 from lpref.ref.formats import FloatFormat, Format, format
 from lpref.ref.random import WordAddress
@@ -136,7 +137,7 @@ class _Cast:
             r = word_bits or default_word_bits(f)
             if isinstance(words, WordAddress):
                 drawn = replace(words, start=words.start + start)
-                drawn.bits(0, r)  # raises
+                check(drawn.seed, drawn.stream, drawn.step, drawn.start, 0, r)
             else:
                 check_words(words, r, shape, f"{f.name}.encode")
                 drawn = np.asarray(words).astype(np.uint32).reshape(-1)
@@ -169,7 +170,7 @@ class _Cast:
         q, table = p.scalars, NO_TABLE if p.neighbours is None else p.neighbours.table
         kind, variant = "bc" if VARIANTS[self.rounding.name] and p.neighbours is None else p.kind, VARIANTS[self.rounding.name]
         if isinstance(words, WordAddress):
-            lanes = np.empty(4 * (stochastic.WORDS * self.word_bits // 128 + 1), np.uint32)
+            lanes = stochastic.buffer(self.word_bits)
             address = (np.uint64(v) for v in (words.start + at, words.step, words.stream, words.seed))
             drawn = (lanes, lanes.view(f"u{self.word_bits // 8}"), r, variant, *address)
             return int(stochastic.encode_drawn(KINDS.index(kind), bits, codes, q, table, *drawn))

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from lpref.accel.cpu.prefetch import ahead
+from lpref.accel.cpu.prefetch import ask
 from lpref.accel.cpu.table import look, put, take
 
 FIELDS = (
@@ -171,7 +171,7 @@ def encode_clamp_far(u: Any, out: Any, q: Any) -> Any:
     """`encode_clamp` for arrays beyond the caches: the same, asking for both arrays' lines `AHEAD` elements early."""
     top = _0
     for i in range(0, u.size, BLOCK):
-        _ask(u, out, i)
+        ask(u, out, i + AHEAD, BLOCK)
         top = max(top, encode_clamp(u[i : i + BLOCK], out[i : i + BLOCK], q))
     return top
 
@@ -181,17 +181,9 @@ def encode_shift_far(u: Any, out: Any, q: Any) -> Any:
     """`encode_shift` for arrays beyond the caches."""
     top = _0
     for i in range(0, u.size, BLOCK):
-        _ask(u, out, i)
+        ask(u, out, i + AHEAD, BLOCK)
         top = max(top, encode_shift(u[i : i + BLOCK], out[i : i + BLOCK], q))
     return top
-
-
-@_INLINE
-def _ask(u: Any, out: Any, i: Any) -> None:
-    for j in range(0, BLOCK, 64 // 4):
-        ahead(u, i + AHEAD + j)  # type: ignore[call-arg]  # Numba passes the typing context
-    for j in range(0, BLOCK, 64 // out.itemsize):
-        ahead(out, i + AHEAD + j)  # type: ignore[call-arg]
 
 
 @_KERNEL

@@ -15,11 +15,14 @@ import numpy as np
 
 from lpref.accel.cpu.bitcast import from_bits
 from lpref.accel.cpu.cast_kernels import _ABS, _INF, _INLINE, _KERNEL, _0, _1, _31, _finish, _left, _right, _scalars
-from lpref.accel.cpu.random import fill
+from lpref.accel.cpu.philox import BLOCKS, eight_blocks
+from lpref.accel.cpu.prefetch import ask
 from lpref.accel.cpu.table import look, put, take
 
-WORDS = 1 << 12
-"""Elements whose random words are made at a time: at most 16 KiB, which stays in the first cache."""
+WORDS = 1 << 11
+"""Elements whose random words are made at a time: at most 8 KiB, which stay in the first cache. Meanwhile the next ones are asked for."""
+_GROUP = 4 * BLOCKS
+
 
 @_INLINE
 def _stochastic(a: Any, shift: Any, emin: Any, add: Any) -> Any:
@@ -173,15 +176,23 @@ def encode_drawn(
 ) -> Any:  # fmt: skip
     """`encode_words`, element i with the r-bit word of element first + i of the stream.
 
-    lanes: a uint32 buffer for the words of `WORDS` elements and one block; words: the same memory in the unsigned dtype of r bits.
+    lanes: the buffer of `buffer`; words: the same memory in the unsigned dtype of r bits.
+    Between the vectors of words, memory is asked for the next elements: making words needs no memory, rounding waits for it.
     """
     top = _0
     in_block = np.uint64(128) // np.uint64(r)
+    each = np.int64(in_block) * BLOCKS  # elements that a group has words for
     for i in range(0, u.size, WORDS):
         n = min(WORDS, u.size - i)
         begin = first + np.uint64(i)
         skip = np.int64(begin % in_block)
-        blocks = (skip + n + np.int64(in_block) - 1) // np.int64(in_block)
-        fill(lanes[: 4 * blocks], begin // in_block, step, stream, seed)
+        for j in range((skip + n + each - 1) // each):
+            ask(u, out, i + WORDS + each * j, each)
+            eight_blocks(lanes, _GROUP * j, begin // in_block + np.uint64(BLOCKS * j), step, stream, seed)
         top = max(top, encode_words(kind, u[i : i + n], out[i : i + n], q, table, words[skip : skip + n], r, variant))
     return top
+
+
+def buffer(r: int) -> np.ndarray:
+    """The uint32 buffer of `encode_drawn`: words of `WORDS` elements that begin anywhere in a block, in whole groups."""
+    return np.empty(_GROUP * (-(-(WORDS * r // 128 + 1) // BLOCKS)), np.uint32)

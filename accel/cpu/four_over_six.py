@@ -41,7 +41,7 @@ def four_over_six_scales(
     encode, denominator = global_encode_scale(amax, target, scale.scale_max), np.float32(scale.scale_max) * np.float32(target)
     codes, values, factors = np.empty(top.shape, np.uint8), np.empty(top.shape, np.float32), np.empty(top.shape, np.float32)
     fixed = (np.float32(target), encode, np.float32(1) / encode, np.float32(amax), denominator, scale.select == "mse")
-    rows = as_many_rows(x, block)
+    rows = fitting_rows(x, block)
     cells = (-1, -(-rows.shape[1] // block[1]))
     grids = [grid.reshape(cells) for grid in (top, codes, values, factors)]
     grain = max(1, threads.GRAIN // max(block[0] * rows.shape[1], 1))
@@ -57,14 +57,20 @@ def four_over_six_scales(
     return BlockScales(codes, values, factors, "multiply", np.float32(np.float32(amax) / denominator))
 
 
-def as_many_rows(x: NDArray, block: tuple[int, int]) -> NDArray:
-    """A few long rows as many shorter ones, where blocks are runs inside a row: threads and caches then have rows to work on."""
+def fitting_rows(x: NDArray, block: tuple[int, int]) -> NDArray:
+    """A few long rows as many shorter ones, short rows joined to longer ones, where blocks are runs inside a row.
+
+    Threads then have rows to share, and what every row costs beside its elements is small.
+    """
     (rows, columns), (br, bc) = x.shape, block
     unit = math.lcm(bc, 8)  # packed rows end on whole bytes
-    width = unit * max(1, 1024 // unit)
-    if br != 1 or rows >= 64 or columns % width or columns == width:
+    if br != 1 or columns % unit:
         return x
-    return x.reshape(rows * (columns // width), width)
+    width = unit * max(1, 1024 // unit)
+    if rows < 64 and columns % width == 0:
+        return x.reshape(rows * (columns // width), width)
+    joined = next(m for m in (32, 16, 8, 4, 2, 1) if m == 1 or (rows % m == 0 and m * columns <= TILE // 2))
+    return x.reshape(rows // joined, joined * columns)
 
 
 @njit(**OPTIONS)

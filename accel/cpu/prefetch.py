@@ -1,4 +1,5 @@
-"""Asking memory for a line early, from Numba: `ahead(array, index)` fetches the cache line of an element, or does nothing.
+"""Asking memory for a line early, from Numba: `ahead(array, index)` fetches the cache line of an element, or does nothing;
+`ask` does so for a source and a target.
 
 Hardware fetches ahead within a page of 4 KiB only; a cast that streams through hundreds of megabytes gains by asking
 across pages. Addresses beyond the array are harmless: a prefetch never faults.
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
 
@@ -29,3 +30,14 @@ def ahead(typing: Any, array: Any, index: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.intp), emit
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def ask(source: Any, target: Any, at: Any, count: Any) -> None:
+    """Ask for elements at .. at + count, a multiple of 32, of two arrays whose elements have up to 32 bits."""
+    for i in range(count >> 5):
+        ahead(source, at + 32 * i)  # type: ignore[call-arg]  # Numba passes the typing context
+        ahead(source, at + 32 * i + 16)  # type: ignore[call-arg]
+        ahead(target, at + 32 * i)  # type: ignore[call-arg]
+        if target.itemsize == 4:
+            ahead(target, at + 32 * i + 16)  # type: ignore[call-arg]

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from lpref.accel.cpu import grid_kernels, plain, quantize_kernels, table_kernels, threads
 from lpref.accel.cpu.block_scales import grid_scales
 from lpref.accel.cpu.embedded import ONE, Embedded, embedded
-from lpref.accel.cpu.four_over_six import as_many_rows
+from lpref.accel.cpu.four_over_six import fitting_rows
 from lpref.accel.cpu.hadamard import hadamard
 from lpref.accel.cpu.quantize_plan import Plan, plan_of
+from lpref.accel.cpu.random import check
 from lpref.accel.cpu.rht_kernels import LANES, along_rows, down_columns
 from lpref.ref import quantize as ref
 from lpref.ref import scaling
@@ -137,7 +138,7 @@ def prepare(
     scales = grid_scales(matrix, top, tensor_amax, q, plan, axis, state, amax)
     if np.isnan(scales.tensor_scale) or not np.isfinite(scales.factor).all():
         return None
-    flat = as_many_rows(matrix, block)
+    flat = fitting_rows(matrix, block)
     if flat is not matrix:
         cells = (flat.shape[0] // block[0], flat.shape[1] // block[1])
         scales = replace(scales, values=scales.values.reshape(cells), factor=scales.factor.reshape(cells))
@@ -169,7 +170,11 @@ def _amax_pass(
         elif target is not x:
             target[r0:r1] = x[r0:r1]
         mine = np.zeros((1, grid[1]), np.int32) if whole else top
-        grid_kernels.amax_rows(target, br, bc, mine, r0, r1, 0)
+        if br == 1 and columns % bc == 0:  # the blocks of all rows are those of one long row
+            found = mine if whole else mine[r0:r1]
+            grid_kernels.amax_rows(target[r0:r1].reshape(1, -1), 1, bc, found.reshape(1, -1), 0, 1, 0)
+        else:
+            grid_kernels.amax_rows(target, br, bc, mine, r0, r1, 0)
         return mine
 
     parts = threads.split(rows, work, align, max(align, threads.GRAIN // max(columns, 1)))
@@ -214,8 +219,9 @@ def run(
 def _words(words: Any, plan: Plan, q: Quantizer, ready: Prepared) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     """(start, step, stream, seed) of an address, or the given words [R, C]."""
     if plan.stochastic and isinstance(words, WordAddress) and words.start < 1 << 62:
-        words.bits(0, plan.stochastic)  # raises for an address out of range
-        return np.array([words.start, words.step, words.stream, words.seed], np.uint64), _NO_WORDS
+        stream = words.stream
+        check(words.seed, stream, words.step, words.start, 0, plan.stochastic)
+        return np.array([words.start, words.step, stream, words.seed], np.uint64), _NO_WORDS
     given = resolve_words(words, q, format_named(q.format), ready.shape)
     if given is None:
         return np.zeros(4, np.uint64), _NO_WORDS

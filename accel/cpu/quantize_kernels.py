@@ -24,7 +24,7 @@ from numba import njit
 
 from lpref.accel.cpu.bitcast import from_bits, to_bits
 from lpref.accel.cpu.lanes import WIDTH, copies
-from lpref.accel.cpu.random import philox_block
+from lpref.accel.cpu.random import fill
 
 OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": False, "error_model": "numpy"}
 TILE = 4096
@@ -78,13 +78,13 @@ def nearest_row(u, n, factor, low, high, emin, shift, v):  # type: ignore[no-unt
 
 @njit(**OPTIONS)
 def stochastic_row(u, n, factor, low, high, words, bits, emin, shift, v):  # type: ignore[no-untyped-def]
-    """The same with stochastic rounding (variant A) and `bits`-bit words."""
-    fine = np.int32(254 << 23) + (bits << np.int32(23))
+    """The same with stochastic rounding (variant A) and `bits`-bit words. (Numba widens sums and shifts: each is cut to 32 bits at once.)"""
+    fine, drop = np.int32(np.int32(254 << 23) + (bits << np.int32(23))), np.uint32(bits & np.int32(31))
     for c in range(n):
         t = u[c] * factor[c]
         a = abs(min(max(t, low), high))
-        step = max(to_bits(a) & EXPONENT, emin) + shift - np.int32(23 << 23)
-        q = (np.int32(a * from_bits(fine - step)) + words[c]) >> bits
+        step = np.int32(np.int32(max(np.int32(to_bits(a) & EXPONENT), emin) + shift) - np.int32(23 << 23))
+        q = np.int32(np.uint32(np.int32(a * from_bits(np.int32(fine - step))) + np.int32(words[c])) >> drop)
         v[c] = np.copysign(np.float32(q) * from_bits(step), t)
 
 
@@ -108,42 +108,21 @@ def under_row(x, v, scale):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def given_row(words, r, c0, n, out):  # type: ignore[no-untyped-def]
-    """out[:n] <- words[r, c0 : c0 + n]."""
-    row = words[r, c0 : c0 + n]
-    for c in range(n):
-        out[c] = row[c]
-
-
-@njit(**OPTIONS)
-def words_row(i0, n, bits, start, step, stream, seed, buffer, out):  # type: ignore[no-untyped-def]
-    """out[:n] <- the `bits`-bit words of elements start + i0 .. start + i0 + n; buffer: uint32, 4 for each Philox block."""
+def words_row(i0, n, bits, start, step, stream, seed, buffer):  # type: ignore[no-untyped-def]
+    """Where the `bits`-bit words of elements start + i0 .. start + i0 + n begin in the buffer (uint32, 4 for each Philox block)."""
     per = 128 // bits
     i0 += np.int64(start)
     g0 = i0 // per
     blocks = (i0 + n - 1) // per - g0 + 1
-    for b in range(blocks):
-        w0, w1, w2, w3 = philox_block(np.uint64(g0 + b), step, stream, seed)
-        buffer[4 * b] = np.uint32(w0)
-        buffer[4 * b + 1] = np.uint32(w1)
-        buffer[4 * b + 2] = np.uint32(w2)
-        buffer[4 * b + 3] = np.uint32(w3)
-    skip = i0 - g0 * per
-    if bits == 8:
-        narrow = buffer.view(np.uint8)[skip : skip + n]
-        for c in range(n):
-            out[c] = narrow[c]
-    else:
-        wide = buffer.view(np.uint16)[skip : skip + n]
-        for c in range(n):
-            out[c] = wide[c]
+    fill(buffer[: 4 * blocks], np.uint64(g0), step, stream, seed)
+    return i0 - g0 * per
 
 
 @njit(**OPTIONS)
 def codes_row(v, n, emin, shift, trailing, bits, integer, out):  # type: ignore[no-untyped-def]
     """out <- the codes of the element values v: sign and magnitude, or two's complement."""
-    drop, sign, mask = np.int32(23) - trailing, np.int32(1) << (bits - np.int32(1)), np.int32((1 << bits) - 1)
-    down = np.int32(32) - bits
+    drop, sign, mask = np.uint32((23 - trailing) & 31), np.uint32(1 << (bits - 1)), np.int32((1 << bits) - 1)
+    down = np.uint32((32 - bits) & 31)
     if integer:
         for c in range(n):
             value = np.int32(v[c])
@@ -151,10 +130,10 @@ def codes_row(v, n, emin, shift, trailing, bits, integer, out):  # type: ignore[
         return
     for c in range(n):
         a = abs(v[c])
-        b = max(to_bits(a) & EXPONENT, emin)
-        big = from_bits(b + shift)
-        position = (to_bits(a + big) - to_bits(big)) + ((b - emin) >> drop)
-        out[c] = position | ((to_bits(v[c]) >> down) & sign)
+        b = max(np.int32(to_bits(a) & EXPONENT), emin)
+        big = np.int32(b + shift)
+        position = np.uint32(np.int32(to_bits(a + from_bits(big)) - big)) + np.uint32(np.uint32(np.int32(b - emin)) >> drop)
+        out[c] = np.uint32(np.uint32(position) | np.uint32(np.uint32(np.uint32(to_bits(v[c])) >> down) & sign))
 
 
 @njit(**OPTIONS)
@@ -224,7 +203,7 @@ def run(x, br, bc, factors, scales, divide, multiplier, limits, f, words, bits, 
     width = min(C, TILE)
     factor, scale = np.ones(width, np.float32), np.empty(width, np.float32)
     u, v, spread = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
-    random, buffer = np.empty(width, np.int32), np.empty(4 * (width * max(bits, 1) // 128 + 2), np.uint32)
+    buffer = np.empty(4 * (width * max(bits, 1) // 128 + 2), np.uint32)
     wide = np.empty(width, np.uint8)
     early = divide or multiplier != np.float32(1)  # u is made beforehand, and the factor left is 1
     over, under = 0, 0
@@ -242,11 +221,15 @@ def run(x, br, bc, factors, scales, divide, multiplier, limits, f, words, bits, 
             if bits == 0:
                 nearest_row(source, n, factor, limits[0], limits[1], f[0], f[1], v)
             else:
+                rounding = (source, n, factor, limits[0], limits[1])
                 if words.size:
-                    given_row(words, r, c0, n, random)
+                    stochastic_row(*rounding, words[r, c0 : c0 + n], np.int32(bits), f[0], f[1], v)
                 else:
-                    words_row(r * C + c0, n, bits, address[0], address[1], address[2], address[3], buffer, random)
-                stochastic_row(source, n, factor, limits[0], limits[1], random, np.int32(bits), f[0], f[1], v)
+                    skip = words_row(r * C + c0, n, bits, address[0], address[1], address[2], address[3], buffer)
+                    if bits == 8:
+                        stochastic_row(*rounding, buffer.view(np.uint8)[skip : skip + n], np.int32(8), f[0], f[1], v)
+                    else:
+                        stochastic_row(*rounding, buffer.view(np.uint16)[skip : skip + n], np.int32(16), f[0], f[1], v)
             under += under_row(row, v, scale)
             over += over_row(source, n, factor, limits[2], limits[3])
             if codes is not None:

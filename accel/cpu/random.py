@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from lpref.accel.cpu import threads
+from lpref.accel.cpu.philox import BLOCKS, eight_blocks
 from lpref.ref import random as ref
 from lpref.ref.errors import WordsError
 
@@ -53,7 +54,11 @@ def bits_at(i: Any, r: Any, step: Any, stream: Any, seed: Any) -> Any:
 @njit(cache=True, nogil=True, error_model="numpy")
 def fill(lanes: Any, first: Any, step: Any, stream: Any, seed: Any) -> None:
     """lanes [4 blocks] uint32 <- blocks first, first + 1, ..."""
-    for b in range(lanes.size // 4):
+    blocks = lanes.size // 4
+    done = blocks // BLOCKS * BLOCKS
+    for b in range(0, done, BLOCKS):
+        eight_blocks(lanes, 4 * b, first + np.uint64(b), step, stream, seed)
+    for b in range(done, blocks):
         w0, w1, w2, w3 = philox_block(first + np.uint64(b), step, stream, seed)
         lanes[4 * b] = np.uint32(w0)
         lanes[4 * b + 1] = np.uint32(w1)
@@ -68,13 +73,18 @@ def bits(seed: int, stream: int, step: int, start: int, count: int, r: int) -> n
 
 def packed(seed: int, stream: int, step: int, start: int, count: int, r: int) -> np.ndarray:
     """The same words in the unsigned type of r bits: what a kernel that reads an array of words should be given."""
-    if r not in (8, 16, 32) or not (0 <= seed < 1 << 64 and 0 <= stream < 1 << 32 and 0 <= step < 1 << 32):
-        ref.bits(seed, stream, step, start, 0, r)  # raises, naming the value
-    if start < 0 or count < 0 or start + count > 128 // r << 64:
-        raise WordsError(f"elements {start} .. {start + count} pass 2^64 x {128 // r}", where="random.bits")
+    check(seed, stream, step, start, count, r)
     first, skip = divmod(start, 128 // r)
     blocks = (skip + count + 128 // r - 1) // (128 // r)
     lanes = np.empty(4 * blocks, np.uint32)
     key = (np.uint64(step), np.uint64(stream), np.uint64(seed))
     threads.split(blocks, lambda a, b: fill(lanes[4 * a : 4 * b], np.uint64(first + a), *key), grain=4096)
     return lanes.view(f"u{r // 8}")[skip : skip + count]
+
+
+def check(seed: int, stream: int, step: int, start: int, count: int, r: int) -> None:
+    """Raise what `lpref.ref.random.bits` raises for this address, without making words."""
+    if r not in (8, 16, 32) or not (0 <= seed < 1 << 64 and 0 <= stream < 1 << 32 and 0 <= step < 1 << 32):
+        ref.bits(seed, stream, step, start, 0, r)  # raises, naming the value
+    if start < 0 or count < 0 or start + count > 128 // r << 64:
+        raise WordsError(f"elements {start} .. {start + count} pass 2^64 x {128 // r}", where="random.bits")

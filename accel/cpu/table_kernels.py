@@ -18,7 +18,6 @@ from lpref.accel.cpu.cells import INFINITY_BITS, cells, neighbours
 from lpref.accel.cpu.quantize_kernels import (
     OPTIONS,
     TILE,
-    given_row,
     over_row,
     packed_row,
     scale_row,
@@ -66,6 +65,13 @@ def table_of(q: Quantizer, word_bits: int) -> Table | None:
 
 
 @njit(**OPTIONS)
+def _widened(words, n, out):  # type: ignore[no-untyped-def]
+    """out <- n words in int32, so that the look-up is compiled once for all widths."""
+    for c in range(n):
+        out[c] = words[c]
+
+
+@njit(**OPTIONS)
 def run(  # type: ignore[no-untyped-def]
     x, br, bc, factors, scales, divide, multiplier, limits, clip, table, code_values, variant, words, bits, address, values, codes, code_bits,
     r0, r1,
@@ -93,9 +99,13 @@ def run(  # type: ignore[no-untyped-def]
                 encode_cells(u[:n].view(np.uint32), wide, table[0], table[1])
             else:
                 if words.size:
-                    given_row(words, r, c0, n, random)
+                    _widened(words[r, c0 : c0 + n], n, random)
                 else:
-                    words_row(r * C + c0, n, bits, address[0], address[1], address[2], address[3], buffer, random)
+                    skip = words_row(r * C + c0, n, bits, address[0], address[1], address[2], address[3], buffer)
+                    if bits == 8:
+                        _widened(buffer.view(np.uint8)[skip : skip + n], n, random)
+                    else:
+                        _widened(buffer.view(np.uint16)[skip : skip + n], n, random)
                 encode_words_table(u[:n].view(np.uint32), wide, table, random, np.uint32(bits), variant)
             decode_row(wide, n, code_values, v)
             under += under_row(row, v, scale)

@@ -92,11 +92,13 @@ def test_any_blocks(shape: tuple[int, int], name: str, other: int | None, k: int
 
 
 @pytest.mark.parametrize("name", ["nvfp4", "mxfp8_e4m3", "mxfp4:rounding=stochastic", "nf4", "int8_tensor", "dynamic8"])
-@pytest.mark.parametrize("shape", [(9000,), (1, 40960), (3, 8192 + 256), (2, 3, 512), (200, 5120)])
-def test_long_rows_and_leading_axes(name: str, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shape", [(9000,), (1, 40960), (3, 8192 + 256), (2, 3, 512), (200, 5120), (1024, 64), (130, 32), (12, 416), (7, 36)])
+def test_long_rows_short_ones_and_leading_axes(name: str, shape: tuple[int, ...]) -> None:
     x = wide(1, int(np.prod(shape))).reshape(shape)
     q = replace(lookup(name), tail="pad_zero")
-    check(quantize(x, q, words=WORDS), ref.quantize(x, q, words=WORDS))
+    want = ref.quantize(x, q, words=WORDS)
+    check(quantize(x, q, words=WORDS), want)
+    check_values(embed(x, q, words=WORDS, k_axis=-1), want)
 
 
 @pytest.mark.parametrize("name", ["nvfp4", "nvfp4_4over6_mae", "mxfp4:rounding=stochastic", "int8_row", "fp8_tensor", "nf4"])
