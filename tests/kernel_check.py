@@ -59,7 +59,7 @@ def cuda_place() -> Place:
             scales, tensor_scale = tuple(cp.asarray(s) for s in x.scales), cp.asarray(np.float32(x.tensor_scale))
             return CudaQTensor(cp.asarray(x.codes), scales, tensor_scale, x.k_axis, x.logical_shape, x.quantizer, x.observed)
         order = np.argsort([-abs(s) for s in x.strides], kind="stable")
-        return cp.asarray(np.ascontiguousarray(x.transpose(order))).transpose(np.argsort(order))
+        return cp.asarray(x.transpose(order).copy()).transpose(np.argsort(order))
 
     def get(x: Any) -> Any:
         return x.host() if hasattr(x, "host") else x.get() if isinstance(x, cp.ndarray) else x

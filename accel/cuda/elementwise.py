@@ -32,16 +32,35 @@ def _unary(name: str) -> Callable[[Any], Any]:
     return function
 
 
-def _binary(name: str, dtype: Any = np.float32) -> Callable[[Any, Any], Any]:
+def _binary(name: str) -> Callable[[Any, Any], Any]:
     def function(x: Any, y: Any) -> Any:
-        shape = _shape(name, x, y)
-        out = device.cupy().empty(shape, dtype)
-        arrays.each("elementwise", f"each_{name}", out.size, *_operand(name, x, shape), *_operand(name, y, shape), out.size, out)
-        return out
+        return _paired(name, x, y, np.float32)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"`{name}` of every pair of elements."
     return function
+
+
+def _comparison(name: str) -> Callable[[Any, Any], Any]:
+    def function(x: Any, y: Any) -> Any:
+        if _whole(x) and _whole(y):
+            return getattr(device.cupy(), name)(x, y)  # integers have no subnormals
+        return _paired(name, x, y, np.bool_)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"`{name}` of every pair of elements, as booleans; of two integer arrays also."
+    return function
+
+
+def _paired(name: str, x: Any, y: Any, dtype: Any) -> Any:
+    shape = _shape(name, x, y)
+    out = device.cupy().empty(shape, dtype)
+    arrays.each("elementwise", f"each_{name}", out.size, *_operand(name, x, shape), *_operand(name, y, shape), out.size, out)
+    return out
+
+
+def _whole(x: Any) -> bool:
+    return device.on_device(x) and x.dtype.kind in "biu"
 
 
 exp, exp2, log, log2 = _unary("exp"), _unary("exp2"), _unary("log"), _unary("log2")
@@ -50,7 +69,7 @@ erf, rsqrt, sqrt = _unary("erf"), _unary("rsqrt"), _unary("sqrt")
 neg, abs, rint = _unary("neg"), _unary("abs"), _unary("rint")
 add, sub, mul, div = _binary("add"), _binary("sub"), _binary("mul"), _binary("div")
 maximum, minimum = _binary("maximum"), _binary("minimum")
-greater, greater_equal, equal = _binary("greater", np.bool_), _binary("greater_equal", np.bool_), _binary("equal", np.bool_)
+greater, greater_equal, equal = _comparison("greater"), _comparison("greater_equal"), _comparison("equal")
 
 
 def pow(x: Any, y: Any) -> Any:

@@ -22,7 +22,8 @@ def at(a: np.ndarray) -> ctypes.c_void_p:
 def arguments() -> np.ndarray:
     """Every 65537th float32, numbers where the functions live, and the neighbours of their thresholds."""
     spread = np.arange(0, 2**32, 65537, dtype=np.uint64).astype(U32).view(np.float32)
-    edges = np.float32([0, 0.5, 1, 2, 6, 22, 88.72284, 103.97208, 87.33654, 128, 149, 126, 1048576, 0.70710678, 1.1754944e-38, 3.4e38, np.inf])
+    edges = np.float32([0, 0.5, 1, 2, 2.5, 3.5, 6, 22, 87.33654, 88.72284, 103.97208, 126, 128, 149, 4194303.5, 8388607.5, 8388608])
+    edges = np.concatenate([edges, np.float32([1048576, 0.70710678, 1.1754944e-38, 3.4e38, np.inf])])
     near = (edges.view(U32)[:, None] + np.arange(-3, 4)).astype(U32).ravel().view(np.float32)
     near = np.concatenate([near, (near.view(U32) ^ U32(1 << 31)).view(np.float32)])
     return np.concatenate([spread, near, np.random.default_rng(0).normal(0, 8, 40000).astype(np.float32)])
