@@ -86,11 +86,12 @@ def gemm(
     from lpref.specs.building import build
 
     if isinstance(spec, GemmSpec):
-        return _gemm_of_arrays(a, b, spec, ctx, _backend(backend, numerics))
-    operands = [at_home(x) if hasattr(x, "k_axis") else HighPrecision(_real(x, "gemm"), 1) for x in (a, b)]
+        return _gemm_of_arrays(a, b, spec, ctx, _backend(backend, numerics, a, b))
+    ops = _backend(backend, numerics, *(x.values if isinstance(x, HighPrecision) else getattr(x, "codes", x) for x in (a, b)))
+    operands = [at_home(x) if hasattr(x, "k_axis") else HighPrecision(_there(x, "gemm", ops), 1) for x in (a, b)]
     named = isinstance(spec, (Accumulate, Accumulator))
     model = accumulator(spec) if named else build(Accumulate, {} if spec is None else spec, "gemm")
-    return give(_backend(backend, numerics).gemm(*operands, model), _library(a) or _library(b))
+    return _back(ops.gemm(*operands, model), ops, _library(a) or _library(b))
 
 
 def _gemm_of_arrays(a: Any, b: Any, spec: Any, ctx: Any, ops: Backend) -> Any:
@@ -104,8 +105,8 @@ def _gemm_of_arrays(a: Any, b: Any, spec: Any, ctx: Any, ops: Backend) -> Any:
     problems += [f"epilogue: the mask {step.mask!r} is saved by a training step" for step in spec.epilogue if step.kind == "mask"]
     if problems:
         raise SpecError(problems, where="gemm")
-    to, a, b = library(a), _real(a, "gemm"), _real(b, "gemm")
-    return give(_forward(a, b, LinearRecipe(fprop=spec, save={}), ctx, ops), to)
+    to, a, b = library(a), _there(a, "gemm", ops), _there(b, "gemm", ops)
+    return _back(_forward(a, b, LinearRecipe(fprop=spec, save={}), ctx, ops), ops, to)
 
 
 def linear(x: Any, w: Any, recipe: Any, ctx: Any = None, *, backend: str | Backend | None = None, numerics: str = "exact") -> Any:
@@ -121,14 +122,15 @@ def linear(x: Any, w: Any, recipe: Any, ctx: Any = None, *, backend: str | Backe
     if isinstance(chosen, Recipe):
         chosen.require_executable()
     rule = chosen.linear if isinstance(chosen, Recipe) else chosen
-    to, x, w = library(x), _real(x, "linear"), _real(w, "linear")
+    ops = _backend(backend, numerics, x, w)
+    to, x, w = library(x), _there(x, "linear", ops), _there(w, "linear", ops)
     if not x.ndim:
         raise ShapeError("x is a scalar", where="linear", remedy="pass x [..., K]")
-    y = _forward(x.reshape(-1, x.shape[-1]), w, rule, ctx, _backend(backend, numerics))
-    return give(y.reshape(*x.shape[:-1], y.shape[-1]), to)
+    y = _forward(x.reshape(-1, x.shape[-1]), w, rule, ctx, ops)
+    return _back(y.reshape(*x.shape[:-1], y.shape[-1]), ops, to)
 
 
-def _forward(x: np.ndarray, w: np.ndarray, rule: Any, ctx: Any, ops: Backend) -> Any:
+def _forward(x: Any, w: Any, rule: Any, ctx: Any, ops: Backend) -> Any:
     """The forward product under a LinearRecipe, delayed scales as before the first step where the context has no states."""
     from lpref.ref.recipes import Context, first_states, linear_forward
 
@@ -158,9 +160,24 @@ def _real(x: Any, where: str) -> np.ndarray:
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
 
+def _there(x: Any, where: str, ops: Backend) -> Any:
+    """x as an array of the backend; the cuda backend takes CuPy's as they are."""
+    from lpref.accel.cuda.device import on_device
+
+    return x if ops.name == "cuda" and on_device(x) else ops.arrays.make(_real(x, where))
+
+
+def _back(y: Any, ops: Backend, to: Any) -> Any:
+    """The result in the library that the arguments came from."""
+    return y if to is not None and to.__name__ == "cupy" and ops.name == "cuda" else give(ops.arrays.host(y), to)
+
+
 def _library(x: Any) -> Any:
     return getattr(x, "library", None) if hasattr(x, "k_axis") else library(x)
 
 
-def _backend(chosen: str | Backend | None, numerics: str = "exact") -> Backend:
-    return backend(chosen, numerics)
+def _backend(chosen: str | Backend | None, numerics: str = "exact", *arguments: Any) -> Backend:
+    """The chosen backend; None: cuda for CuPy arrays, else cpu."""
+    from lpref.accel.cuda.device import on_device
+
+    return backend("cuda" if chosen is None and any(map(on_device, arguments)) else chosen, numerics)
