@@ -41,13 +41,18 @@ def operand(
     k_axis is the contraction axis (0 or 1). transforms: (Transform, signs or None) pairs; Transform.axis "k" is the contraction
     axis, "other" the other one. collect adds the error statistics of the quantization to ``operand.observed``.
     """
-    if x.ndim != 2 or k_axis not in (0, 1):
-        raise ShapeError(f"x is {x.shape}, k_axis {k_axis}; needed [R, C] and 0 or 1", where="operand")
+    check_operand(x, k_axis)
     x = transformed(x, k_axis, transforms)
     if quantizer is None:
         return linalg.HighPrecision(x, k_axis)
     codes = quantize(x, quantizer, state=state, words=words, k_axis=k_axis)
     return replace(codes, observed={**codes.observed, **stats(x, codes)}) if collect else codes
+
+
+def check_operand(x: Any, k_axis: int) -> None:
+    """ShapeError for what is no operand of `gemm`."""
+    if x.ndim != 2 or k_axis not in (0, 1):
+        raise ShapeError(f"x is {x.shape}, k_axis {k_axis}; needed [R, C] and 0 or 1", where="operand")
 
 
 def gemms(products: Sequence[tuple[Any, ...]], numerics: str = "exact") -> list[np.ndarray]:

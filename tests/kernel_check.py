@@ -11,20 +11,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 from kernel_cases import CASES
 from kernel_draw import Draw
 
 from lpref.ref.backend import Kernel
+from lpref.ref.errors import BackendError
 from lpref.ref.linalg import HighPrecision
-from lpref.ref.quantize import QTensor
+from lpref.ref.quantize import QTensor, Quantizer
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a backend's arrays live: `put` moves an array or a quantized tensor there, `get` brings a backend's object back."""
+    """Where a backend's arrays live: `put` moves an array or a quantized tensor there, `get` brings a backend's object back.
+
+    refuses: the quantizers that the backend has no kernels for; it must say so.
+    """
 
     put: Callable[[Any], Any]
     get: Callable[[Any], Any]
+    refuses: Callable[[Quantizer], bool] = lambda q: False
 
     def there(self, value: Any) -> Any:
         """`value` with every array inside it moved."""
@@ -50,9 +56,10 @@ HOST = Place(lambda x: x, lambda x: x)
 
 def cuda_place() -> Place:
     """CuPy arrays with the strides of the originals."""
-    import cupy as cp
-
+    from lpref.accel.cuda import device, plans
     from lpref.accel.cuda.qtensor import CudaQTensor
+
+    cp = device.cupy()
 
     def put(x: Any) -> Any:
         if isinstance(x, QTensor):
@@ -64,7 +71,14 @@ def cuda_place() -> Place:
     def get(x: Any) -> Any:
         return x.host() if hasattr(x, "host") else x.get() if isinstance(x, cp.ndarray) else x
 
-    return Place(put, get)
+    def refuses(q: Quantizer) -> bool:
+        try:
+            plans.check(q)
+        except BackendError:
+            return q.scale.rule != "none"
+        return False
+
+    return Place(put, get, refuses)
 
 
 def check(kernel: Kernel, place: Place = HOST) -> None:
@@ -81,6 +95,11 @@ def check_cases(kernel: Kernel, place: Place, cases: Iterable[Any]) -> None:
 
 
 def _check_case(kernel: Kernel, place: Place, name: str, case: tuple, options: Mapping[str, Any]) -> None:
+    refused = [q for q in case if isinstance(q, Quantizer) and place.refuses(q)]
+    if refused:
+        with pytest.raises(BackendError, match="has no kernel"):
+            kernel.function(*place.there(case), **place.there(options))
+        return
     moved, kept = place.there(case), [a.copy() if isinstance(a, np.ndarray) else a for a in case]
     expected = kernel.reference(*case, **options)
     found = kernel.contract.mismatch(expected, place.here(kernel.function(*moved, **place.there(options))), case, options)

@@ -17,6 +17,7 @@ from lpref.accel.cpu.embedded import Embedded, embedded
 from lpref.accel.cpu.hadamard import hadamard
 from lpref.accel.cpu.product import matmul_fast
 from lpref.accel.cpu.quantize import embed, quantize
+from lpref.accel.reference import check_operand
 from lpref.ref import linalg
 from lpref.ref.contracts import Bits
 from lpref.ref.errors import ShapeError
@@ -39,7 +40,7 @@ def operand(
     state: Mapping[str, Any] | None = None, collect: bool = False,
 ) -> QTensor | HighPrecision:  # fmt: skip
     """`lpref.accel.reference.operand`: the same codes. collect adds error statistics to ``observed``."""
-    _check(x, k_axis)
+    check_operand(x, k_axis)
     x = transformed(x, k_axis, transforms)
     if quantizer is None:
         return HighPrecision(x, k_axis)
@@ -55,7 +56,7 @@ def operand_fast(
 
     Transforms are fused into the pass that measures amax. Overflowed and underflowed elements are always counted.
     """
-    _check(x, k_axis)
+    check_operand(x, k_axis)
     if quantizer is None:
         return HighPrecision(transformed(x, k_axis, transforms), k_axis)
     if collect:
@@ -109,8 +110,3 @@ def _rows(x: Any) -> np.ndarray:
     """[other, k]"""
     values = x.values if isinstance(x, Embedded | HighPrecision) else x.dequantize(np.float32)
     return values if x.k_axis % 2 else values.T
-
-
-def _check(x: np.ndarray, k_axis: int) -> None:
-    if x.ndim != 2 or k_axis not in (0, 1):
-        raise ShapeError(f"x is {x.shape}, k_axis {k_axis}; needed [R, C] and 0 or 1", where="operand")

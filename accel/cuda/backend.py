@@ -8,26 +8,39 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from lpref.accel.cpu import GEMM_BOUND, GEMMS_BOUND, MATMUL_BOUND
 from lpref.accel.cuda import (
     activation,
+    attention,
+    attention_packed,
+    blas,
     device,
     elementwise,
     embedding,
+    gemm,
     hadamard,
     image,
     loss,
     norm,
+    operand,
     optim,
+    product,
     reduce,
     rope,
 )
 from lpref.accel.cuda.qtensor import CudaQTensor
 from lpref.accel.cuda.quantize import quantize
 from lpref.accel.reference import reference_ops
-from lpref.ref.backend import Arrays, Backend, Bits, Kernel
+from lpref.ref.backend import Arrays, Backend, Bits, Contract, Kernel
 
 KERNELS: dict[str, Callable[..., Any]] = {
+    "operand": operand.operand,
+    "gemm": gemm.gemm,
+    "gemms": gemm.gemms,
+    "matmul": product.matmul,
+    "cast": operand.rounded,
     "quantize": quantize,
+    "qdq": operand.qdq,
     "hadamard": hadamard.hadamard,
     "hadamard_inverse": hadamard.hadamard_inverse,
     "tree_sum": reduce.tree_sum,
@@ -78,6 +91,10 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "embedding_backward": embedding.embedding_backward,
     "rope": rope.rope,
     "rope_backward": rope.rope_backward,
+    "attention": attention.attention,
+    "attention_backward": attention.attention_backward,
+    "attention_packed": attention_packed.attention_packed,
+    "attention_packed_backward": attention_packed.attention_packed_backward,
     "im2col": image.im2col,
     "col2im": image.col2im,
     "adamw_update": optim.adamw_update,
@@ -113,4 +130,7 @@ class CudaBackend(Backend):
 
     def __init__(self, numerics: str = "fast") -> None:
         definitions = reference_ops("exact")
-        super().__init__("cuda", numerics, [Kernel(op, f, definitions[op], Bits()) for op, f in KERNELS.items()], ARRAYS)
+        table: dict[str, tuple[Callable[..., Any], Contract]] = {op: (f, Bits()) for op, f in KERNELS.items()}
+        if numerics == "fast":
+            table |= {"gemm": (blas.gemm, GEMM_BOUND), "gemms": (blas.gemms, GEMMS_BOUND), "matmul": (blas.matmul, MATMUL_BOUND)}
+        super().__init__("cuda", numerics, [Kernel(op, f, definitions[op], contract) for op, (f, contract) in table.items()], ARRAYS)

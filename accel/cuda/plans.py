@@ -24,7 +24,9 @@ RULE = np.dtype(
     + [(n, "<f4") for n in ("target", "inverse", "eps", "divider", "least")]
 )
 """`lp_rule` of core/scales.h."""
-WHAT_EXISTS = "rules none, amax, te, mx and nvfp4 (without select), nonfinite propagate (mx: or saturate)"
+OTHERS = ("learned", "constant", "absmean")
+"""Rules whose scales are not made from amax; they have the generic kernels only."""
+WHAT_EXISTS = "rules none, amax, te, mx, nvfp4 (without select), learned, constant and absmean, nonfinite propagate (mx: or saturate)"
 
 
 def unsupported(q: Quantizer, why: str) -> BackendError:
@@ -33,17 +35,25 @@ def unsupported(q: Quantizer, why: str) -> BackendError:
     return BackendError(f"quantizer {q.name or q.format}: {why} has no kernel", where="cuda", remedy=remedy)
 
 
-@cache
-def rule_of(q: Quantizer) -> np.ndarray:
-    """`lp_rule` of the quantizer, an array of one record.
-
-    Raises: BackendError for rules without kernels.
-    """
-    s, fmt = q.scale, format_named(q.format)
-    if s.rule not in RULES or s.select != "none":
+def check(q: Quantizer) -> None:
+    """Raise BackendError for rules without kernels."""
+    s = q.scale
+    if s.rule not in (*RULES, *OTHERS) or s.select != "none":
         raise unsupported(q, f"scale rule {s.rule}" + (f" with select {s.select}" if s.rule == "nvfp4" else ""))
     if s.nonfinite != "propagate" and (s.rule, s.nonfinite) != ("mx", "saturate"):
         raise unsupported(q, f"nonfinite {s.nonfinite}")
+    if s.rule in RULES:
+        _stored(q)
+
+
+@cache
+def rule_of(q: Quantizer) -> np.ndarray:
+    """`lp_rule` of a quantizer whose rule is in `RULES`, an array of one record.
+
+    Raises: BackendError for rules without kernels.
+    """
+    check(q)
+    s, fmt = q.scale, format_named(q.format)
     target = fmt.max if s.target is None else s.target
     record = np.zeros(1, RULE)
     record["rule"] = TORCHAO if s.apply == "torchao" else RULES[s.rule]
@@ -85,7 +95,13 @@ def scale_bytes(q: Quantizer) -> int:
 
 def divides(q: Quantizer) -> bool:
     """Whether elements are divided by their factor."""
-    return q.scale.rule == "mx" or (q.scale.rule == "amax" and q.scale.apply == "divide")
+    signs = q.scale.rule == "absmean" and not has_zero(q)
+    return q.scale.rule == "mx" or (q.scale.rule in ("amax", *OTHERS) and q.scale.apply == "divide" and not signs)
+
+
+def has_zero(q: Quantizer) -> bool:
+    """Whether the element format has a zero."""
+    return "zero" in format_named(q.format).targets
 
 
 def word_bits(q: Quantizer) -> int:
@@ -97,6 +113,8 @@ def word_bits(q: Quantizer) -> int:
 def macros(q: Quantizer) -> tuple[tuple[str, Any], ...] | None:
     """The element format for elements.cuh; None where only the generic kernels serve."""
     fmt, r = format_named(q.format), word_bits(q)
+    if q.scale.rule in OTHERS:
+        return None
     plain = OVERFLOW.get(q.overflow) == OVERFLOW["saturate"] and q.rounding in ("nearest_even", "stochastic") and r in (0, 8, 16)
     if not plain or not fmt.signed or fmt.bits not in (4, 6, 8):
         return None

@@ -70,22 +70,38 @@ class CudaQTensor(QTensor):
         return stored.view(np.float32) if self.quantizer.scale.format == "float32" else cast.decode(stored, self.quantizer.scale.format)
 
     def element_values(self) -> Any:
-        return self._values(np.float64, bare=True)
+        return self._values(0, np.float64)
+
+    def decoded(self) -> Any:
+        """`element_values` in float32, which holds every format that has kernels."""
+        return self._values(0, np.float32)
+
+    def bare_bfloat16(self) -> Any:
+        """`element_values`, where bfloat16 holds them, as its 16 bits (uint16)."""
+        return self._values(0, np.uint16)
+
+    def folded(self, bfloat16: bool) -> Any:
+        """Element x block scale, rounded to float32, [R, C]; or those, where bfloat16 holds them, as its 16 bits (uint16)."""
+        return self._values(2, np.uint16 if bfloat16 else np.float32)
 
     def dequantize(self, dtype: Any = np.float64) -> Any:
         """As `QTensor.dequantize`, for float64 and float32: the float64 product, rounded once."""
         if np.dtype(dtype) not in (np.float64, np.float32):
             raise BackendError(f"no kernel dequantizes to {np.dtype(dtype)}", where="cuda", remedy="use float32 or float64, or t.host().dequantize()")
-        return self._values(np.dtype(dtype)).reshape(self.logical_shape)
+        return self._values(1, np.dtype(dtype)).reshape(self.logical_shape)
 
-    def _values(self, dtype: Any, bare: bool = False) -> Any:
-        cp, (rows, columns) = device.cupy(), self.shape
+    def _values(self, what: int, dtype: Any) -> Any:
+        """kernels/generic.cu: 0 elements, 1 values, 2 elements times block scales, [R, C]."""
+        cp, (rows, columns), bits = device.cupy(), self.shape, format_named(self.quantizer.format).bits
         (br, bc) = self.block if self.scales else (max(rows, 1), max(columns, 1))
-        decoded, out = cast.decode(self.unpacked(), self.quantizer.format), cp.empty((rows, columns), dtype)
+        table, up = cast.values(format_named(self.quantizer.format))
+        out = cp.empty((rows, columns), dtype)
         if out.size:
             run = device.function("generic", "dequantize", (("LP_IN", 0),))
-            target = (self.tensor_scale, np.int32(bare), out, np.int32(out.itemsize))
-            run(*device.plane(rows, columns), (decoded, rows, columns, br, bc, self.scale_values(), *target))
+            codes, bytes_each = cp.ascontiguousarray(self.codes), 0 if bits in PACKED else self.codes.itemsize
+            source = (codes, rows, columns, codes.shape[1], *(np.int32(v) for v in (bytes_each, bits)), table, np.int32(up))
+            target = (self.tensor_scale, np.int32(what), out, np.int32({4: 0, 8: 1, 2: 2}[out.itemsize]))
+            run(*device.plane(rows, columns), (*source, br, bc, self.scale_values() if what else 0, *target))
         return out
 
     def transpose(self) -> CudaQTensor:

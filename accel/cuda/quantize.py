@@ -17,6 +17,7 @@ import numpy as np
 
 from lpref.accel.cpu.cast_plan import NEVER
 from lpref.accel.cuda import cast, device, plans
+from lpref.accel.cuda import scales as scales_of
 from lpref.accel.cuda.qtensor import CudaQTensor, Observed, pack
 from lpref.ref.errors import BackendError, NonFiniteError, ShapeError, SpecError, WordsError
 from lpref.ref.formats import Format
@@ -64,6 +65,7 @@ class Job:
     grid: tuple[int, int]
     amax: Any  # float32 array on the device, or None
     encode_scale: Any  # of delayed scaling, or None
+    step: Any  # of the rules learned and constant, or None: an array or number
     words: Any
     counters: Any
 
@@ -88,7 +90,7 @@ def _job(x: Any, q: Quantizer, state: Mapping[str, Any] | None, amax: Any, words
     shape = matrix_shape(x.shape)
     check_tail(shape, axis, q)
     if q.scale.rule != "none":
-        plans.rule_of(q)  # raises
+        plans.check(q)
     elif q.scale.nonfinite == "raise" or fmt.bits > 16:
         raise plans.unsupported(q, f"a plain cast to {q.format} with nonfinite {q.scale.nonfinite}")
     encode_scale = None
@@ -97,9 +99,12 @@ def _job(x: Any, q: Quantizer, state: Mapping[str, Any] | None, amax: Any, words
             raise SpecError(["scale.history: 'delayed' needs a state"], where=where, remedy="pass state=init_state(q), then update_state's")
         encode_scale = cp.asarray(state["scale"], np.float32).reshape(1)
     grid = q.blocks.grid(shape, axis)
+    step = None
+    if q.scale.rule in ("learned", "constant"):
+        step = state["scale"] if q.scale.rule == "learned" and state and "scale" in state else q.scale.value
     given = None if amax is None else _given_amax(cp.asarray(amax, np.float32), q, grid, where)
     matrix = cp.ascontiguousarray(x.reshape(shape))
-    return Job(matrix, q, fmt, kind, tuple(x.shape), axis, q.blocks.on(shape, axis), grid, given, encode_scale, words, cp.zeros(4, np.uint64))
+    return Job(matrix, q, fmt, kind, tuple(x.shape), axis, q.blocks.on(shape, axis), grid, given, encode_scale, step, words, cp.zeros(4, np.uint64))
 
 
 def _narrow(x: Any) -> Any:
@@ -160,22 +165,6 @@ def _address(job: Job) -> tuple[Any, ...]:
     return (np.uint64(w.start), np.uint32(w.step), np.uint32(w.stream), np.uint32(w.seed & 0xFFFFFFFF), np.uint32(w.seed >> 32))
 
 
-@cache
-def _rule(q: Quantizer) -> Any:
-    return device.cupy().asarray(plans.rule_of(q).view(np.uint8))
-
-
-def _tensor_amax(job: Job) -> Any:
-    """float32 bits of the tensor's amax, one uint32: given, or measured."""
-    if job.amax is not None:
-        return job.amax.view(np.uint32)
-    out = device.cupy().zeros(1, np.uint32)
-    if job.x.size:
-        run = device.function("amax", "amax_flat", (("LP_IN", job.kind),))
-        run((device.blocks_for(job.x.size // 32, 512, 4),), (512,), (job.x, job.x.size, out))
-    return out
-
-
 def _outputs(job: Job) -> tuple[Any, Any, Any]:
     """Codes, scales and tensor scale to write to."""
     cp, (rows, columns) = device.cupy(), job.shape
@@ -203,20 +192,20 @@ def _grid_size(job: Job, run: Any) -> tuple[int]:
 def _tensor(job: Job) -> CudaQTensor:
     codes, scales, ts = _outputs(job)
     delayed = job.encode_scale is not None
-    measured = 0 if delayed else _tensor_amax(job)
+    measured = 0 if delayed else scales_of.tensor_amax(job)
     run = _kernel(job, "tensor", "tensor")
     own = np.int32(not delayed and job.amax is None)
     state = job.encode_scale if delayed else 0
-    args = (job.x, codes, scales, job.x.size, _rule(job.q), measured, state, own, job.counters, *_address(job))
+    args = (job.x, codes, scales, job.x.size, scales_of.rule(job.q), measured, state, own, job.counters, *_address(job))
     run(_grid_size(job, run), (device.THREADS,), args)
     return _result(job, codes, scales, ts)
 
 
 def _blocks(job: Job) -> CudaQTensor:
     codes, scales, ts = _outputs(job)
-    measured = _tensor_amax(job) if job.q.scale.rule == "nvfp4" else 0
+    measured = scales_of.tensor_amax(job) if job.q.scale.rule == "nvfp4" else 0
     run = _kernel(job, "blocks", "blocks", LP_K=job.block[1])
-    args = (job.x, codes, scales, ts, job.x.size, _rule(job.q), measured, job.counters, *_address(job))
+    args = (job.x, codes, scales, ts, job.x.size, scales_of.rule(job.q), measured, job.counters, *_address(job))
     run(_grid_size(job, run), (device.THREADS,), args)
     return _result(job, codes, scales, ts)
 
@@ -226,14 +215,14 @@ def _rows(job: Job) -> CudaQTensor:
     rows, columns = job.shape
     threads = min(1024, max(64, -(-columns // (8 * _tuning(job, "rows")[0] * 32)) * 32))
     run = _kernel(job, "rows", "rows", threads)
-    args = (job.x, codes, scales, rows, columns, _rule(job.q), job.counters, *_address(job))
+    args = (job.x, codes, scales, rows, columns, scales_of.rule(job.q), job.counters, *_address(job))
     run((min(rows, device.resident(run, threads)),), (threads,), args)
     return _result(job, codes, scales, ts)
 
 
 def _tiles(job: Job) -> CudaQTensor:
     codes, scales, ts = _outputs(job)
-    values, factors = _scales(job, scales, ts)
+    values, factors = scales_of.blocks(job, scales, ts)
     run = _kernel(job, "tiles", "elements")
     block, address = tuple(np.uint32(b) for b in job.block), _address(job)
     run(_grid_size(job, run), (device.THREADS,), (job.x, codes, *job.shape, *block, values, factors, job.counters, *address))
@@ -251,7 +240,7 @@ def _generic(job: Job) -> CudaQTensor:
         values = factors = cp.ones(1, np.float32)
         block = (max(rows, 1), max(columns, 1))
     else:
-        values, factors = _scales(job, scales, ts)
+        values, factors = scales_of.blocks(job, scales, ts)
         block = job.block
     low, high = element_range(q, fmt)
     clip = q.scale.rule != "none" and q.narrow and fmt.min < low
@@ -262,7 +251,7 @@ def _generic(job: Job) -> CudaQTensor:
     target = (flat, np.int32(flat.itemsize), job.counters)
     args = (job.x, rows, columns, *block, values, factors, divide, multiplier, limits, made.array, _zeros(fmt), *target)
     run(*device.plane(rows, columns), args)
-    if made.plan.raises_above != NEVER and (q.scale.rule in ("te", "none") or job.amax is not None) and int(job.counters[3]):
+    if made.plan.raises_above != NEVER and (q.scale.rule in ("te", "none", "learned", "constant") or job.amax is not None) and int(job.counters[3]):
         fmt.encode(np.float32(np.nan), rounding_of(q.rounding), q.overflow, np.zeros((), np.uint32))  # raises
         raise NonFiniteError("an element is NaN", where=f"quantize {q.name or q.format}")
     return _result(job, flat if flat is codes else pack(flat, fmt.bits), scales, ts)
@@ -278,30 +267,6 @@ def _words(job: Job) -> Any:
         raise WordsError(f"words {array.dtype}{list(array.shape)} for elements {list(job.logical_shape)}", where="quantize",
                          remedy="one integer per element")  # fmt: skip
     return array.reshape(shape)
-
-
-def _scales(job: Job, scales: Any, ts: Any) -> tuple[Any, Any]:
-    """Values and factors of the grid; the codes go to `scales`."""
-    cp, (rows, columns), (br, bc) = device.cupy(), job.shape, job.block
-    count = job.grid[0] * job.grid[1]
-    values, factors = cp.empty(max(count, 1), np.float32), cp.empty(max(count, 1), np.float32)
-    if job.amax is not None and job.q.scale.rule != "nvfp4":
-        found = cp.ascontiguousarray(cp.broadcast_to(job.amax, (count,))).view(np.uint32)
-    else:
-        found = cp.zeros(max(count, 1), np.uint32)
-        if job.x.size:
-            span = min(br, 32)
-            strips = -(-rows // br) * -(-br // span)
-            by_eight = bc % 8 == 0 and columns % 8 == 0 and job.x.data.ptr % 16 == 0
-            run = device.function("amax", "amax_tiles" if by_eight else "amax_grid", (("LP_IN", job.kind),))
-            threads = strips * columns // (8 if by_eight else 1)
-            run((device.blocks_for(threads),), (device.THREADS,), (job.x, rows, columns, br, bc, span, found))
-    tensor = _tensor_amax(job) if job.q.scale.rule == "nvfp4" else 0
-    run = device.function("generic", "scales_grid", (("LP_IN", 0),))
-    state = 0 if job.encode_scale is None else job.encode_scale
-    args = (found, count, _rule(job.q), tensor, state, scales, np.int32(scales.itemsize), values, factors, ts)
-    run((device.blocks_for(count),), (device.THREADS,), args)
-    return values, factors
 
 
 @cache

@@ -43,16 +43,22 @@ def stats(x: NDArray, t: QTensor) -> dict[str, Any]:
     if not good.all():
         error, x64 = np.where(good, error, 0.0), np.where(good, x64, 0.0)
     noise, signal, worst = float(reduce.tree_sum(error * error)), float(reduce.tree_sum(x64 * x64)), float(np.max(np.abs(error), initial=0.0))
-    if x.size and not good.any():
+    return figures(t, noise, signal, worst, int(np.count_nonzero(good)))
+
+
+def figures(t: QTensor, noise: float, signal: float, worst: float, finite: int) -> dict[str, Any]:
+    """The statistics of `t` from the defined sums of squared errors and squared values, the largest error, and the number of finite elements."""
+    size = t.shape[0] * t.shape[1]
+    if size and not finite:
         noise = signal = worst = math.nan
-    count = max(x.size, 1)
+    count = max(size, 1)
     return {
-        "mse": noise / max(int(np.count_nonzero(good)), 1),
+        "mse": noise / max(finite, 1),
         "sqnr_db": _decibel(signal, noise),
         "max_abs_err": worst,
         "overflowed": int(t.observed["overflowed"]),
         "underflowed": int(t.observed["underflowed"]),
-        "count": x.size,
+        "count": size,
         "overflow_share": t.observed["overflowed"] / count,
         "underflow_share": t.observed["underflowed"] / count,
         "bits_per_element": 8 * t.nbytes / count,

@@ -120,5 +120,21 @@ template <class T> static T __shfl_xor_sync(unsigned, T v, int d) { return gpu::
 template <class T> static T __shfl_sync(unsigned, T v, int lane) { return gpu::trade(v, lane & 31); }
 template <class T> static T __reduce_max_sync(unsigned, T v) { return gpu::fold(v, [](T a, T b) { return a > b ? a : b; }); }
 template <class T> static T __reduce_add_sync(unsigned, T v) { return gpu::fold(v, [](T a, T b) { return a + b; }); }
+template <class T> static T __reduce_or_sync(unsigned, T v) { return gpu::fold(v, [](T a, T b) { return (T)(a | b); }); }
+static inline int __any_sync(unsigned mask, int v) { return __reduce_or_sync(mask, (unsigned)(v != 0)) != 0; }
+static inline unsigned __vmaxu2(unsigned a, unsigned b) {
+    unsigned low = a & 0xFFFFu, high = a >> 16;
+    low = low > (b & 0xFFFFu) ? low : b & 0xFFFFu;
+    return (high > b >> 16 ? high : b >> 16) << 16 | low;
+}
+static inline unsigned __vmaxu4(unsigned a, unsigned b) {
+    unsigned most = 0;
+    for (int at = 0; at < 32; at += 8) most |= (((a >> at) & 255u) > ((b >> at) & 255u) ? (a >> at) & 255u : (b >> at) & 255u) << at;
+    return most;
+}
+struct uint4 {
+    unsigned x, y, z, w;
+};
+template <class T> static T atomicMin(T *p, T v) { T old = *p; *p = old < v ? old : v; return old; }
 template <class T> static T atomicMax(T *p, T v) { T old = *p; *p = old > v ? old : v; return old; }
 template <class T> static T atomicAdd(T *p, T v) { T old = *p; *p = old + v; return old; }

@@ -14,6 +14,7 @@ typedef long long lp_i64;
 
 #ifdef __CUDACC_RTC__
 #define LPREF_FN static __device__ __forceinline__
+#define LPREF_MEMBER __device__ __forceinline__
 LPREF_FN lp_u32 lp_bits(float x) { return __float_as_uint(x); }
 LPREF_FN float lp_float(lp_u32 bits) { return __uint_as_float(bits); }
 LPREF_FN float lp_add(float a, float b) { return __fadd_rn(a, b); }
@@ -21,6 +22,8 @@ LPREF_FN float lp_sub(float a, float b) { return __fsub_rn(a, b); }
 LPREF_FN float lp_mul(float a, float b) { return __fmul_rn(a, b); }
 LPREF_FN float lp_div(float a, float b) { return __fdiv_rn(a, b); }
 LPREF_FN float lp_sqrt(float a) { return __fsqrt_rn(a); }
+LPREF_FN float lp_fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+LPREF_FN double lp_dfma(double a, double b, double c) { return __fma_rn(a, b, c); }
 LPREF_FN lp_i64 lp_dbits(double x) { return __double_as_longlong(x); }
 LPREF_FN double lp_double(lp_i64 bits) { return __longlong_as_double(bits); }
 LPREF_FN float lp_narrow(double x) { return __double2float_rn(x); }
@@ -36,6 +39,7 @@ LPREF_FN lp_u32 lp_mulhi(lp_u32 a, lp_u32 b) { return __umulhi(a, b); }
 #include <math.h>
 #include <string.h>
 #define LPREF_FN static inline
+#define LPREF_MEMBER inline
 LPREF_FN lp_u32 lp_bits(float x) { lp_u32 u; memcpy(&u, &x, 4); return u; }
 LPREF_FN float lp_float(lp_u32 bits) { float x; memcpy(&x, &bits, 4); return x; }
 LPREF_FN float lp_add(float a, float b) { return a + b; }
@@ -43,6 +47,8 @@ LPREF_FN float lp_sub(float a, float b) { return a - b; }
 LPREF_FN float lp_mul(float a, float b) { return a * b; }
 LPREF_FN float lp_div(float a, float b) { return a / b; }
 LPREF_FN float lp_sqrt(float a) { return sqrtf(a); }
+LPREF_FN float lp_fma(float a, float b, float c) { return fmaf(a, b, c); }
+LPREF_FN double lp_dfma(double a, double b, double c) { return fma(a, b, c); }
 LPREF_FN lp_i64 lp_dbits(double x) { lp_i64 b; memcpy(&b, &x, 8); return b; }
 LPREF_FN double lp_double(lp_i64 bits) { double x; memcpy(&x, &bits, 8); return x; }
 LPREF_FN float lp_narrow(double x) { return (float)x; }

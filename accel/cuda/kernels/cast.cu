@@ -27,9 +27,6 @@ extern "C" __global__ void __launch_bounds__(256) encode(const void *x, lp_i64 n
     flush_top(seen, top);
 }
 
-/* up > 0: formats with float32's exponent, the code is the top of the float32; else a table of float32 by code */
-LPREF_FN lp_u32 value_of(lp_u32 code, const lp_u32 *table, int up) { return up >= 0 ? code << up : table[code]; }
-
 extern "C" __global__ void __launch_bounds__(256) round_to(const void *x, lp_i64 n, const lp_u64 *cast, const lp_u32 *table, int up, lp_u32 *out, lp_u64 *top) {
     Ready g = ready(cast);
     lp_u32 seen = 0;

@@ -49,6 +49,9 @@ LPREF_FN void put(void *out, lp_i64 i, lp_u32 code, int bytes) {
     else ((lp_u32 *)out)[i] = code;
 }
 
+/* up > 0: formats with float32's exponent, the code is the top of the float32; else a table of float32 by code */
+LPREF_FN lp_u32 value_of(lp_u32 code, const lp_u32 *table, int up) { return up >= 0 ? code << up : table[code]; }
+
 LPREF_FN void flush_top(lp_u32 top, lp_u64 *counter) {
     top = __reduce_max_sync(0xFFFFFFFFu, top);
     if ((threadIdx.x & 31u) == 0 && top) atomicMax(counter, (lp_u64)top);

@@ -72,21 +72,42 @@ extern "C" __global__ void __launch_bounds__(256) elements(const void *x, lp_i64
     }
 }
 
-/* (element x block scale) x tensor scale in float64, rounded once where out is float32; bare: the element alone */
-extern "C" __global__ void __launch_bounds__(256) dequantize(const float *decoded, lp_i64 R, lp_i64 C, lp_i64 br, lp_i64 bc, const float *scales,
-                                                             const float *tensor_scale, int bare, void *out, int bytes) {
+/* Code (r, c); bytes 0: packed as core/pack.h says, `pitch` bytes a row. */
+LPREF_FN lp_u32 code_at(const void *codes, lp_i64 r, lp_i64 c, lp_i64 pitch, int bytes, int bits) {
+    if (bytes == 1) return ((const lp_u8 *)codes)[r * pitch + c];
+    if (bytes == 2) return ((const lp_u16 *)codes)[r * pitch + c];
+    if (bytes == 4) return ((const lp_u32 *)codes)[r * pitch + c];
+    const lp_u8 *row = (const lp_u8 *)codes + r * pitch;
+    lp_i64 bit = c * bits, at = bit >> 3;
+    lp_u32 two = row[at] | (at + 1 < pitch ? (lp_u32)row[at + 1] << 8 : 0u);
+    return (two >> (bit & 7)) & ((1u << bits) - 1u);
+}
+
+/* what: 0 the element; 1 (element x block scale) x tensor scale in float64, rounded once; 2 fl32(element x block scale).
+ * kind: 0 float32, 1 float64, 2 bfloat16 (to nearest even) */
+extern "C" __global__ void __launch_bounds__(256) dequantize(const void *codes, lp_i64 R, lp_i64 C, lp_i64 pitch, int bytes, int bits, const lp_u32 *table, int up,
+                                                             lp_i64 br, lp_i64 bc, const float *scales, const float *tensor_scale, int what, void *out, int kind) {
     lp_i64 wide = (C + bc - 1) / bc;
-    double outer = (double)*tensor_scale;
+    double outer = what == 1 ? (double)*tensor_scale : 1.0;
     EACH(r, c) {
-        double v = (double)decoded[r * C + c];
-        if (!bare) v = lp_dmul(lp_dmul(v, (double)scales[r / br * wide + c / (lp_u32)bc]), outer);
-        if (bytes == 8) ((double *)out)[r * C + c] = v;
-        else ((float *)out)[r * C + c] = __double2float_rn(v);
+        float element = lp_float(value_of(code_at(codes, r, c, pitch, bytes, bits), table, up)), scale = what ? scales[r / br * wide + c / (lp_u32)bc] : 1.0f;
+        lp_i64 i = r * C + c;
+        if (what == 1) {
+            double v = lp_dmul(lp_dmul((double)element, (double)scale), outer);
+            if (kind == 1) ((double *)out)[i] = v;
+            else ((float *)out)[i] = lp_narrow(v);
+            continue;
+        }
+        float v = what ? lp_mul(element, scale) : element;
+        lp_u32 word = lp_bits(v);
+        if (kind == 0) ((float *)out)[i] = v;
+        else if (kind == 1) ((double *)out)[i] = (double)v;
+        else ((lp_u16 *)out)[i] = (lp_u16)(v != v ? 0x7FC0u : (word + 0x7FFFu + (word >> 16 & 1u)) >> 16);
     }
 }
 
 extern "C" __global__ void narrow(const double *x, lp_i64 n, float *out) {
-    for (lp_i64 i = (lp_i64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (lp_i64)gridDim.x * blockDim.x) out[i] = __double2float_rn(x[i]);
+    for (lp_i64 i = (lp_i64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (lp_i64)gridDim.x * blockDim.x) out[i] = lp_narrow(x[i]);
 }
 
 extern "C" __global__ void __launch_bounds__(256) pack_rows(const lp_u8 *codes, lp_i64 R, lp_i64 C, int bits, lp_i64 bytes, lp_u8 *out) {
@@ -97,9 +118,6 @@ extern "C" __global__ void __launch_bounds__(256) pack_rows(const lp_u8 *codes, 
 extern "C" __global__ void __launch_bounds__(256) unpack_rows(const lp_u8 *packed, lp_i64 R, lp_i64 C, int bits, lp_i64 bytes, lp_u8 *out) {
     lp_i64 n = R * C, stride = (lp_i64)gridDim.x * blockDim.x;
     for (lp_i64 i = (lp_i64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += stride) {
-        lp_i64 r = i / C, bit = (i - r * C) * bits, at = bit >> 3;
-        const lp_u8 *row = packed + r * bytes;
-        lp_u32 two = row[at] | (at + 1 < bytes ? (lp_u32)row[at + 1] << 8 : 0u);
-        out[i] = (lp_u8)((two >> (bit & 7)) & ((1u << bits) - 1u));
+        out[i] = (lp_u8)code_at(packed, i / C, i % C, bytes, 0, bits);
     }
 }

@@ -1,0 +1,146 @@
+"""`lpref.ref.linalg.gemm` of operands on the device in grade exact, bit for bit.
+
+High precision, and codes of formats that are too wide for exact sums, are multiplied k ascending in float32 (`product`); block-scaled codes piece by
+piece, each piece exact and rounded once (kernels/gemm.cu), their elements decoded to float32 before. Models: the default, and exact or sequential
+float32 sums with any chunk; other accumulators have no kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lpref.accel.cuda import arrays, device, product
+from lpref.accel.cuda.qtensor import CudaQTensor
+from lpref.ref.errors import BackendError, ShapeError
+from lpref.ref.formats import format as format_named
+from lpref.ref.linalg import Accumulate, HighPrecision, accumulator
+from lpref.ref.linalg.gemm import element_grid, exactly_summable, holds_codes, plain
+
+LIMIT = 53
+"""Bits of an integer that float64 holds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """An operand taken apart, on the device: elements as [other, K], the grid of its scales likewise, the tensor scale.
+
+    other, step: elements of the operand's own axis and of k that share a scale; step 0: one scale for all of K, or none (scales None).
+    """
+
+    elements: product.Strided
+    shape: tuple[int, int]
+    scales: Any = None
+    grid: tuple[int, int] = (0, 0)
+    other: int = 1
+    step: int = 0
+    tensor: Any = None
+    quantum: int = 0
+    bits: int = 99
+
+    def cut(self, slices: int) -> np.float32:
+        """Where the elements are cut in two."""
+        return np.float32(2.0 ** (self.quantum + -(-self.bits // 2)) if slices == 2 else 1)
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """Of the kernel, up to the cut."""
+        e, scales = self.elements, 0 if self.scales is None else self.scales
+        return (e.array, e.outer, e.inner, scales, *self.grid, np.int32(self.other), np.int32(self.step), 0 if self.tensor is None else self.tensor)
+
+
+def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None) -> Any:
+    """c[i, j] = sum_k a[i, k] b[j, k] -> float32 [M, N], as `lpref.ref.linalg.gemm`.
+
+    Raises: what the definition raises; BackendError for models without kernels and for sums wider than two slices of float64.
+    """
+    model = accumulator(accumulate or "auto")
+    depth_a, depth_b = a.logical_shape[a.k_axis], b.logical_shape[b.k_axis]
+    if depth_a != depth_b:
+        raise ShapeError(f"the contraction axes have {depth_a} and {depth_b} elements", where="gemm")
+    exact = exactly_summable(a) and exactly_summable(b)
+    if model.inner == "auto" and not exact:
+        a, b = plain(a), plain(b)
+    sequential = model.inner == "sequential" or (model.inner == "auto" and not exact)
+    _covered(model, exact, sequential)
+    fa, fb = factors(a), factors(b)
+    if model.scales == "epilogue" and (fa.step or fb.step):
+        raise ShapeError("scales that change along k cannot wait for the epilogue", where="gemm", remedy="scales: per_block")
+    bare = all(f.scales is None and f.tensor is None for f in (fa, fb))
+    if sequential and bare and model.chunk is None and model.product == "float32":
+        out = device.cupy().empty((fa.shape[0], fb.shape[0]), np.float32)
+        product.product(out, (0, 0, fb.shape[0]), fa.elements, fb.elements, (fa.shape[0], fb.shape[0], depth_a))
+        return out
+    inner = (2 if model.product == "exact" else 1) if sequential else 0
+    return _pieces(fa, fb, inner, model.chunk or 0)
+
+
+def gemms(products: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """`gemm` of each; every one of them fills the device."""
+    return [gemm(*one) for one in products]
+
+
+def _covered(model: Accumulate, exact: bool, sequential: bool) -> None:
+    plain_sums = model.format == model.outer == "float32" and model.core is None
+    if not plain_sums or not (sequential or (model.inner in ("auto", "exact") and exact)):
+        what = f"{model.inner} sums in {model.format}" if model.inner != "exact" or exact else "exact sums of high precision"
+        raise BackendError(f"no kernel makes {what}", where="gemm",
+                           remedy="on the device: auto, exact sums of codes, sequential float32 sums; else use the host")  # fmt: skip
+
+
+def factors(x: Any) -> Factors:
+    """The operand taken apart; codes decoded to float32."""
+    rows, columns = (int(n) for n in x.logical_shape[-2:]) if isinstance(x, HighPrecision) else x.shape
+    k_last = bool(x.k_axis % 2)
+    shape = (rows, columns) if k_last else (columns, rows)
+    if not holds_codes(x):
+        values = plain(x).values
+        arrays.check("gemm", values)
+        steps = [s // 4 if n > 1 else 1 for s, n in zip(values.strides, values.shape, strict=True)]
+        return Factors(product.Strided(values, *(steps if k_last else steps[::-1])), shape)
+    if not isinstance(x, CudaQTensor):
+        raise BackendError(f"gemm got a {type(x).__name__}", where="cuda", remedy="quantize CuPy arrays, or use the host for all operands")
+    elements = product.Strided(x.decoded(), *((columns, 1) if k_last else (1, columns)))
+    grid = element_grid(x, format_named(x.quantizer.format))
+    quantum, top = (0, 99) if grid is None else grid
+    common: dict[str, Any] = {"tensor": x.tensor_scale, "quantum": quantum, "bits": top - quantum}
+    if not x.scales:
+        return Factors(elements, shape, **common)
+    scales, blocks = x.scale_values(), x.quantizer.blocks
+    wide = int(scales.shape[1])
+    return Factors(elements, shape, scales, (wide, 1) if k_last else (1, wide), blocks.other or max(shape[0], 1), blocks.k or 0, **common)
+
+
+def _slices(a: Factors, b: Factors, longest: int) -> tuple[int, int]:
+    """Into how many parts the elements are cut, so that sums of `longest` products of parts are exact.
+
+    Raises: BackendError where two do not do.
+    """
+    terms = max(longest - 1, 0).bit_length()
+    for cut_a, cut_b in ((1, 1), (2, 1), (1, 2), (2, 2)) if a.bits >= b.bits else ((1, 1), (1, 2), (2, 1), (2, 2)):
+        width = -(-a.bits // cut_a) + -(-b.bits // cut_b) + terms + (cut_a == cut_b == 2)
+        if width <= LIMIT:
+            return cut_a, cut_b
+    raise BackendError(f"exact sums of {longest} products of {a.bits} and {b.bits} bits need more than two slices of float64", where="gemm",
+                       remedy="shorter blocks along k, or use the host")  # fmt: skip
+
+
+def _pieces(a: Factors, b: Factors, inner: int, chunk: int) -> Any:
+    """kernels/gemm.cu."""
+    (M, K), N = a.shape, b.shape[0]
+    out = device.cupy().empty((M, N), np.float32)
+    if not M * N:
+        return out
+    slices = (1, 1) if inner else _slices(a, b, min(K, *(step for step in (a.step, b.step, chunk) if step), K))
+    size, found = product.tile(M, N, largest=64)
+    macros = dict(found) | {"LP_INNER": inner, "LP_A_K": a.elements.along_k, "LP_B_K": b.elements.along_k}
+    if not inner:
+        macros |= {"LP_SLICES_A": slices[0], "LP_SLICES_B": slices[1], "LP_RESIDENT": 2 if size == 32 or slices == (1, 1) else 1}
+        macros["LP_BK"] = 16 if slices == (1, 1) else 8
+    run = device.function("gemm", "gemm", tuple(macros.items()))
+    sides = (*a.arguments, a.cut(slices[0]), *b.arguments, b.cut(slices[1]))
+    run((product.tiles(M, N, size),), ((size // product.TILES[size][0]) ** 2,), (*sides, out, *(np.int32(v) for v in (M, N, K, chunk))))
+    return out

@@ -1,0 +1,59 @@
+"""GEMM operands of the cuda backend, in both grades codes (`CudaQTensor`) or high precision; and what else quantizes: `qdq`, `rounded`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lpref.accel.cuda import arrays, cast, device
+from lpref.accel.cuda.hadamard import hadamard
+from lpref.accel.cuda.qtensor import CudaQTensor
+from lpref.accel.cuda.quantize import quantize
+from lpref.accel.reference import check_operand, transformed
+from lpref.ref.formats import format as format_named
+from lpref.ref.linalg import HighPrecision
+from lpref.ref.quantize import Quantizer
+from lpref.ref.quantize.stats import figures
+
+LANES = 1024
+
+
+def operand(
+    x: Any, quantizer: Quantizer | None = None, *, k_axis: int, transforms: Sequence[tuple[Any, Any]] = (), words: Any = None,
+    state: Mapping[str, Any] | None = None, collect: bool = False,
+) -> CudaQTensor | HighPrecision:  # fmt: skip
+    """`lpref.accel.reference.operand`: the same codes. collect adds error statistics to ``observed`` (and waits for the device)."""
+    check_operand(x, k_axis)
+    x = transformed(x, k_axis, transforms, hadamard)
+    if quantizer is None:
+        arrays.check("operand", x)
+        return HighPrecision(x, k_axis)
+    codes = quantize(x, quantizer, state=state, words=words, k_axis=k_axis)
+    return replace(codes, observed={**codes.observed, **stats(x, codes)}) if collect else codes
+
+
+def stats(x: Any, t: CudaQTensor) -> dict[str, Any]:
+    """`lpref.ref.quantize.stats` of the float32 matrix x that `t` came from."""
+    arrays.check("stats", x)
+    cp = device.cupy()
+    x, values = cp.ascontiguousarray(x), t.dequantize(np.float64)
+    lanes, seen, out = cp.empty((2, LANES), np.float64), cp.zeros(2, np.uint64), cp.empty(4, np.float64)
+    lanes_of, sums = (device.function("operand", entry, (("LP_IN", 0),)) for entry in ("stats_lanes", "stats_sums"))
+    lanes_of((LANES // 32,), (32,), (x, values, x.size, lanes, seen))
+    sums((1,), (LANES,), (lanes, seen, out))
+    noise, signal, largest, finite = (float(v) for v in out.get())
+    return figures(t, noise, signal, largest, int(finite))
+
+
+def qdq(x: Any, quantizer: Quantizer | str, **options: Any) -> Any:
+    """`lpref.accel.reference.qdq`: quantized, then dequantized with one rounding to x's dtype (float32 or float64)."""
+    return quantize(x, quantizer, **options).dequantize(x.dtype)
+
+
+def rounded(x: Any, format_name: str) -> Any:
+    """`lpref.accel.reference.cast`: x rounded to nearest even in the named format, in x's dtype."""
+    form = format_named(format_name)
+    return cast.qdq(x, form, overflow="to_infinity" if form.has_inf else "saturate")

@@ -1,0 +1,76 @@
+"""Products, operands and attention without a GPU (host_gpu): every case of their ops, and sizes and formats that take other ways through them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+
+import host_gpu
+import numpy as np
+import pytest
+from kernel_check import Place, check, check_cases, cuda_place
+from kernel_draw import Draw
+from kernel_products import MORE, OPS, stored
+
+from lpref.accel.cuda import backend, device, gemm, operand, plans
+from lpref.accel.reference import operand as definition
+from lpref.accel.reference import reference_ops
+from lpref.ref.backend import Bits, Kernel
+from lpref.ref.errors import BackendError, ShapeError
+from lpref.ref.linalg import HighPrecision
+from lpref.ref.quantize import lookup
+
+DEFINITIONS = reference_ops("exact")
+KERNELS = {op: Kernel(op, backend.KERNELS[op], DEFINITIONS[op], Bits()) for op in OPS}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    if shutil.which("g++") is None:
+        pytest.skip("no g++")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "cupy", lambda: host_gpu.MODULE)
+        patch.setattr(device, "function", host_gpu.Host(tmp_path_factory.mktemp("host")).function)
+        patch.setattr(device, "processors", lambda: 2)
+        patch.setattr(plans, "macros", lambda q: None)  # the kernels of one read are PTX in parts
+        yield cuda_place()
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if op not in ("quantize", "qdq", "operand")])
+def test_kernel_keeps_its_contract(place: Place, op: str) -> None:
+    check(KERNELS[op], place)
+
+
+@pytest.mark.parametrize("op", MORE)
+def test_other_ways(place: Place, op: str) -> None:
+    check_cases(KERNELS[op], place, MORE[op](Draw(3)))
+
+
+@pytest.mark.parametrize("processors", [1, 400])
+def test_every_tile(place: Place, monkeypatch: pytest.MonkeyPatch, processors: int) -> None:
+    monkeypatch.setattr(device, "processors", lambda: processors)
+    draw = Draw(4)
+    check_cases(KERNELS["matmul"], place, [(draw.wild(130, 40), draw.wild(40, 129)), (draw.wild(40, 5).T, draw.wild(7, 40).T)])
+    check_cases(KERNELS["gemm"], place, [stored(draw, name, name, 70, 37, 67) for name in ("nvfp4", "mxfp8_e5m2", "int8_row")])
+
+
+@pytest.mark.parametrize("name", ["nvfp4", "fp8_tensor", "bf16"])
+def test_error_statistics(place: Place, name: str) -> None:
+    draw, q = Draw(5), replace(lookup(name), tail="pad_zero")
+    nothing = np.full((2, 32), np.nan, np.float32)
+    for x in (draw(40, 64), draw.wild(64, 96), draw(0, 32), np.asarray(draw(1, 2080) * np.float32(1e30), np.float32), nothing):
+        with np.errstate(all="ignore"):
+            want = definition(x, q, k_axis=1, collect=True).observed
+        assert Bits().mismatch(dict(want), dict(operand.operand(place.put(x), q, k_axis=1, collect=True).observed), (), {}) is None
+
+
+def test_what_is_refused(place: Place) -> None:
+    x = HighPrecision(place.put(np.ones((2, 3), np.float32)), 1)
+    with pytest.raises(ShapeError, match="contraction axes have 3 and 2"):
+        gemm.gemm(x, HighPrecision(x.values, 0))
+    for model in ("pairwise", "kahan", "hopper_bf16", "exact", "bf16_sequential", "int32_wrap"):
+        with pytest.raises(BackendError, match="no kernel makes"):
+            gemm.gemm(x, x, model)
+    with pytest.raises(BackendError, match="no CuPy array"):
+        gemm.gemm(HighPrecision(np.ones((2, 3), np.float32), 1), x)
