@@ -19,7 +19,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ CHUNK = 1 << 20
 SLOW = 20e6
 """Elements per second below which a target is given the stratified set only: 2^32 would take over three and a half minutes."""
 SAVE_EVERY = 5.0  # seconds
+EXAMPLES = 64
+"""How many counter-examples are kept."""
 
 
 def prove(
@@ -99,11 +101,12 @@ class _Run:
     budget: float | None
     failures: int = 0
     first: dict[str, Any] | None = None
+    examples: list[tuple[int, int | None]] = field(default_factory=list)  # (pattern, word), at most one a chunk
 
     def proof(self, mode: str, inputs: int, total: int, refused: int, seconds: float) -> Proof:
         rate = inputs / seconds if seconds else 0.0
         return Proof(self.ask.name, self.ask.version, self.case, mode, inputs, total, refused, self.failures, self.first, seconds, rate,
-                     self.words)  # fmt: skip
+                     self.words, examples=tuple(self.examples))  # fmt: skip
 
     def measure(self) -> float:
         """The target's own inputs per second, after a first call that may compile."""
@@ -142,6 +145,7 @@ class _Run:
         what = self.what()
         done, before = saved["done"], saved["seconds"]
         self.failures, self.first = saved["failures"], saved["first"]
+        self.examples = [(self.first["pattern"], self.first["word"])] if self.first else []
         start = spoke = kept = time.perf_counter()
         tell = progress or (lambda _: None)
         tell(Progress(self.ask.name, str(self.case), done, total, 0.0, rate, estimate=True))
@@ -193,8 +197,10 @@ class _Run:
         bad = differing(self.passes[k], got, expected)
         if bad is not None:
             self.failures += int(np.count_nonzero(bad))
+            i = int(np.flatnonzero(bad)[0])
+            if len(self.examples) < EXAMPLES:
+                self.examples.append((int(patterns[i]), word))
             if self.first is None:
-                i = int(np.flatnonzero(bad)[0])
                 self.first = self.explain(int(patterns[i]), got[i], int(expected[i]), word)
 
     def explain(self, pattern: int, got: Any, expected: int, word: int | None) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class Proof(Verdict):
     rate: float  # inputs per second, comparison included
     words: tuple[int, ...] = ()
     note: str = ""
+    examples: tuple[tuple[int, int | None], ...] = ()  # (pattern, word) of the first counter-examples, at most one of every 2^20 inputs
 
     @property
     def complete(self) -> bool:
@@ -73,7 +74,8 @@ class Proof(Verdict):
                 [f"lpref_proof: {data.get('lpref_proof')!r}, this version reads 1"], where="Proof.from_json"
             )
         own = {k: v for k, v in data.items() if k not in ("lpref_proof", "complete", "passed")}
-        return Proof(**{**own, "case": CastCase(**data["case"]), "words": tuple(data["words"])})
+        examples = tuple((pattern, word) for pattern, word in data.get("examples", ()))
+        return Proof(**{**own, "case": CastCase(**data["case"]), "words": tuple(data["words"]), "examples": examples})
 
     def __str__(self) -> str:
         share = "all" if self.mode == "all" else "stratified:"

@@ -75,20 +75,26 @@ def noted(report: CaseReport, *notes: str) -> CaseReport:
 
 
 def proved_cast(report: CaseReport, session: Session, version: str, case: CastCase, budget: float | None) -> CaseReport:
-    """With the proof of a cast; its first counter-example is looked up."""
+    """With the proof of a cast. All failures count as explained where every example of them is."""
     try:
         proof = prove(Remote(session), case, budget=budget)
     except TargetError as error:
         return replace(report, error=(error.kind, str(error)))
     report = replace(noted(report, *str(proof).splitlines()), extra={**report.extra, "proof": proof.to_json()})
-    if not proof.failures or proof.first is None:
+    if not proof.failures:
         return report
     comparison = CastComparison(session, version, case)
-    x = np.array([proof.first["pattern"]], np.uint32).view(DTYPES["float32"])
-    classes, kinds, label, _, _ = comparison.label(x, None)
-    known = comparison.entries[label[0] - 1].id if label[0] > 0 else ""
-    cell = Cell(list(CLASSES)[classes[0]], list(RESULTS)[kinds[0]], proof.failures, known)
-    return replace(report, cells=(*report.cells, cell))
+    x = np.array([pattern for pattern, _ in proof.examples], np.uint32).view(DTYPES["float32"])
+    words = np.array([word for _, word in proof.examples], np.uint32) if proof.words else None
+    classes, kinds, label, _, _ = comparison.label(x, words)
+    known = [comparison.entries[i - 1].id if i > 0 else "" for i in label]
+    cells = [Cell(list(CLASSES)[c], list(RESULTS)[k], proof.failures, name) for c, k, name in zip(classes, kinds, known, strict=True)]
+    return replace(report, cells=(*report.cells, judged(cells)))
+
+
+def judged(cells: list[Cell]) -> Cell:
+    """Of the cells of all examples, the one that stands for them: the first that nothing explains, else the first."""
+    return next((c for c in cells if not c.known), cells[0])
 
 
 def proved_blocks(report: CaseReport, session: Session, version: str, case: QuantizeCase, budget: float | None) -> CaseReport:
@@ -119,7 +125,7 @@ def proved_blocks(report: CaseReport, session: Session, version: str, case: Quan
         result = list(BLOCK_RESULTS)[results[0, 0]] if label[0, 0] >= 0 else PART_RESULTS[example["part"]]
         known = comparison.entries[label[0, 0] - 1].id if label[0, 0] > 0 else ""
         cells.append(Cell(list(BLOCK_CLASSES)[classes[0, 0]], result, proof.failures, known))
-    return replace(report, cells=(*report.cells, next((c for c in cells if not c.known), cells[0])))
+    return replace(report, cells=(*report.cells, judged(cells)))
 
 
 def takes_amax(session: Session, case: QuantizeCase) -> bool:

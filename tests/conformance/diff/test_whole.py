@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lpref.accel.cpu.cast import encode
 from lpref.accel.cpu.quantize import quantize
-from lpref.conformance import exhaustive_blocks
+from lpref.conformance import exhaustive, exhaustive_blocks
 from lpref.conformance.diff import whole
 from lpref.conformance.diff.report import CaseReport
 from lpref.conformance.targets.base import Case, CastCase, GemmCase, QuantizeCase
@@ -83,6 +84,44 @@ def test_a_planted_mistake_is_found(function: Callable[..., Any], result: str, s
     assert (cell.result, cell.known) == (result, "")
     assert cell.count == report.extra["proof"]["failures"]
     assert any(says in note for note in report.notes), report.notes
+
+
+@pytest.mark.parametrize("rounding", ["nearest_even", "stochastic"])
+def test_a_mistake_beside_a_known_difference_of_a_cast_is_unexplained(rounding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two mistakes: the first that the proof meets is a known difference, the second is not; so the failures are not explained."""
+    from lpref.conformance.diff.cast import CastComparison
+
+    case = CastCase("e2m1", rounding=rounding)
+
+    class Casts(InProcess):
+        def ask(self, case: Case, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            x = arrays["x"]
+            codes = encode(x, "e2m1", rounding, words=arrays.get("words"))
+            codes[x == 4] = 1
+            codes[x == -4] = 0
+            return {"codes": codes}
+
+    label = CastComparison.label
+
+    def explained(self: CastComparison, x: np.ndarray, words: np.ndarray | None) -> Any:
+        self.entries = []
+        classes, kinds, found, ok, got = label(self, x, words)
+        self.entries = [Entry]
+        return classes, kinds, np.where((found == 0) & (x == 4), 1, found), ok, got
+
+    class Entry:
+        id = "four"
+
+    monkeypatch.setattr(exhaustive, "SLOW", 1e30)
+    monkeypatch.setattr(exhaustive, "CHUNK", 64)  # so that the two lie in different chunks of a small set
+    monkeypatch.setattr("lpref.conformance.stratified.grid", lambda: np.zeros(1, np.uint32))
+    monkeypatch.setattr(CastComparison, "label", explained)
+    report = CaseReport("mine", "", case, {"others": 1})
+    with Casts(right("mxfp4")) as session:
+        report = whole.proved(report, session, "", case, None)
+    assert report.extra["proof"]["failures"] == (2 if rounding == "nearest_even" else 10)
+    (cell,) = report.cells
+    assert (cell.known, report.status) == ("", "unexplained")
 
 
 def test_a_spent_budget_is_said_and_is_no_difference() -> None:
