@@ -43,7 +43,10 @@ Hadamard = tuple[int, str, NDArray | None]
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """What the passes share: the 2-D operand (transformed), its blocks, and the scales of the grid."""
+    """What the passes share: the 2-D operand (transformed), its blocks, and the scales of the grid.
+
+    Rows of x may be several rows of the operand, each `period` elements, which lie in the same blocks.
+    """
 
     x: NDArray[np.float32]
     shape: tuple[int, ...]
@@ -51,6 +54,7 @@ class Prepared:
     block: tuple[int, int]
     amax: np.float32
     scales: scaling.BlockScales
+    period: int
 
 
 def quantize(
@@ -143,7 +147,10 @@ def prepare(
         cells = (flat.shape[0] // block[0], flat.shape[1] // block[1])
         scales = replace(scales, values=scales.values.reshape(cells), factor=scales.factor.reshape(cells))
         matrix = flat
-    return Prepared(matrix, x.shape, axis, block, np.float32(tensor_amax), scales)
+    (rows, period), (br, bc) = matrix.shape, block
+    if br > 1 and rows % br == 0 and period % 8 == 0 and br * period <= quantize_kernels.TILE // 2:
+        matrix, block = matrix.reshape(rows // br, br * period), (1, bc)  # all that a row costs beside its elements is paid once
+    return Prepared(matrix, x.shape, axis, block, np.float32(tensor_amax), scales, period)
 
 
 def _amax_pass(
@@ -203,7 +210,7 @@ def run(
     align = 1 if br >= rows else br
     grain = max(align, threads.GRAIN // max(columns, 1))
     address, given = _words(words, plan, q, ready)
-    head = (x, br, bc, s.factor, shown, s.operation == "divide", np.float32(q.scale.multiplier), plan.limits)
+    head = (x, br, bc, ready.period, s.factor, shown, s.operation == "divide", np.float32(q.scale.multiplier), plan.limits)
 
     def work(r0: int, r1: int) -> tuple[int, int]:
         if plan.table is None:

@@ -53,6 +53,16 @@ def spread_row(grid, i, bc, c0, n, out):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
+def spread_rows(grid, i, bc, period, c0, n, out):  # type: ignore[no-untyped-def]
+    """`spread_row`, where the row is several of `period` elements in the same blocks: then it is one piece."""
+    if n <= period:
+        spread_row(grid, i, bc, c0, n, out)
+        return
+    for start in range(0, n, period):
+        spread_row(grid, i, bc, 0, period, out[start : start + period])
+
+
+@njit(**OPTIONS)
 def scale_row(x, factor, divide, multiplier, u):  # type: ignore[no-untyped-def]
     """u <- x / factor or x * factor, then * multiplier; float32."""
     if divide:
@@ -191,10 +201,11 @@ def store_codes(v, n, f, wide, out, c0):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def run(x, br, bc, factors, scales, divide, multiplier, limits, f, words, bits, address, values, codes, r0, r1):  # type: ignore[no-untyped-def]
+def run(x, br, bc, period, factors, scales, divide, multiplier, limits, f, words, bits, address, values, codes, r0, r1):  # type: ignore[no-untyped-def]
     """Rows r0 .. r1 of a block quantizer; returns (overflowed, underflowed).
 
-    x, values: float32 [R, C] (may be one array). factors, scales: float32 grids. limits: float32 (low, high, overflow low, overflow high).
+    x, values: float32 [R, C] (may be one array); a row is one of the operand or several of `period` elements each. factors, scales:
+    float32 grids. limits: float32 (low, high, overflow low, overflow high).
     f: int32 (emin bits, shift, trailing bits, bits, integer). bits: 0 nearest-even, 8 or 16 stochastic; words: int32 [R, C], or empty and
     address = uint64 (start, step, stream, seed). codes: the rows packed. Empty values and codes None are not wanted
     (None, so that the code which makes them is not compiled).
@@ -211,8 +222,8 @@ def run(x, br, bc, factors, scales, divide, multiplier, limits, f, words, bits, 
         n = min(TILE, C - c0)
         for r in range(r0, r1):
             if r == r0 or r % br == 0:
-                spread_row(factors, r // br, bc, c0, n, spread if early else factor)
-                spread_row(scales, r // br, bc, c0, n, scale)
+                spread_rows(factors, r // br, bc, period, c0, n, spread if early else factor)
+                spread_rows(scales, r // br, bc, period, c0, n, scale)
             row = x[r, c0 : c0 + n]
             source = row
             if early:

@@ -21,7 +21,7 @@ from lpref.accel.cpu.quantize_kernels import (
     over_row,
     packed_row,
     scale_row,
-    spread_row,
+    spread_rows,
     under_row,
     values_row,
     words_row,
@@ -73,8 +73,8 @@ def _widened(words, n, out):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def run(  # type: ignore[no-untyped-def]
-    x, br, bc, factors, scales, divide, multiplier, limits, clip, table, code_values, variant, words, bits, address, values, codes, code_bits,
-    r0, r1,
+    x, br, bc, period, factors, scales, divide, multiplier, limits, clip, table, code_values, variant, words, bits, address, values, codes,
+    code_bits, r0, r1,
 ):  # fmt: skip
     """Rows r0 .. r1 of a quantizer; arguments as in `quantize_kernels.run` and `Table`, code_bits the width of a code."""
     C = x.shape[1]
@@ -87,8 +87,8 @@ def run(  # type: ignore[no-untyped-def]
         n = min(TILE, C - c0)
         for r in range(r0, r1):
             if r == r0 or r % br == 0:
-                spread_row(factors, r // br, bc, c0, n, factor)
-                spread_row(scales, r // br, bc, c0, n, scale)
+                spread_rows(factors, r // br, bc, period, c0, n, factor)
+                spread_rows(scales, r // br, bc, period, c0, n, scale)
             row = x[r, c0 : c0 + n]
             scale_row(row, factor, divide, multiplier, u)
             over += over_row(u, n, ones, limits[2], limits[3])

@@ -101,6 +101,16 @@ def test_long_rows_short_ones_and_leading_axes(name: str, shape: tuple[int, ...]
     check_values(embed(x, q, words=WORDS, k_axis=-1), want)
 
 
+@pytest.mark.parametrize("name", ["nvfp4", "nvfp4_2d", "nvfp4_4over6_mse", "mxfp4:rounding=stochastic", "int8_block32", "nf4:rounding=stochastic"])
+@pytest.mark.parametrize("shape", [(64, 64), (1024, 32), (96, 128), (48, 24)])
+def test_short_rows_that_share_blocks(name: str, shape: tuple[int, int]) -> None:
+    x, q = wide(*shape), replace(lookup(name), tail="pad_zero")
+    for words in (WORDS, RNG.integers(0, 2**16, shape, dtype=np.uint32)):
+        want = ref.quantize(x, q, k_axis=0, words=words)
+        check(quantize(x, q, k_axis=0, words=words), want)
+        check_values(embed(x, q, k_axis=0, words=words), want)
+
+
 @pytest.mark.parametrize("name", ["nvfp4", "nvfp4_4over6_mae", "mxfp4:rounding=stochastic", "int8_row", "fp8_tensor", "nf4"])
 @pytest.mark.parametrize("k_axis", [0, 1])
 def test_strided_inputs(name: str, k_axis: int) -> None:
