@@ -1,4 +1,4 @@
-"""Rules with more than one scale, or with a state: four over six, double quantization, trit planes, S2FP8, Flexpoint, complex quartic; MX modes."""
+"""Rules with more than one scale: four over six, double quantization, complex quartic; DeepGEMM, torchao and the MX modes."""
 
 from __future__ import annotations
 
@@ -137,15 +137,6 @@ def test_double_quantization_decodes_its_two_levels() -> None:
     assert np.abs(t.scale_values() / plain.scale_values() - 1).max() < 0.01
     assert abs(8 * t.nbytes / x.size - (4 + 8 / 64 + 3 * 32 / x.size + 32 / x.size)) < 1e-12
     assert stats(x, t)["sqnr_db"] > stats(x, plain)["sqnr_db"] - 0.1
-
-
-# -- trit planes ------------------------------------------------------------------------------------------------------
-
-
-# -- S2FP8 ------------------------------------------------------------------------------------------------------------
-
-
-# -- Flexpoint --------------------------------------------------------------------------------------------------------
 
 
 # -- complex weights --------------------------------------------------------------------------------------------------
