@@ -13,6 +13,7 @@ class Verdict:
     """How a proof ended, from the `failures` counted and from whether it is `complete`."""
 
     failures: int
+    note: str
 
     @property
     def complete(self) -> bool:
@@ -31,6 +32,11 @@ class Verdict:
 
     def __bool__(self) -> bool:
         return self.passed
+
+    def told(self, head: str, more: str, first: str) -> str:
+        """The outcome with `head`, then what is not empty of `more`, the note, and the failures with the first of them; a line each."""
+        failed = f"{self.failures} differ; the first: {first}" if self.failures else ""
+        return "\n  ".join(filter(None, [f"{self.outcome}  {head}", more, self.note, failed]))
 
 
 @dataclass(frozen=True)
@@ -79,23 +85,13 @@ class Proof(Verdict):
 
     def __str__(self) -> str:
         share = "all" if self.mode == "all" else "stratified:"
-        what = (
-            f"{share} {self.inputs} float32 inputs"
-            if self.complete
-            else f"{self.inputs} of {self.total} float32 inputs ({self.mode})"
-        )
-        lines = [
-            f"{self.outcome}  {self.target} {self.version}, {self.case}: {what}, {self.seconds:.1f} s, {self.rate / 1e6:.0f} Melem/s"
-        ]
-        if self.words:
-            lines.append(f"  words {', '.join(hex(w) for w in self.words)}, each a pass over the inputs")
-        if self.refused:
-            lines.append(f"  {self.refused} left out: the definition refuses them")
-        if self.note:
-            lines.append(f"  {self.note}")
-        if self.first:
-            lines.append(f"  {self.failures} differ; the first: {self.first['text']}")
-        return "\n".join(lines)
+        what = f"{share} {self.inputs} float32 inputs" if self.complete else f"{self.inputs} of {self.total} float32 inputs ({self.mode})"
+        words = f"words {', '.join(hex(w) for w in self.words)}, each a pass over the inputs" if self.words else ""
+        refused = f"{self.refused} left out: the definition refuses them" if self.refused else ""
+        return self.told(
+            f"{self.target} {self.version}, {self.case}: {what}, {self.seconds:.1f} s, {self.rate / 1e6:.0f} Melem/s",
+            "\n  ".join(filter(None, [words, refused])), self.first["text"] if self.first else "",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,11 +132,5 @@ class BlockProof(Verdict):
     def __str__(self) -> str:
         amax = f"{self.amax_tried} of {self.amax_total} amax ({self.mode})"
         pairs = f"{self.pairs_tried}{'' if self.pairs_tried == self.pairs_total else f' of {self.pairs_total}'} pairs of scale and element"
-        lines = [f"{self.outcome}  {self.target} {self.version}, {self.quantizer}: {amax}, {pairs}, {self.seconds:.1f} s"]
-        if self.tensor_amax is not None:
-            lines.append(f"  under a tensor amax of {self.tensor_amax!r}")
-        if self.note:
-            lines.append(f"  {self.note}")
-        if self.failures:
-            lines.append(f"  {self.failures} differ; the first: {self.first}")
-        return "\n".join(lines)
+        under = f"under a tensor amax of {self.tensor_amax!r}" if self.tensor_amax is not None else ""
+        return self.told(f"{self.target} {self.version}, {self.quantizer}: {amax}, {pairs}, {self.seconds:.1f} s", under, self.first)

@@ -6,15 +6,7 @@ import numpy as np
 import pytest
 
 from lpref.ref.errors import FormatError, ShapeError, SpecError, UnknownNameError, WordsError
-from lpref.ref.quantize import (
-    QUANTIZERS,
-    Blocks,
-    GradRule,
-    Quantizer,
-    Scale,
-    lookup,
-    quantize,
-)
+from lpref.ref.quantize import QUANTIZERS, Blocks, GradRule, Quantizer, Scale, lookup, quantize
 
 RNG = np.random.default_rng(0)
 
