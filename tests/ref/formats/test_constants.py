@@ -1,4 +1,4 @@
-"""The constants of the formats, enumerated by decoding every code; and the laws every format obeys."""
+"""The constants of the formats, enumerated by decoding every code; their generic names, inputs and errors."""
 
 from __future__ import annotations
 

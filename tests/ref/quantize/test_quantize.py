@@ -1,4 +1,4 @@
-"""`quantize` and `QTensor`: identities every quantizer obeys, axes, tails, words, policies, layouts, statistics, bad input."""
+"""`quantize` and `QTensor`: identities every quantizer obeys, axes, tails, words, policies, layouts."""
 
 from __future__ import annotations
 
