@@ -173,7 +173,7 @@ def _back(y: Any, ops: Backend, to: Any) -> Any:
 
 
 def _library(x: Any) -> Any:
-    return getattr(x, "library", None) if hasattr(x, "k_axis") else library(x)
+    return getattr(x, "library", library(getattr(x, "codes", None))) if hasattr(x, "k_axis") else library(x)
 
 
 def _backend(chosen: str | Backend | None, numerics: str = "exact", *arguments: Any) -> Backend:

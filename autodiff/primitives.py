@@ -15,6 +15,7 @@ from itertools import repeat
 from numbers import Integral
 from typing import Any
 
+from lpref.ref.arrays import namespace
 from lpref.ref.errors import DTypeError, ShapeError
 
 Array = Any
@@ -86,8 +87,8 @@ def max_axes(B: Any, x: Array, axis: Any = None, keepdims: bool = False) -> Arra
 
 
 def space(x: Array) -> Any:
-    """The array's library (array API standard): data movement only."""
-    return x.__array_namespace__()
+    """The array's library: data movement only."""
+    return namespace(x)
 
 
 def matmul(B: Any, a: Array, b: Array) -> Array:

@@ -52,6 +52,17 @@ def device_casts(x: Any) -> ModuleType | None:
     return importlib.import_module(lpref.DEVICE_CASTS)
 
 
+def namespace(x: Any) -> Any:
+    """The module whose functions take arrays like x: as the array API standard says, else (CuPy) where its type comes from.
+
+    >>> namespace(np.zeros(3)) is np
+    True
+    """
+    if hasattr(x, "__array_namespace__"):
+        return x.__array_namespace__()
+    return sys.modules[type(x).__module__.partition(".")[0]]
+
+
 def library(x: Any) -> ModuleType | None:
     """The module that x's array type comes from, where results go back to; None for NumPy's and for what names no library.
 

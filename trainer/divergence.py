@@ -42,7 +42,7 @@ def finite(value: Any, host: Callable[[Any], Any] = HOST.host) -> bool:
     """Whether every float array inside is finite (at any depth of tuples and lists). host: brings an array to NumPy."""
     if isinstance(value, (tuple, list)):
         return all(finite(part, host) for part in value)
-    if hasattr(value, "__array_namespace__"):
+    if hasattr(value, "dtype"):
         value = host(value)
     if isinstance(value, (float, np.floating, np.ndarray)):
         return np.asarray(value).dtype.kind != "f" or bool(np.isfinite(value).all())

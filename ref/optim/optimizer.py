@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from lpref.ref.arrays import namespace
 from lpref.ref.errors import ShapeError, SpecError, UnknownNameError
 from lpref.ref.optim.context import OptimContext
 from lpref.ref.optim.rules import RULES, Rule
@@ -48,7 +49,7 @@ class Optimizer:
         for name, p in params.items():
             for spec in self.rule.states():
                 words = WordAddress(0, 0, f"{name}/{spec.name}")  # zero is exact: no word can change it
-                zero = p.__array_namespace__().zeros_like(p)
+                zero = namespace(p).zeros_like(p)
                 state |= self._storage(spec.name).encode(f"{name}/{spec.name}", zero, spec.sign, words, backend)
         return state
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from lpref.ref.arrays import namespace
+
 Array = Any
 
 
@@ -23,11 +25,11 @@ def pack(arrays: Sequence[Array]) -> Array:
     filled = [a for a in arrays if a.size]
     whole = getattr(filled[0], "base", None) if filled else None
     if not isinstance(whole, type(arrays[0])) or whole.ndim != 1 or not whole.flags.c_contiguous:
-        return arrays[0].__array_namespace__().concatenate([a.reshape(-1) for a in arrays])
+        return namespace(arrays[0]).concatenate([a.reshape(-1) for a in arrays])
     start = end = (_address(filled[0]) - _address(whole)) // whole.itemsize
     for a in filled:
         if a.base is not whole or not a.flags.c_contiguous or a.dtype != whole.dtype or _address(a) != _address(whole) + end * whole.itemsize:
-            return arrays[0].__array_namespace__().concatenate([a.reshape(-1) for a in arrays])
+            return namespace(arrays[0]).concatenate([a.reshape(-1) for a in arrays])
         end += a.size
     return whole[start:end]
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from lpref.ref.arrays import namespace
 from lpref.ref.formats import IntFormat
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Quantizer
@@ -101,5 +102,5 @@ def _scale(operand: Any, v: Any, ops: Any) -> Any:
     if scales.shape == (1, 1):
         return scales
     rows, columns = operand.block
-    repeat = v.__array_namespace__().repeat
+    repeat = namespace(v).repeat
     return repeat(repeat(scales, rows, axis=0)[: v.shape[0]], columns, axis=1)[:, : v.shape[1]]

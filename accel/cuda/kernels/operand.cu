@@ -91,7 +91,7 @@ extern "C" __global__ void __launch_bounds__(LANES) absmean(const void *x, lp_i6
         factor = lp_div(1.0f, one);
         factor = factor != factor ? factor : lp_min(factor, lp_float(LP_FLT_MAX));
     }
-    codes[at] = lp_bits(value);
+    codes[at] = value != value ? LP_NAN : lp_bits(value);
     values[at] = value;
     factors[at] = factor;
 }

@@ -1,0 +1,56 @@
+"""Training on the cuda backend without a GPU (host_gpu): the weights of the cpu backend, bit for bit, and its checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+from types import SimpleNamespace
+
+import host_gpu
+import numpy as np
+import pytest
+
+from lpref.accel import backend
+from lpref.accel.cuda import device, quantize
+from lpref.accel.cuda.backend import CudaBackend
+from lpref.trainer.data import load_data
+from lpref.trainer.data.batches import train_batch
+from lpref.trainer.loop import start_state
+from lpref.trainer.setup import prepare_on
+from lpref.trainer.spec import load_spec
+from lpref.trainer.step import train_step
+
+MOVING = SimpleNamespace(
+    concatenate=lambda parts: host_gpu.put(np.concatenate(parts)), zeros_like=lambda x: host_gpu.put(np.zeros_like(x)),
+    repeat=lambda x, n, axis: host_gpu.put(np.repeat(x, n, axis)), asarray=lambda x, dtype: x,
+)  # fmt: skip
+"""Stands for cupy's namespace: what moves data above the backend."""
+SMALL = ("model.layers=1", "model.d_model=32", "model.ffn=48", "model.context=16", "train.batch=2", "data.valid_windows=1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def place(tmp_path_factory: pytest.TempPathFactory):
+    if shutil.which("g++") is None:
+        pytest.skip("no g++")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(host_gpu.MODULE, "cuda", SimpleNamespace(Device=lambda: SimpleNamespace(mem_info=(2**32, 2**32))), raising=False)
+        patch.setattr(host_gpu.ndarray, "__array_namespace__", lambda self: MOVING, raising=False)
+        patch.setattr(quantize, "_fast", lambda job: None)  # the generic kernels: the fast ones have instructions of the GPU's own
+        patch.setattr(device, "cupy", lambda: host_gpu.MODULE)
+        patch.setattr(device, "function", host_gpu.Host(tmp_path_factory.mktemp("host")).function)
+        patch.setattr(device, "processors", lambda: 2)
+        yield
+
+
+@pytest.mark.parametrize("recipe", ["nvfp4", *(pytest.param(name, marks=pytest.mark.deep) for name in ("fp32", "bf16", "fp8_delayed", "lsq"))])
+def test_the_same_weights(recipe: str) -> None:
+    found = []
+    for made in (CudaBackend("exact"), backend("cpu", "exact")):
+        run = prepare_on(made, load_spec("train/ci_gpt", [*SMALL, f"recipe={recipe}"]), load_data("stdlib"))
+        state = start_state(run)
+        with np.errstate(all="ignore"):
+            for _ in range(2):
+                batch = train_batch(run.data, run.length, 2, 1, state.step, 0, 2)
+                state, _ = train_step(run.model, state, [batch], run.rules, run.context_of(state, collect=True))
+        found.append({name: made.arrays.host(a) for name, a in run.model.arrays().items()})
+    for name in found[1]:
+        np.testing.assert_array_equal(found[0][name].view(np.uint32), found[1][name].view(np.uint32), name)
