@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from lpref.conformance.diff.attention_bound import attention_bound
 from lpref.conformance.diff.cast import taken_notes
 from lpref.conformance.diff.known import about
 from lpref.conformance.diff.report import UNEXPLAINED, CaseReport, Cell, Example
 from lpref.conformance.targets.base import AttentionCase, Case, GemmCase, OptimizerCase, TargetError
 from lpref.conformance.targets.client import Session
+from lpref.ref.attention.bounds import attention_bound
 from lpref.ref.attention.dense import attention
 from lpref.ref.errors import SpecError
 from lpref.ref.formats import format as format_of
@@ -81,7 +81,7 @@ def compare_attention(session: Session, version: str, case: AttentionCase) -> Ca
     for name, heads, length in (("one head", 1, 16), ("grouped heads", 4, 24)):
         q, k, v = (noise(20 + i, (2, heads if i == 0 else 1 if heads == 1 else 2, length, 8), 3).astype(np.float32) for i in range(3))
         want = attention(q, k, v, bool(case.causal))[0]
-        parts.append((name, {"q": q, "k": k, "v": v}, "o", want, attention_bound(q, k, v, bool(case.causal))))
+        parts.append((name, {"q": q, "k": k, "v": v}, "o", want, attention_bound(None, q, k, v, bool(case.causal))[0]))
     return compare(session, version, case, parts, bounded=True)
 
 

@@ -1,18 +1,22 @@
-r"""How far attention of grade fast may be from attention of grade exact.
+r"""How far two float32 evaluations of softmax attention may be apart, whatever their order: grade fast, other libraries, the definition.
 
-Both are compared with the real function; a fast one may sum in any order, fuse multiply-adds and use an exp of relative error `EXP`.
-u = 2^-24, gamma_n = n u / (1 - n u) (Higham 2002, lemma 3.1), D terms a score, S a row, quantities without a mark real:
+Each is compared with the real function; the bound is twice that. It may sum in any order, fuse multiply-adds, use an exp of relative error 4 u
+(2 units in the last place), run online (running maxima, sums rescaled at each key). u = 2^-24, gamma_n = n u / (1 - n u) (Higham 2002,
+lemma 3.1), D terms a score, S keys; quantities without a mark are real:
 
-    scores     |s' - s| <= gamma_(D+2) |scale| |q| |k|^T                    =: sigma, over the visible ones of a row at most h
-    shifts     fl(s' - max s') = (s' - max s') (1 + d), |d| <= u. The maximum cancels in e / sum e; |s' - max s'| <= 128 where e is no underflow
-    probs      p' = p (1 + e), |e| <= r = exp(2 (h + 128 u + EXP)) (1 + gamma_(S+3)) - 1; an exp that underflows moves p by at most 2^-124
+    scores     |s' - s| <= gamma_(D+2) |scale| |q| |k|^T =: sigma
+    shifts     fl(s' - m) = (s' - m)(1 + d), |d| <= u, for any m that a row shares: it cancels in e / sum e; online, the exponent of a key is the
+               sum of the differences of running maxima: 3 u. So an exponential is exp(theta) times the true one,
+               |theta| <= t = max_j (sigma + 3 u (|s - max s| + 2 sigma)); beyond 128 below the maximum it underflows (below)
+    probs      |p' - p| <= r p + 2^-124,  r = exp(2 t) (1 + gamma_(12 S + 16)) - 1: exponentials above and below, their sum, the division, and
+               where sums are rescaled at each key an exponential and a product more, in both; 2^-124 is for what underflows
     o          |o' - o| <= dP |v| + gamma_S (P + dP) |v|,    dP = r P + 2^-124
-    dv         gamma_(T+g) P^T |do|                                          g query heads share a key head
+    dv         gamma_(T+g) P^T |do|                          g query heads share a key head; P is given
     dp, delta  ddp = gamma_E |do| |v|^T,    ddelta = rowsum(P ddp) + gamma_(S+1) rowsum(P (|dp| + ddp))
     ds         dds = |scale| P [(ddp + ddelta) (1 + gamma_3) + gamma_3 (|dp| + |delta|)]
     dq, dk     dds |k| + gamma_S (|ds| + dds) |k|, and the same with ds^T, q and T + g
 
-The bound is twice each. Where a sum of magnitudes could leave the range of float32 nothing is promised.
+Where a sum of magnitudes could leave the range of float32 nothing is promised. Inputs of less than float32 are not covered.
 """
 
 from __future__ import annotations
@@ -24,10 +28,10 @@ from numpy.typing import NDArray
 
 from lpref.ref.attention.dense import causal_mask, default_scale
 from lpref.ref.attention.packed import Rotary, rows, split
-from lpref.ref.linalg.bounds import gamma
+from lpref.ref.linalg.bounds import U32, gamma
 
-EXP = 2.0**-22
-"""Relative error of exp in float32, at most."""
+EXP = 4 * U32
+"""Relative error of exp, at most."""
 TINY = 2.0**-124
 REACH = 2.0**126
 
@@ -35,7 +39,7 @@ Array = NDArray[np.float64]
 
 
 def attention_bound(_: Any, q: Any, k: Any, v: Any, causal: bool = True, scale: float | None = None) -> tuple[Array, Array]:
-    """(o, probs) bounds for `lpref.ref.attention.attention` of these arguments."""
+    """Bounds of (o, probs) of `lpref.ref.attention.attention`, which gave `_`, for these arguments; of o alone for others' evaluations."""
     factor, group = abs(default_scale(q, scale)), q.shape[1] // k.shape[1]
     q, k, v = (np.asarray(x, np.float64) for x in (q, np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)))
     D, S = q.shape[-1], k.shape[2]
@@ -43,10 +47,12 @@ def attention_bound(_: Any, q: Any, k: Any, v: Any, causal: bool = True, scale: 
     sizes = factor * _product(np.abs(q), np.abs(k))
     with np.errstate(all="ignore"):
         s = np.where(seen, np.copysign(factor, default_scale(q, scale)) * _product(q, k), -np.inf)
-        h = np.max(np.where(seen, gamma(D + 2) * sizes + TINY, 0.0), axis=-1, keepdims=True)
-        e = np.exp(s - np.max(s, axis=-1, keepdims=True))  # exact: a bound
+        below = s - np.max(s, axis=-1, keepdims=True)
+        sigma = gamma(D + 2) * sizes + TINY
+        t = np.max(np.where(seen, sigma + 3 * U32 * (np.minimum(-below, 128.0) + 2 * sigma), 0.0), axis=-1, keepdims=True)
+        e = np.exp(below)  # exact: a bound
         p = e / e.sum(axis=-1, keepdims=True)  # exact: a bound
-        off = np.expm1(2 * (h + 128 * 2.0**-24 + EXP)) + 2 * gamma(S + 3)  # exact: a bound
+        off = np.expm1(2 * t) * (1 + gamma(12 * S + 16)) + gamma(12 * S + 16)  # exact: a bound
         dp = np.where(seen, off * p + TINY, TINY)
         do = _times(dp, np.abs(v)) + gamma(S) * _times(p + dp, np.abs(v)) + S * TINY
         return _promised(2 * do, _times(p + dp, np.abs(v)), sizes), _promised(2 * dp, sizes)

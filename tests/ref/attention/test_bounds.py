@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 
-from lpref.conformance.diff.attention_bound import attention_bound
 from lpref.conformance.diff.others import compare_attention, noise
 from lpref.conformance.targets.base import AttentionCase, Case
 from lpref.conformance.targets.client import Session
+from lpref.ref.attention.bounds import attention_bound
 from lpref.ref.attention.dense import attention
 
 f32 = np.float32
@@ -42,7 +42,7 @@ def drawn(heads: int, length: int, size: float) -> tuple[np.ndarray, np.ndarray,
 @pytest.mark.parametrize("causal", [True, False])
 def test_other_orders_keep_the_bound(size: float, causal: bool) -> None:
     q, k, v = drawn(3, 33, size)
-    bound, want = attention_bound(q, k, v, causal), attention(q, k, v, causal)[0].astype(float)
+    bound, want = attention_bound(None, q, k, v, causal)[0], attention(q, k, v, causal)[0].astype(float)
     exact = attention(*(x.astype(np.float64) for x in (q, k, v)), causal, float(f32(0.25)))[0]
     for other in (online(q, k, v, causal), exact, attention(q, k, v, causal, numerics="fast")[0]):
         assert (np.abs(other - want) <= bound).all()
@@ -56,7 +56,7 @@ def test_other_orders_keep_the_bound(size: float, causal: bool) -> None:
 ])  # fmt: skip
 def test_mistakes_do_not(wrong: Callable[..., np.ndarray]) -> None:
     q, k, v = drawn(3, 33, 1.0)
-    assert (np.abs(wrong(q, k, v).astype(float) - attention(q, k, v, True)[0]) > attention_bound(q, k, v, True)).any()
+    assert (np.abs(wrong(q, k, v).astype(float) - attention(q, k, v, True)[0]) > attention_bound(None, q, k, v, True)[0]).any()
 
 
 class InProcess(Session):
