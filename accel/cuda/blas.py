@@ -96,9 +96,9 @@ def _values(x: Any, narrow: bool) -> Any:
     elif narrow and x.quantizer.scale.rule == "none" and x.quantizer.format == "bfloat16":
         values = x.codes
     elif x.quantizer.blocks.k is None or not x.scales:
-        values = x.decoded() if not narrow else x.bare_bfloat16()
+        values = x.in_bfloat16(False) if narrow else x.decoded()
     else:
-        values = x.folded(narrow)
+        values = x.in_bfloat16(True) if narrow else x.folded()
     return values if x.k_axis % 2 else values.T
 
 

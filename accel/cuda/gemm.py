@@ -1,7 +1,8 @@
 """`lpref.ref.linalg.gemm` of operands on the device in grade exact, bit for bit.
 
 High precision, and codes of formats that are too wide for exact sums, are multiplied k ascending in float32 (`product`); block-scaled codes piece by
-piece, each piece exact and rounded once (kernels/gemm.cu), their elements decoded to float32 before. Models: the default, and exact or sequential
+piece, each piece exact and rounded once: small whole numbers by the integer units (`integers`), others in float64 (kernels/gemm.cu), their elements
+decoded to float32 before. Models: the default, and exact or sequential
 float32 sums with any chunk; other accumulators have no kernel.
 """
 
@@ -9,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device, product
+from lpref.accel.cuda import arrays, device, integers, product
 from lpref.accel.cuda.qtensor import CudaQTensor
 from lpref.ref.errors import BackendError, ShapeError
 from lpref.ref.formats import format as format_named
 from lpref.ref.linalg import Accumulate, HighPrecision, accumulator
-from lpref.ref.linalg.gemm import element_grid, exactly_summable, holds_codes, plain
+from lpref.ref.linalg.gemm import AUTO_BITS, exactly_summable, format_grid, holds_codes, plain
+from lpref.ref.quantize import Quantizer
 
 LIMIT = 53
 """Bits of an integer that float64 holds."""
@@ -61,11 +64,14 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None) -> Any:
     depth_a, depth_b = a.logical_shape[a.k_axis], b.logical_shape[b.k_axis]
     if depth_a != depth_b:
         raise ShapeError(f"the contraction axes have {depth_a} and {depth_b} elements", where="gemm")
-    exact = exactly_summable(a) and exactly_summable(b)
+    exact = _summable(a) and _summable(b)
     if model.inner == "auto" and not exact:
         a, b = plain(a), plain(b)
     sequential = model.inner == "sequential" or (model.inner == "auto" and not exact)
     _covered(model, exact, sequential)
+    length = integers.piece(a, b) if model == Accumulate() and exact else None
+    if length is not None:
+        return integers.gemm(a, b, length)
     fa, fb = factors(a), factors(b)
     if model.scales == "epilogue" and (fa.step or fb.step):
         raise ShapeError("scales that change along k cannot wait for the epilogue", where="gemm", remedy="scales: per_block")
@@ -104,14 +110,25 @@ def factors(x: Any) -> Factors:
     if not isinstance(x, CudaQTensor):
         raise BackendError(f"gemm got a {type(x).__name__}", where="cuda", remedy="quantize CuPy arrays, or use the host for all operands")
     elements = product.Strided(x.decoded(), *((columns, 1) if k_last else (1, columns)))
-    grid = element_grid(x, format_named(x.quantizer.format))
-    quantum, top = (0, 99) if grid is None else grid
-    common: dict[str, Any] = {"tensor": x.tensor_scale, "quantum": quantum, "bits": top - quantum}
+    quantum, bits, _ = _facts(x.quantizer)
+    common: dict[str, Any] = {"tensor": x.tensor_scale, "quantum": quantum, "bits": bits}
     if not x.scales:
         return Factors(elements, shape, **common)
     scales, blocks = x.scale_values(), x.quantizer.blocks
     wide = int(scales.shape[1])
     return Factors(elements, shape, scales, (wide, 1) if k_last else (1, wide), blocks.other or max(shape[0], 1), blocks.k or 0, **common)
+
+
+@cache
+def _facts(q: Quantizer) -> tuple[int, int, bool]:
+    """(exponent of the elements' quantum, bits of the elements in units of it, whether `auto` takes exact sums)."""
+    grid = format_grid(format_named(q.format))
+    return (0, 99, False) if grid is None else (grid[0], grid[1] - grid[0], grid[1] - grid[0] <= AUTO_BITS)
+
+
+def _summable(x: Any) -> bool:
+    """`lpref.ref.linalg.gemm.exactly_summable`; tensors on the device have no zero points."""
+    return _facts(x.quantizer)[2] if isinstance(x, CudaQTensor) else exactly_summable(x)
 
 
 def _slices(a: Factors, b: Factors, longest: int) -> tuple[int, int]:

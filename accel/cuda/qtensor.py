@@ -76,13 +76,21 @@ class CudaQTensor(QTensor):
         """`element_values` in float32, which holds every format that has kernels."""
         return self._values(0, np.float32)
 
-    def bare_bfloat16(self) -> Any:
-        """`element_values`, where bfloat16 holds them, as its 16 bits (uint16)."""
-        return self._values(0, np.uint16)
+    def folded(self) -> Any:
+        """Element x block scale, rounded to float32, [R, C]."""
+        return self._values(2, np.float32)
 
-    def folded(self, bfloat16: bool) -> Any:
-        """Element x block scale, rounded to float32, [R, C]; or those, where bfloat16 holds them, as its 16 bits (uint16)."""
-        return self._values(2, np.uint16 if bfloat16 else np.float32)
+    def in_bfloat16(self, scaled: bool) -> Any:
+        """`element_values`, or `folded` where scaled, as bfloat16 (its 16 bits, uint16), for what that holds."""
+        cp, (rows, columns), f = device.cupy(), self.shape, format_named(self.quantizer.format)
+        if f.bits not in (4, 8) or columns % 8 or not self.codes.flags.c_contiguous:
+            return self._values(2 if scaled else 0, np.uint16)
+        out = cp.empty((rows, columns), np.uint16)
+        if out.size:
+            run = device.function("blas", "embed", (("LP_BITS", f.bits),))
+            scales = self.scale_values() if scaled else 0
+            run((device.blocks_for(out.size // 8),), (device.THREADS,), (self.codes, rows, columns, *self.block, cast.values(f)[0], scales, out))
+        return out
 
     def dequantize(self, dtype: Any = np.float64) -> Any:
         """As `QTensor.dequantize`, for float64 and float32: the float64 product, rounded once."""

@@ -95,6 +95,17 @@ template <class T, class Op> T fold(T v, Op op) {
     for (unsigned d = 16; d; d /= 2) v = op(v, trade(v, (now & 31) ^ d));
     return v;
 }
+// mma.m16n8kWIDE of int8: sum of row g (and g + 8) of a and columns 2 q, 2 q + 1 of b; lane 4 g + q has k = 4 q .. 4 q + 3 (+ 16)
+template <int WIDE> void multiply(int *sum, const unsigned *a, const unsigned *b) {
+    unsigned lane = now & 31, g = lane / 4, q = lane % 4;
+    for (unsigned from = 0; from < 4; ++from)
+        for (int w = 0; w < WIDE / 16; ++w) {
+            unsigned rows[2] = {trade(a[2 * w], g * 4 + from), trade(a[2 * w + 1], g * 4 + from)};
+            unsigned columns[2] = {trade(b[w], 8 * q + from), trade(b[w], 8 * q + 4 + from)};
+            for (int c = 0; c < 4; ++c)
+                for (int i = 0; i < 4; ++i) sum[c] += (int)(int8_t)(rows[c / 2] >> (8 * i)) * (int)(int8_t)(columns[c % 2] >> (8 * i));
+        }
+}
 template <class... A, size_t... I> void call(void (*kernel)(A...), void **args, std::index_sequence<I...>) { kernel(*(A *)args[I]...); }
 template <class... A> int launch(void (*kernel)(A...), const unsigned *grid, const unsigned *shape, int count, void **args, const int *sizes) {
     const int wanted[] = {(int)sizeof(A)...};

@@ -83,7 +83,7 @@ extern "C" __global__ void __launch_bounds__(LANES) absmean(const void *x, lp_i6
         }
     }
     if (threadIdx.x) return;
-    float s = mean != mean ? mean : lp_max(mean, eps), one = s == 0.0f ? 1.0f : lp_bits(s) == LP_INF ? lp_float(LP_NAN) : s, value = one, factor = one;
+    float s = mean != mean ? lp_float(LP_NAN) : lp_max(mean, eps), one = s == 0.0f ? 1.0f : lp_bits(s) == LP_INF ? lp_float(LP_NAN) : s, value = one, factor = one;
     if (!zero) {
         value = s == 0.0f ? 0.0f : one;
         factor = value != value ? value : 1.0f;
