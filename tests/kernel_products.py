@@ -22,7 +22,8 @@ PAIRS = [
     ("nvfp4", "nvfp4_2d"), ("fp8_tile1x128", "fp8_block128"), ("mxfp8_e4m3", "mxfp8_e5m2"), ("mxfp8_e5m2", "mxfp8_e5m2"), ("mxfp4", "nvfp4"),
     ("fp8_tensor", "fp8_tensor:format=e5m2"), ("fp8_tensor:format=e5m2", "fp8_tensor:format=e5m2"), ("int8_row", "ternary_absmean"),
     ("int8_row:k=64:tail=partial", "int8_row:k=64"), ("int4_group", "int4_group"), ("mxfp6_e2m3", "mxfp4"), ("ternary_absmean", "int8_tensor"),
-    ("nvfp4_2d", "nvfp4"), ("mxint8", "mxint8"), ("int8_switchback", "int8_switchback"), ("bf16", "fp16"), ("int4_group", "nf4"), ("mxfp6_e2m3", "mxfp6_e3m2"),
+    ("nvfp4_2d", "nvfp4"), ("mxint8", "mxint8"), ("int8_switchback", "int8_switchback"), ("bf16", "fp16"), ("int4_group", "nf4"),
+    ("mxfp6_e2m3", "mxfp6_e3m2"),
 ]  # fmt: skip
 MODELS = (Accumulate("sequential"), Accumulate("sequential", product="exact"), Accumulate("sequential", chunk=24), Accumulate(chunk=40))
 

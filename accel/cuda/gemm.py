@@ -1,8 +1,8 @@
 """`lpref.ref.linalg.gemm` of operands on the device in grade exact, bit for bit.
 
 High precision, and codes of formats that are too wide for exact sums, are multiplied k ascending in float32 (`product`); block-scaled codes piece by
-piece, each piece exact and rounded once: small whole numbers by the integer units (`integers`), others in float64 (kernels/gemm.cu), their elements
-decoded to float32 before. Models: the default, and exact or sequential
+piece, each piece exact and rounded once: small whole numbers by the integer units (`integers`), others in float64
+(kernels/gemm_float64.cu), their elements decoded to float32 before. Models: the default, and exact or sequential
 float32 sums with any chunk; other accumulators have no kernel.
 """
 
@@ -145,19 +145,28 @@ def _slices(a: Factors, b: Factors, longest: int) -> tuple[int, int]:
                        remedy="shorter blocks along k, or use the host")  # fmt: skip
 
 
+WARPS = {(128, 64): (4, 4), (64, 64): (2, 4), (32, 32): (1, 2)}
+"""Outputs of a block along either axis -> instructions of a warp along either axis (kernels/gemm_float64.cu)."""
+
+
 def _pieces(a: Factors, b: Factors, inner: int, chunk: int) -> Any:
-    """kernels/gemm.cu."""
+    """kernels/gemm.cu (inner 1 or 2), or kernels/gemm_float64.cu (0)."""
     (M, K), N = a.shape, b.shape[0]
     out = device.cupy().empty((M, N), np.float32)
     if not M * N:
         return out
-    slices = (1, 1) if inner else _slices(a, b, min(K, *(step for step in (a.step, b.step, chunk) if step), K))
-    size, found = product.tile(M, N, largest=64)
-    macros = dict(found) | {"LP_INNER": inner, "LP_A_K": a.elements.along_k, "LP_B_K": b.elements.along_k}
-    if not inner:
-        macros |= {"LP_SLICES_A": slices[0], "LP_SLICES_B": slices[1], "LP_RESIDENT": 2 if size == 32 or slices == (1, 1) else 1}
-        macros["LP_BK"] = 16 if slices == (1, 1) else 8
-    run = device.function("gemm", "gemm", tuple(macros.items()))
+    layout, shape = {"LP_A_K": a.elements.along_k, "LP_B_K": b.elements.along_k}, [np.int32(n) for n in (M, N, K, chunk)]
+    if inner:
+        size, found = product.tile(M, N, largest=64)
+        run = device.function("gemm", "gemm", (*found, *layout.items(), ("LP_INNER", inner)))
+        run((product.tiles(M, N, size),), ((size // product.TILES[size][0]) ** 2,), (*a.arguments, *b.arguments, out, *shape))
+        return out
+    slices = _slices(a, b, min(K, *(step for step in (a.step, b.step, chunk) if step), K))
+    sizes = [s for s in WARPS if slices == (1, 1) or s[0] <= 64]
+    high, wide = next((s for s in sizes if -(-M // s[0]) * -(-N // s[1]) >= device.processors()), (32, 32))
+    each = WARPS[high, wide]
+    macros = {"LP_BM": high, "LP_BN": wide, "LP_MT": each[0], "LP_NT": each[1], "LP_SLICES_A": slices[0], "LP_SLICES_B": slices[1], "LP_BK": 8}
+    run = device.function("gemm_float64", "gemm", tuple((macros | layout).items()))
     sides = (*a.arguments, a.cut(slices[0]), *b.arguments, b.cut(slices[1]))
-    run((product.tiles(M, N, size),), ((size // product.TILES[size][0]) ** 2,), (*sides, out, *(np.int32(v) for v in (M, N, K, chunk))))
+    run((-(-M // high) * -(-N // wide),), (256,), (*sides, out, *shape))
     return out

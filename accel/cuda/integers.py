@@ -44,7 +44,7 @@ def piece(a: Any, b: Any) -> int | None:
     if not (isinstance(a, CudaQTensor) and isinstance(b, CudaQTensor)):
         return None
     found = [whole(x.quantizer.format) for x in (a, b)]
-    steps = {x.quantizer.blocks.k for x in (a, b) if x.scales} - {None}
+    steps = {x.quantizer.blocks.k or 0 for x in (a, b) if x.scales} - {0}
     depth = a.logical_shape[a.k_axis]
     if None in found or depth == 0 or len(steps) > 1 or not steps <= set(PIECES):
         return None

@@ -106,6 +106,15 @@ template <int WIDE> void multiply(int *sum, const unsigned *a, const unsigned *b
                 for (int i = 0; i < 4; ++i) sum[c] += (int)(int8_t)(rows[c / 2] >> (8 * i)) * (int)(int8_t)(columns[c % 2] >> (8 * i));
         }
 }
+// mma.m8n8k4 of float64: lane 4 g + q has a[g, q] and b[q, g], sums [g, 2 q] and [g, 2 q + 1]
+static void multiply(double *sum, double a, double b) {
+    unsigned lane = now & 31, g = lane / 4, q = lane % 4;
+    for (unsigned k = 0; k < 4; ++k) {
+        double row = trade(a, 4 * g + k), left = trade(b, 8 * q + k), right = trade(b, 8 * q + 4 + k);
+        sum[0] = fma(row, left, sum[0]);
+        sum[1] = fma(row, right, sum[1]);
+    }
+}
 template <class... A, size_t... I> void call(void (*kernel)(A...), void **args, std::index_sequence<I...>) { kernel(*(A *)args[I]...); }
 template <class... A> int launch(void (*kernel)(A...), const unsigned *grid, const unsigned *shape, int count, void **args, const int *sizes) {
     const int wanted[] = {(int)sizeof(A)...};

@@ -5,7 +5,9 @@
  * began at +0 changes no bit. */
 #include "base.h"
 
+#ifndef LP_THREADS
 #define LP_THREADS ((LP_BM / LP_TM) * (LP_BN / LP_TN))
+#endif
 #define LP_VECTOR(part) ((part) < 4 ? (part) : 4)
 /* The i-th of a thread's `part` rows (columns) of a tile of `size`: runs of four, so that shared memory is read 16 bytes at a time. */
 #define LP_ROW(i, y, size, part) ((i) / LP_VECTOR(part) * ((size) / ((part) / LP_VECTOR(part))) + (y)*LP_VECTOR(part) + (i) % LP_VECTOR(part))

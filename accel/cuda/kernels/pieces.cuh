@@ -1,0 +1,21 @@
+/* Pieces of K: they end at every block boundary of either operand and every multiple of `chunk`; and the scales of blocks.
+ *
+ * Scales lie in grids of their operand's blocks: `other` elements of the operand's own axis and `step` of k share one; step 0: constant along k, for the
+ * epilogue; null: none. A factor that is missing is 1, which changes no bit. */
+#include "tile.cuh"
+
+struct Scales {
+    const float *p;
+    lp_i64 outer, inner;
+    int other, step;
+    LPREF_MEMBER float of(int i, int k) const { return p && step ? p[i / other * outer + k / step * inner] : 1.0f; }
+    LPREF_MEMBER float constant(int i) const { return p && !step ? p[i / other * outer] : 1.0f; }
+};
+
+LPREF_FN int boundary(int k, int depth, int step_a, int step_b, int chunk) {
+    int stop = depth;
+    if (step_a) stop = lp_imin(stop, (k / step_a + 1) * step_a);
+    if (step_b) stop = lp_imin(stop, (k / step_b + 1) * step_b);
+    if (chunk) stop = lp_imin(stop, (k / chunk + 1) * chunk);
+    return stop;
+}
