@@ -91,6 +91,9 @@ def quantized(draw: Draw) -> Iterator[tuple[tuple, dict[str, Any]]]:
             for name in ("int4_learned", "int4_learned:apply=mul_inverse"):
                 yield (finite, lookup(name)), {"k_axis": axis, "state": {"scale": np.asarray(0.3, np.float32)}}
     yield draw(4, 5), lookup("int4_learned")
+    for name in ("bf16", "fp16", "bf16:overflow=saturate", "fp16:rounding=toward_zero"):
+        for x in (draw.wild(33, 132), draw.wild(3, 5), draw(64, 64) * f32(1e-6)):
+            yield np.asarray(x, np.float32), lookup(name)
 
 
 def heads(draw: Draw, backward: bool) -> Iterator[tuple]:

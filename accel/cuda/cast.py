@@ -143,6 +143,12 @@ def launch(f: Format, rule: Rounding, policy: Overflow, words: Any, word_bits: i
     return Launch(cp.asarray(row), (*held, given), p)
 
 
+def formula(f: Format, rule: Rounding, policy: Overflow) -> tuple[Plan, Any]:
+    """The plan of a deterministic cast, and its scalars on the device; None in their place where the cast is no formula."""
+    p, numbers, held = _fixed(f, rule, policy)
+    return p, held[0] if HOW[numbers[0]] == "plan" else None
+
+
 @cache
 def _fixed(f: Format, rule: Rounding, policy: Overflow) -> tuple[Plan, tuple[int, ...], tuple[Any, ...]]:
     """(plan, the first eight numbers of the array, what they point to)."""

@@ -20,7 +20,7 @@ from lpref.accel.cuda import cast, device, plans
 from lpref.accel.cuda import scales as scales_of
 from lpref.accel.cuda.qtensor import CudaQTensor, Observed, pack
 from lpref.ref.errors import BackendError, NonFiniteError, ShapeError, SpecError, WordsError
-from lpref.ref.formats import Format
+from lpref.ref.formats import FloatFormat, Format
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Quantizer, lookup
 from lpref.ref.quantize.packing import code_dtype, row_bytes
@@ -46,7 +46,7 @@ def quantize(
     q = lookup(q) if isinstance(q, str) else q
     job = _job(x, q, state, amax, words, k_axis)
     if q.scale.rule == "none":
-        return _generic(job)
+        return _plain(job) or _generic(job)
     run = _fast(job)
     return run(job) if run is not None else _generic(job)
 
@@ -226,6 +226,23 @@ def _tiles(job: Job) -> CudaQTensor:
     run = _kernel(job, "tiles", "elements")
     block, address = tuple(np.uint32(b) for b in job.block), _address(job)
     run(_grid_size(job, run), (device.THREADS,), (job.x, codes, *job.shape, *block, values, factors, job.counters, *address))
+    return _result(job, codes, scales, ts)
+
+
+def _plain(job: Job) -> CudaQTensor | None:
+    """Casts of float32 to a 16-bit float that a formula makes and that refuse nothing; None for others."""
+    f, rule = job.fmt, rounding_of(job.q.rounding)
+    aligned = job.kind == 0 and job.x.size and job.x.size % 4 == 0 and job.x.data.ptr % 16 == 0
+    if not (aligned and f.bits == 16 and isinstance(f, FloatFormat) and f.zero == "signed" and not rule.stochastic):
+        return None
+    plan, held = cast.formula(f, rule, overflow_of(job.q.overflow))
+    if held is None or plan.raises_above != NEVER:
+        return None
+    codes, scales, ts = _outputs(job)
+    low, high = (np.float32(limit) for limit in overflow_limits(job.q, f))
+    run = device.function("generic", "plain16", (("LP_IN", 0),))
+    fours = job.x.size // 4
+    run((device.blocks_for(fours),), (device.THREADS,), (job.x, fours, held, low, high, codes, job.counters))
     return _result(job, codes, scales, ts)
 
 

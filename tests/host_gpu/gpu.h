@@ -152,6 +152,9 @@ static inline unsigned __vmaxu4(unsigned a, unsigned b) {
     for (int at = 0; at < 32; at += 8) most |= (((a >> at) & 255u) > ((b >> at) & 255u) ? (a >> at) & 255u : (b >> at) & 255u) << at;
     return most;
 }
+struct uint2 {
+    unsigned x, y;
+};
 struct uint4 {
     unsigned x, y, z, w;
 };

@@ -49,11 +49,11 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) gemm(
         if (next == stop) {
             float s_b[LP_TN];
 #pragma unroll
-            for (int j = 0; j < LP_TN; ++j) s_b[j] = of_b.of(lp_imin(n0 + LP_ROW(j, x, LP_BN, LP_TN), N - 1), piece);
+            for (int j = 0; j < LP_TN; ++j) s_b[j] = of_b.at(of_b.row(lp_imin(n0 + LP_ROW(j, x, LP_BN, LP_TN), N - 1)), of_b.column(piece));
 #pragma unroll
             for (int i = 0; i < LP_TM; ++i) {
                 int m = lp_imin(m0 + LP_ROW(i, y, LP_BM, LP_TM), M - 1);
-                float s_a = of_a.of(m, piece);
+                float s_a = of_a.at(of_a.row(m), of_a.column(piece));
 #pragma unroll
                 for (int j = 0; j < LP_TN; ++j) {
                     total[i][j] = lp_add(total[i][j], lp_mul(sum[i][j], lp_mul(s_a, s_b[j])));

@@ -105,6 +105,13 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS) gemm(
 #pragma unroll
                 for (int d = 0; d < DIGITS; ++d) sum[i][j][d][c] = 0.0;
             }
+    lp_i64 row_a[LP_MT], row_b[LP_NT][2]; /* where the scales of this thread's outputs are: divided once, not for each piece */
+#pragma unroll
+    for (int i = 0; i < LP_MT; ++i) row_a[i] = of_a.row(lp_imin(m0 + wm + 8 * i + g, M - 1));
+#pragma unroll
+    for (int j = 0; j < LP_NT; ++j)
+#pragma unroll
+        for (int c = 0; c < 2; ++c) row_b[j][c] = of_b.row(lp_imin(n0 + wn + 8 * j + 2 * q + c, N - 1));
     if (threadIdx.x == 0) not_finite = 0;
     __syncthreads();
     int piece = 0, stop = boundary(0, K, a_step, b_step, chunk);
@@ -139,28 +146,33 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS) gemm(
                         for (int t = 0; t < LP_SLICES_B; ++t) multiply(sum[i][j][s + t], fa[s][i], fb[t][j]);
         }
         if (next == stop) {
+            lp_i64 at_a = of_a.column(piece), at_b = of_b.column(piece);
+            float s_b[LP_NT][2];
+#pragma unroll
+            for (int j = 0; j < LP_NT; ++j)
+#pragma unroll
+                for (int c = 0; c < 2; ++c) s_b[j][c] = of_b.at(row_b[j][c], at_b);
 #pragma unroll
             for (int i = 0; i < LP_MT; ++i) {
-                int m = lp_imin(m0 + wm + 8 * i + g, M - 1);
-                float s_a = of_a.of(m, piece);
+                float s_a = of_a.at(row_a[i], at_a);
 #pragma unroll
                 for (int j = 0; j < LP_NT; ++j)
 #pragma unroll
                     for (int c = 0; c < 2; ++c) {
-                        int n = lp_imin(n0 + wn + 8 * j + 2 * q + c, N - 1);
                         double digits[DIGITS];
 #pragma unroll
                         for (int d = 0; d < DIGITS; ++d) digits[d] = sum[i][j][d][c];
                         float v = rounded(digits);
 #if DIGITS > 1
                         if (not_finite) {
+                            int m = lp_imin(m0 + wm + 8 * i + g, M - 1), n = lp_imin(n0 + wn + 8 * j + 2 * q + c, N - 1);
                             double plain = 0.0;
                             for (int k = piece; k < stop; ++k)
                                 plain = lp_dadd(plain, lp_dmul((double)A[m * a_outer + k * a_inner], (double)B[n * b_outer + k * b_inner]));
                             if (!(fabs(plain) < lp_double(0x7FF0000000000000ll))) v = lp_narrow(plain);
                         }
 #endif
-                        total[i][j][c] = lp_add(total[i][j][c], lp_mul(v, lp_mul(s_a, of_b.of(n, piece))));
+                        total[i][j][c] = lp_add(total[i][j][c], lp_mul(v, lp_mul(s_a, s_b[j][c])));
 #pragma unroll
                         for (int d = 0; d < DIGITS; ++d) sum[i][j][d][c] = 0.0;
                     }

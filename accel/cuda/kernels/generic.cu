@@ -72,6 +72,34 @@ extern "C" __global__ void __launch_bounds__(256) elements(const void *x, lp_i64
     }
 }
 
+/* elements without scales for float32 to a 16-bit float by its plan, four a thread: codes, overflowed and underflowed elements, amax */
+extern "C" __global__ void __launch_bounds__(256) plain16(const uint4 *x, lp_i64 fours, const lp_u32 *plan, float below, float above, uint2 *codes, lp_u64 *counters) {
+    lp_plan p = lp_read_plan(plan);
+    lp_u32 over = 0, under = 0, top = 0;
+    for (lp_i64 i = (lp_i64)blockIdx.x * blockDim.x + threadIdx.x; i < fours; i += (lp_i64)gridDim.x * blockDim.x) {
+        uint4 four = x[i];
+        lp_u32 bits[4] = {four.x, four.y, four.z, four.w}, code[4];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            lp_u32 a = bits[j] & LP_ABS;
+            code[j] = lp_encode(bits[j], &p);
+            over += a < LP_INF && (lp_float(bits[j]) > above || lp_float(bits[j]) < below);
+            under += a != 0 && (code[j] & 0x7FFFu) == 0;
+            top = lp_umax(top, a);
+        }
+        uint2 two = {code[0] | code[1] << 16, code[2] | code[3] << 16};
+        codes[i] = two;
+    }
+    over = __reduce_add_sync(0xFFFFFFFFu, over);
+    under = __reduce_add_sync(0xFFFFFFFFu, under);
+    top = __reduce_max_sync(0xFFFFFFFFu, top);
+    if ((threadIdx.x & 31u) == 0) {
+        if (over) atomicAdd(counters, (lp_u64)over);
+        if (under) atomicAdd(counters + 1, (lp_u64)under);
+        if (top) atomicMax(counters + 2, (lp_u64)top);
+    }
+}
+
 /* Code (r, c); bytes 0: packed as core/pack.h says, `pitch` bytes a row. */
 LPREF_FN lp_u32 code_at(const void *codes, lp_i64 r, lp_i64 c, lp_i64 pitch, int bytes, int bits) {
     if (bytes == 1) return ((const lp_u8 *)codes)[r * pitch + c];

@@ -8,7 +8,9 @@ struct Scales {
     const float *p;
     lp_i64 outer, inner;
     int other, step;
-    LPREF_MEMBER float of(int i, int k) const { return p && step ? p[i / other * outer + k / step * inner] : 1.0f; }
+    LPREF_MEMBER lp_i64 row(int i) const { return step ? i / other * outer : 0; }
+    LPREF_MEMBER lp_i64 column(int k) const { return step ? k / step * inner : 0; }
+    LPREF_MEMBER float at(lp_i64 row, lp_i64 column) const { return p && step ? p[row + column] : 1.0f; }
     LPREF_MEMBER float constant(int i) const { return p && !step ? p[i / other * outer] : 1.0f; }
 };
 
