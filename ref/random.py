@@ -89,6 +89,8 @@ def bits(seed: int, stream: int, step: int, start: int, count: int, r: int) -> N
     per_block = 128 // r
     if start < 0 or count < 0 or start + count > per_block << 64:
         raise WordsError(f"elements {start} .. {start + count} pass 2^64 x {per_block}", where="random.bits")
+    if not count:
+        return np.zeros(0, np.uint32)
     first, skip = divmod(start, per_block)
     blocks = (skip + count + per_block - 1) // per_block
     g = np.uint64(first) + np.arange(blocks, dtype=np.uint64)

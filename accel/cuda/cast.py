@@ -66,7 +66,7 @@ def qdq(
     x, kind, launch = _prepared(x, f, rounding, overflow, words, word_bits, start)
     table, up = values(f)
     cp = device.cupy()
-    out, top = cp.empty(shape, np.float32), cp.zeros(1, np.uint64)
+    out, top = cp.empty(shape, np.float32), _unread() if launch.plan.raises_above == NEVER else cp.zeros(1, np.uint64)
     run = device.function("cast", "round_to", (("LP_IN", kind),))
     run((device.blocks_for(x.size),), (device.THREADS,), (x, x.size, launch.array, table, np.int32(up), out, top))
     _raise_if(x, f, rounding, overflow, words, word_bits, start, launch, top)
@@ -92,12 +92,19 @@ def decode(codes: Any, fmt: str | Format) -> Any:
     if codes.dtype != f.code_dtype:
         raise FormatError(f"codes are {codes.dtype}, needed {f.code_dtype}", where=f"{f.name}.decode")
     shape, codes = codes.shape, cp.ascontiguousarray(codes)
-    out, top = cp.empty(shape, np.float32), cp.zeros(1, np.uint64)
+    whole = f.bits == 8 * codes.itemsize
+    out, top = cp.empty(shape, np.float32), _unread() if whole else cp.zeros(1, np.uint64)
     run = device.function("cast", "decode", (("LP_IN", 0),))
     run((device.blocks_for(codes.size),), (device.THREADS,), (codes, codes.size, np.int32(codes.itemsize), table, np.int32(up), out, top))
-    if f.bits < 8 * codes.itemsize and int(top[0]) >= 2**f.bits:
+    if not whole and int(top[0]) >= 2**f.bits:
         raise FormatError(f"code {int(top[0])} is not in 0 .. {2**f.bits - 1}", where=f"{f.name}.decode")
     return out
+
+
+@cache
+def _unread() -> Any:
+    """Where kernels write what nobody asks."""
+    return device.cupy().zeros(1, np.uint64)
 
 
 @cache
@@ -127,17 +134,19 @@ def launch(f: Format, rule: Rounding, policy: Overflow, words: Any, word_bits: i
 
     Raises: WordsError for words that do not fit; BackendError where there is neither a formula nor a table.
     """
+    if not rule.stochastic:
+        return _without_words(f, rule, policy)
     p, fixed, held = _fixed(f, rule, policy)
-    r = (word_bits or default_word_bits(f)) if rule.stochastic else 0
+    r = word_bits or default_word_bits(f)
     if p.neighbours is not None and r > p.neighbours.word_bits:
         raise _missing(f, rule, f"with {r}-bit words")
     cp = device.cupy()
     given, address = None, (0, 0, 0, 0)
-    if rule.stochastic and isinstance(words, WordAddress):
+    if isinstance(words, WordAddress):
         address_of = replace(words, start=words.start + start)
         address_of.bits(0, r)  # raises
         address = (address_of.start, address_of.step, address_of.stream, address_of.seed)
-    elif rule.stochastic:
+    else:
         given = _words(words, r, shape, f)
     row = np.array([*fixed, 0 if given is None else given.data.ptr, r, VARIANTS.get(rule.name, 0), *address], np.uint64)
     return Launch(cp.asarray(row), (*held, given), p)
@@ -147,6 +156,13 @@ def formula(f: Format, rule: Rounding, policy: Overflow) -> tuple[Plan, Any]:
     """The plan of a deterministic cast, and its scalars on the device; None in their place where the cast is no formula."""
     p, numbers, held = _fixed(f, rule, policy)
     return p, held[0] if HOW[numbers[0]] == "plan" else None
+
+
+@cache
+def _without_words(f: Format, rule: Rounding, policy: Overflow) -> Launch:
+    """`launch` of a deterministic rounding, taken to the device once."""
+    p, fixed, held = _fixed(f, rule, policy)
+    return Launch(device.cupy().asarray(np.array([*fixed, *[0] * 7], np.uint64)), held, p)
 
 
 @cache

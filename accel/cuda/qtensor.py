@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,18 +16,56 @@ from lpref.ref.quantize import QTensor
 from lpref.ref.quantize.packing import row_bytes
 
 PACKED = (1, 2, 4, 6)
+PAGE = 256
+_pages = threading.local()
+
+
+class Page:
+    """Rows of four counters in one array, zero at first and handed out one by one; read together, since what takes long is to wait."""
+
+    def __init__(self) -> None:
+        self.owner = device.cupy()
+        self.rows = self.owner.zeros((PAGE, 4), np.uint64)
+        self.taken = 0
+        self.seen: Any = None
+        """The rows in NumPy, None once a kernel may have written to one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Counters:
+    """A row of a page: what one quantization counts; `row` is its array on the device."""
+
+    page: Page
+    place: int
+    row: Any
+
+    @classmethod
+    def take(cls) -> Counters:
+        """The next row."""
+        page = getattr(_pages, "page", None)
+        if page is None or page.taken == PAGE or page.owner is not device.cupy():
+            page = _pages.page = Page()
+        place, page.taken = page.taken, page.taken + 1
+        return cls(page, place, page.rows[place])
+
+    def read(self) -> Any:
+        """The four numbers in NumPy; waits for the device, unless another row of the page was just read."""
+        if self.page.seen is None:
+            self.page.seen = device.cupy().asnumpy(self.page.rows)
+        return self.page.seen[self.place]
 
 
 class Observed(Mapping[str, Any]):
     """amax, count, overflowed, underflowed; read from the device when first asked for (which waits for it)."""
 
-    def __init__(self, counters: Any, count: int) -> None:
+    def __init__(self, counters: Counters, count: int) -> None:
         self._counters, self._count = counters, count
         self._read: dict[str, Any] | None = None
+        counters.page.seen = None  # a kernel has written since
 
     def _values(self) -> dict[str, Any]:
         if self._read is None:
-            over, under, top = (int(v) for v in self._counters.get()[:3])
+            over, under, top = (int(v) for v in self._counters.read()[:3])
             amax = np.uint32(top).view(np.float32) if top <= 0x7F800000 else np.float32(np.nan)
             self._read = {"amax": amax, "count": self._count, "overflowed": over, "underflowed": under}
         return self._read

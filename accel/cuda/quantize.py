@@ -18,7 +18,7 @@ import numpy as np
 from lpref.accel.cpu.cast_plan import NEVER
 from lpref.accel.cuda import cast, device, plans
 from lpref.accel.cuda import scales as scales_of
-from lpref.accel.cuda.qtensor import CudaQTensor, Observed, pack
+from lpref.accel.cuda.qtensor import Counters, CudaQTensor, Observed, pack
 from lpref.ref.errors import BackendError, NonFiniteError, ShapeError, SpecError, WordsError
 from lpref.ref.formats import FloatFormat, Format
 from lpref.ref.formats import format as format_named
@@ -67,7 +67,7 @@ class Job:
     encode_scale: Any  # of delayed scaling, or None
     step: Any  # of the rules learned and constant, or None: an array or number
     words: Any
-    counters: Any
+    counters: Counters
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -104,7 +104,7 @@ def _job(x: Any, q: Quantizer, state: Mapping[str, Any] | None, amax: Any, words
         step = state["scale"] if q.scale.rule == "learned" and state and "scale" in state else q.scale.value
     given = None if amax is None else _given_amax(cp.asarray(amax, np.float32), q, grid, where)
     matrix = cp.ascontiguousarray(x.reshape(shape))
-    return Job(matrix, q, fmt, kind, tuple(x.shape), axis, q.blocks.on(shape, axis), grid, given, encode_scale, step, words, cp.zeros(4, np.uint64))
+    return Job(matrix, q, fmt, kind, tuple(x.shape), axis, q.blocks.on(shape, axis), grid, given, encode_scale, step, words, Counters.take())
 
 
 def _narrow(x: Any) -> Any:
@@ -196,7 +196,7 @@ def _tensor(job: Job) -> CudaQTensor:
     run = _kernel(job, "tensor", "tensor")
     own = np.int32(not delayed and job.amax is None)
     state = job.encode_scale if delayed else 0
-    args = (job.x, codes, scales, job.x.size, scales_of.rule(job.q), measured, state, own, job.counters, *_address(job))
+    args = (job.x, codes, scales, job.x.size, scales_of.rule(job.q), measured, state, own, job.counters.row, *_address(job))
     run(_grid_size(job, run), (device.THREADS,), args)
     return _result(job, codes, scales, ts)
 
@@ -205,7 +205,7 @@ def _blocks(job: Job) -> CudaQTensor:
     codes, scales, ts = _outputs(job)
     measured = scales_of.tensor_amax(job) if job.q.scale.rule == "nvfp4" else 0
     run = _kernel(job, "blocks", "blocks", LP_K=job.block[1])
-    args = (job.x, codes, scales, ts, job.x.size, scales_of.rule(job.q), measured, job.counters, *_address(job))
+    args = (job.x, codes, scales, ts, job.x.size, scales_of.rule(job.q), measured, job.counters.row, *_address(job))
     run(_grid_size(job, run), (device.THREADS,), args)
     return _result(job, codes, scales, ts)
 
@@ -215,7 +215,7 @@ def _rows(job: Job) -> CudaQTensor:
     rows, columns = job.shape
     threads = min(1024, max(64, -(-columns // (8 * _tuning(job, "rows")[0] * 32)) * 32))
     run = _kernel(job, "rows", "rows", threads)
-    args = (job.x, codes, scales, rows, columns, scales_of.rule(job.q), job.counters, *_address(job))
+    args = (job.x, codes, scales, rows, columns, scales_of.rule(job.q), job.counters.row, *_address(job))
     run((min(rows, device.resident(run, threads)),), (threads,), args)
     return _result(job, codes, scales, ts)
 
@@ -225,7 +225,7 @@ def _tiles(job: Job) -> CudaQTensor:
     values, factors = scales_of.blocks(job, scales, ts)
     run = _kernel(job, "tiles", "elements")
     block, address = tuple(np.uint32(b) for b in job.block), _address(job)
-    run(_grid_size(job, run), (device.THREADS,), (job.x, codes, *job.shape, *block, values, factors, job.counters, *address))
+    run(_grid_size(job, run), (device.THREADS,), (job.x, codes, *job.shape, *block, values, factors, job.counters.row, *address))
     return _result(job, codes, scales, ts)
 
 
@@ -254,21 +254,19 @@ def _generic(job: Job) -> CudaQTensor:
     if made.plan.raises_above not in (NEVER, 0x7F800000):
         raise plans.unsupported(q, f"overflow {q.overflow}")
     if q.scale.rule == "none":
-        values = factors = cp.ones(1, np.float32)
+        values = factors = _ones()
         block = (max(rows, 1), max(columns, 1))
     else:
         values, factors = scales_of.blocks(job, scales, ts)
         block = job.block
-    low, high = element_range(q, fmt)
-    clip = q.scale.rule != "none" and q.narrow and fmt.min < low
-    limits = cp.asarray(np.array([low if clip else np.nan, high, *overflow_limits(q, fmt)], np.float32))
     flat = codes if fmt.bits not in (1, 2, 4, 6) else cp.empty((rows, columns), np.uint8)
     run = device.function("generic", "elements", (("LP_IN", job.kind),))
     divide, multiplier = np.int32(plans.divides(q)), np.float32(q.scale.multiplier)
-    target = (flat, np.int32(flat.itemsize), job.counters)
-    args = (job.x, rows, columns, *block, values, factors, divide, multiplier, limits, made.array, _zeros(fmt), *target)
+    target = (flat, np.int32(flat.itemsize), job.counters.row)
+    args = (job.x, rows, columns, *block, values, factors, divide, multiplier, _limits(q), made.array, _zeros(fmt), *target)
     run(*device.plane(rows, columns), args)
-    if made.plan.raises_above != NEVER and (q.scale.rule in ("te", "none", "learned", "constant") or job.amax is not None) and int(job.counters[3]):
+    may = made.plan.raises_above != NEVER and (q.scale.rule in ("te", "none", "learned", "constant") or job.amax is not None)
+    if may and int(job.counters.row[3]):
         fmt.encode(np.float32(np.nan), rounding_of(q.rounding), q.overflow, np.zeros((), np.uint32))  # raises
         raise NonFiniteError("an element is NaN", where=f"quantize {q.name or q.format}")
     return _result(job, flat if flat is codes else pack(flat, fmt.bits), scales, ts)
@@ -284,6 +282,21 @@ def _words(job: Job) -> Any:
         raise WordsError(f"words {array.dtype}{list(array.shape)} for elements {list(job.logical_shape)}", where="quantize",
                          remedy="one integer per element")  # fmt: skip
     return array.reshape(shape)
+
+
+@cache
+def _ones() -> Any:
+    """One scale of 1."""
+    return device.cupy().asarray(np.ones(1, np.float32))
+
+
+@cache
+def _limits(q: Quantizer) -> Any:
+    """Where elements are clipped (NaN: nowhere below), and beyond what they count as overflowed."""
+    fmt = format_named(q.format)
+    low, high = element_range(q, fmt)
+    clip = q.scale.rule != "none" and q.narrow and fmt.min < low
+    return device.cupy().asarray(np.array([low if clip else np.nan, high, *overflow_limits(q, fmt)], np.float32))
 
 
 @cache

@@ -150,6 +150,8 @@ def format(name: Any) -> Format:
     """
     if isinstance(name, Format):
         return name
+    if type(name) is str and name in FORMATS:
+        return FORMATS[name]
     text = _spelling(name).removeprefix("lpref.").removeprefix("torch.")
     text, _, revision = text.partition("@")
     text = ALIASES.get(text, text)

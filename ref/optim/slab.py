@@ -26,9 +26,10 @@ def pack(arrays: Sequence[Array]) -> Array:
     whole = getattr(filled[0], "base", None) if filled else None
     if not isinstance(whole, type(arrays[0])) or whole.ndim != 1 or not whole.flags.c_contiguous:
         return namespace(arrays[0]).concatenate([a.reshape(-1) for a in arrays])
-    start = end = (_address(filled[0]) - _address(whole)) // whole.itemsize
+    first, size = _address(whole), whole.itemsize
+    start = end = (_address(filled[0]) - first) // size
     for a in filled:
-        if a.base is not whole or not a.flags.c_contiguous or a.dtype != whole.dtype or _address(a) != _address(whole) + end * whole.itemsize:
+        if a.base is not whole or not a.flags.c_contiguous or a.dtype != whole.dtype or _address(a) != first + end * size:
             return namespace(arrays[0]).concatenate([a.reshape(-1) for a in arrays])
         end += a.size
     return whole[start:end]
@@ -45,5 +46,4 @@ def unpack(vector: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
 
 
 def _address(a: Array) -> int:
-    interface = a.__array_interface__ if isinstance(a, np.ndarray) else a.__cuda_array_interface__
-    return int(interface["data"][0])
+    return int(a.__array_interface__["data"][0] if isinstance(a, np.ndarray) else a.data.ptr)
