@@ -173,18 +173,19 @@ def _backends() -> Iterable[dict[str, Any]]:
 
 def _kernels() -> Iterable[dict[str, Any]]:
     from lpref.accel import backend
+    from lpref.accel.cuda.backend import CudaBackend
 
-    kernels = backend("cpu").kernels.values()
+    kernels = [(k.op, k) for k in backend("cpu").kernels.values()] + [(f"cuda {k.op}", k) for k in CudaBackend().kernels.values()]
     return (
         row(
-            k.op,
+            name,
             "kernel",
             None,
             title=f"{type(k.contract).__name__} against {k.reference.__module__}",
             module=getattr(k.function, "__module__", ""),
             standard="lpref",
         )
-        for k in kernels
+        for name, k in kernels
     )
 
 

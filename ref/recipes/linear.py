@@ -125,7 +125,7 @@ class _Layer:
         if q is None or not is_stochastic(q.rounding):
             return None
         address = self.ctx.words(slot, "rounding")
-        return address if name == "w" else replace(address, start=self.ctx.micro * tensor.size)
+        return address if name == "w" or not self.ctx.micro else replace(address, start=self.ctx.micro * tensor.size)
 
     def state(self, path: str) -> Mapping[str, Any] | None:
         """State of the slot's quantizer: its learned step, or what ``ctx.state`` holds."""

@@ -19,13 +19,14 @@ from kernel_check import cuda_place
 from lpref.accel import backend
 from lpref.cli.main import main
 from lpref.models.gpt import GPT, GPTConfig
-from lpref.ref.errors import BackendError, SpecError
+from lpref.ref.errors import BackendError, DivergedError, SpecError
 from lpref.ref.optim import OptimContext, clip_global_norm, optimizer
 from lpref.ref.recipes import Context
 from lpref.ref.recipes.executable import missing_mechanisms
 from lpref.ref.recording import RecordingBackend
 from lpref.specs import recipe as recipe_named
 from lpref.trainer import checkpoint as checkpoints
+from lpref.trainer.api import train
 from lpref.trainer.catalog import spec_names
 from lpref.trainer.data import load_data
 from lpref.trainer.data.batches import train_batch
@@ -151,6 +152,11 @@ def test_images() -> None:
         after(run, start_state(run), 3)
         found.append(digest(run))
     assert found[0] == found[1]
+
+
+def test_a_run_that_diverges_names_the_operation(tmp_path) -> None:
+    with pytest.raises(DivergedError, match=r"first non-finite tensor: the result of operation [0-9]+, "):
+        train("train/ci_gpt", out=tmp_path / "run", quiet=True, data=data(), backend="cuda", optimizer__lr=1e30, recipe="fp32")
 
 
 def command(*arguments: str) -> str:
