@@ -1,7 +1,7 @@
 """The ops of a training step that are no matrix product, on the GPU: time by CUDA events, least bytes, share of the copy bandwidth of the same run.
 
 Run: PYTHONPATH=src python bench/nn_device.py OUT.json. Shapes are those of a GPT-2-sized step (16384 tokens of 768, vocabulary 50257 for 4096 of
-them); the kernels are those that tests/gpu proves. Each call allocates its results from CuPy's pool, as a step does.
+them), and small ones for the time that Python takes; the kernels are those that tests/gpu proves. Each call allocates its results from CuPy's pool, as a step does.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,30 @@ def cases(draw: Callable[..., Any]) -> dict[str, tuple[float, Callable[[], Any]]
     }  # fmt: skip
 
 
+def host_time(function: Callable[[], Any], calls: int = 300) -> float:
+    """Microseconds of Python for a call: the fastest of rounds that only queue."""
+    found = []
+    for _ in range(5):
+        cp.cuda.Device().synchronize()
+        begin = time.perf_counter()
+        for _ in range(calls):
+            function()
+        found.append((time.perf_counter() - begin) / calls * 1e6)
+    return min(found)
+
+
+def small(draw: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
+    """Calls whose kernels take a few microseconds."""
+    x, dy, w, r, ids = draw(256, 128), draw(256, 128), draw(128), draw(256), np.arange(256)
+    return {
+        "add": lambda: elementwise.add(x, dy), "tree_sum": lambda: reduce.tree_sum(x), "rmsnorm": lambda: norm.rmsnorm(x, w, 1e-5),
+        "rmsnorm_backward": lambda: norm.rmsnorm_backward(dy, x, w, r), "swiglu_packed": lambda: activation.swiglu_packed(x),
+        "embedding": lambda: embedding.embedding(x, ids), "embedding_backward": lambda: embedding.embedding_backward(x, ids, 256),
+        "softmax_cross_entropy": lambda: loss.softmax_cross_entropy(x, ids % 128), "hadamard 16": lambda: hadamard.hadamard(x, 16, 0, np.ones(16)),
+        "global_norm of 40 arrays": lambda: optim.global_norm([w] * 40), "all_finite": lambda: optim.all_finite([w]),
+    }  # fmt: skip
+
+
 def main() -> int:
     source = cp.random.default_rng(1)
     made = cases(lambda *shape: source.standard_normal(shape, dtype=cp.float32))
@@ -88,6 +113,10 @@ def main() -> int:
         ms = milliseconds(function)
         rows.append({"name": name, "us": 1000 * ms, "TB/s": size / ms / 1e9, "share_of_copy_%": 100 * size / ms / 1e9 / bandwidth})
         print(f"{name:32s} {1000 * ms:9.1f} us {size / ms / 1e9:6.3f} TB/s {100 * size / ms / 1e9 / bandwidth:5.1f} % of copy", flush=True)
+    for name, function in small(lambda *shape: source.standard_normal(shape, dtype=cp.float32)).items():
+        function()
+        rows.append({"name": f"call: {name}", "host_us": host_time(function)})
+        print(f"call: {name:26s} {rows[-1]['host_us']:9.1f} us of Python", flush=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     about = {
         "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode(), "driver": cp.cuda.runtime.driverGetVersion(),

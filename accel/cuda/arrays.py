@@ -27,8 +27,7 @@ def check(op: str, *arrays: Any) -> None:
 def floats(op: str, *arrays: Any) -> tuple[Any, ...]:
     """The arrays, C-contiguous. Raises: BackendError, as `check`."""
     check(op, *arrays)
-    contiguous = device.cupy().ascontiguousarray
-    return tuple([contiguous(array).reshape(array.shape) for array in arrays])  # it gives a 0-d array an axis
+    return tuple([array if array.flags.c_contiguous else device.cupy().ascontiguousarray(array) for array in arrays])
 
 
 def integers(ids: Any) -> Any:
@@ -50,35 +49,35 @@ def each(name: str, entry: str, n: int, *args: Any, defines: tuple[tuple[str, An
         device.function(name, entry, defines)((device.blocks_for(n),), (device.THREADS,), args)
 
 
-def team(n: int) -> tuple[int, int]:
-    """(threads, lanes a thread) for rows of n elements: about eight elements a thread, from a warp to 1024 threads.
+def team(n: int, most: int = 512) -> tuple[int, int]:
+    """(threads, lanes a thread) for rows of n elements: about eight elements a thread, from a warp to `most` threads.
 
-    >>> team(1), team(128), team(768), team(1025), team(50257)
-    ((32, 1), (32, 4), (128, 8), (256, 4), (1024, 1))
+    >>> team(1), team(128), team(768), team(1025), team(50257), team(50257, 1024)
+    ((32, 1), (32, 4), (128, 8), (256, 4), (512, 2), (1024, 1))
     """
     power = 1 << max(n - 1, 0).bit_length()
-    threads = min(1024, max(32, power // 8))
+    threads = min(most, max(32, power // 8))
     return threads, min(LANES, max(32, power)) // threads
 
 
 def rows(name: str, entry: str, count: int, n: int, *args: Any) -> None:
-    """A team of threads for each of `count` rows of n elements (reduce.cuh)."""
+    """A team of threads for each of `count` rows of n elements (reduce.cuh); the largest teams only where rows are few."""
     if count:
-        threads, slots = team(n)
+        threads, slots = team(n, 512 if count >= device.processors() else LANES)
         block = max(threads, device.THREADS) if threads == 32 else threads
         blocks = min(-(-count * threads // block), 4 * device.processors() * 2048 // block)
         device.function(name, entry, (("LP_TEAM", threads), ("LP_SLOTS", slots)))((blocks,), (block,), args)
 
 
-def columns(name: str, entry: str, batch: int, n: int, width: int, *args: Any) -> int:
-    """The lane groups of the column sums of [batch, n, width] (`column_groups`), the arrays for them last in args; -> how many groups."""
+def columns(name: str, entry: str, sums: int, batch: int, n: int, width: int, *args: Any) -> Any:
+    """partial [sums, batch, groups, width]: the lane groups of the column sums of [batch, n, width] (`column_groups`), groups = min(32, n)."""
     groups = min(GROUPS, n)
-    if batch and groups and width:
+    partial = device.cupy().empty((sums, batch, groups, width), np.float32)
+    if partial.size:
         high = min(4, groups)
         grid = (-(-width // 32), -(-groups // high), min(batch, 65535))
-        outputs = args[-1] if isinstance(args[-1], tuple) else (args[-1],)
-        device.function(name, entry, ONE)(grid, (32, high), (*args[:-1], np.uint32(groups), *outputs))
-    return groups
+        device.function(name, entry, ONE)(grid, (32, high), (*args, np.uint32(groups), partial))
+    return partial
 
 
 ONE = (("LP_TEAM", 32), ("LP_SLOTS", 1))

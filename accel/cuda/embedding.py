@@ -1,7 +1,7 @@
 """Table look-up and its gradient on CuPy arrays: the page of `lpref.ref.nn.embedding`, with its bits.
 
 ids may lie on the host, where checking them waits for nothing, or on the device, where it waits for their range. The gradient sorts (id, position) as
-one integer, so that the order of additions depends on nothing else; each id's rows are summed by a block for every 32 columns.
+one integer, so that the order of additions depends on nothing else; each id's rows are summed by a block for every 256 columns.
 """
 
 from __future__ import annotations
@@ -37,5 +37,5 @@ def embedding_backward(dy: Any, ids: Any, V: int) -> Any:
     table = cp.zeros((V, width), np.float32)
     if n and width:
         keys = cp.sort(arrays.integers(ids).reshape(-1) * np.int64(n) + cp.arange(n, dtype=np.int64))
-        device.function("embedding", "table_gradient")((n, -(-width // 32)), (32, 8), (dy, keys, n, width, table))
+        device.function("embedding", "table_gradient")((n, -(-width // 256)), (32, 8), (dy, keys, n, width, table))
     return table

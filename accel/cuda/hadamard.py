@@ -1,6 +1,7 @@
 """`lpref.ref.linalg.hadamard` and its inverse on CuPy arrays, bit for bit.
 
-A run of up to 4096 numbers stays in shared memory for all its strides, along any axis; longer ones take a kernel a stride.
+Along any axis; a run of up to 64 numbers stays in the registers of a thread for all its strides, one of up to 4096 in shared memory; longer ones
+take a kernel a stride.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import numpy as np
 from lpref.accel.cuda import arrays, device
 from lpref.ref.linalg import hadamard as definition
 
-TILE = 4096
-"""Numbers in shared memory (hadamard.cu)."""
+IN_REGISTERS, TILE = 64, 4096
+"""The longest runs that a thread holds, and that shared memory holds (hadamard.cu)."""
 
 
 def hadamard(x: Any, size: int, axis: int = -1, signs: Any = None) -> Any:
@@ -38,18 +39,21 @@ def _transform(op: str, x: Any, size: int, axis: int, before: Any, after: Any) -
     out, factor = device.cupy().empty(x.shape, np.float32), np.float32(1.0 / math.sqrt(size))
     if not x.size:
         return out
-    if size > TILE:
-        _by_stages(x, size, length, width, first, last, factor, out)
-        return out
-    wide = 1 if width == 1 else min(width, TILE // size)
-    tiles = -(-x.size // TILE) if width == 1 else x.size // (size * width) * -(-width // wide)
-    run = device.function("hadamard", "transform")
-    args = (x, x.size, tiles, length, size, width, wide, *first, *last, factor, out)
-    run((device.blocks_for(tiles, 1, 16),), (device.THREADS,), args)
+    if size <= IN_REGISTERS:
+        count, defines = x.size // size, (("LP_SIZE", size),)
+        arrays.each("hadamard", "runs", count, x, count, width, *first, *last, factor, out, defines=defines)
+    elif size <= TILE:
+        wide = 1 if width == 1 else min(1 << (width - 1).bit_length(), TILE // size)
+        tiles = -(-x.size // TILE) if width == 1 else x.size // (size * width) * -(-width // wide)
+        shape = (x.size // width, tiles, width, np.int32(size), np.int32(wide.bit_length() - 1))
+        run = device.function("hadamard", "transform")
+        run((device.blocks_for(tiles, 1, 16),), (device.THREADS,), (x, *shape, *first, *last, factor, out))
+    else:
+        _by_stages(x, size, width, first, last, factor, out)
     return out
 
 
-def _by_stages(x: Any, size: int, length: int, width: int, first: Any, last: Any, factor: Any, out: Any) -> None:
+def _by_stages(x: Any, size: int, width: int, first: Any, last: Any, factor: Any, out: Any) -> None:
     """A launch for each of the strides 1, 2, 4, ... of runs that no tile holds; signs before the first one, the factor and signs after the last."""
     cp = device.cupy()
     spare, source, count = (cp.empty(x.shape, np.float32), cp.empty(x.shape, np.float32)), x, size.bit_length() - 1
@@ -57,7 +61,7 @@ def _by_stages(x: Any, size: int, length: int, width: int, first: Any, last: Any
         ends = step == count - 1
         target = out if ends else spare[step % 2]
         signs = (*(first if step == 0 else NONE), *(last if ends else NONE))
-        arrays.each("hadamard", "stage", x.size // 2, source, x.size, length, width, 1 << step, *signs, np.int32(ends), factor, target)
+        arrays.each("hadamard", "stage", x.size // 2, source, x.size, width, 1 << step, *signs, np.int32(ends), factor, target)
         source = target
 
 

@@ -30,10 +30,10 @@ def rmsnorm_backward(dy: Any, x: Any, w: Any, rstd: Any) -> tuple[Any, Any]:
     arrays.shaped("rmsnorm_backward", x.shape[:1], rstd=rstd)
     dy, x, w, rstd = arrays.floats("rmsnorm_backward", dy, x, w, rstd)
     (rows, n), cp = x.shape, device.cupy()
-    dx, partial = cp.empty(x.shape, np.float32), cp.empty((arrays.GROUPS, n), np.float32)
+    dx = cp.empty(x.shape, np.float32)
     arrays.rows("norm", "rmsnorm_rows", rows, n, dy, x, w, rstd, rows, n, np.float32(n), dx)
-    groups = arrays.columns("norm", "rmsnorm_columns", 1, rows, n, dy, x, rstd, rows, n, partial)
-    return dx, column_sums(partial, 1, groups, n).reshape(n)
+    (dw,) = column_sums(*arrays.columns("norm", "rmsnorm_columns", 1, 1, rows, n, dy, x, rstd, rows, n))
+    return dx, dw
 
 
 def layernorm(x: Any, w: Any, b: Any, eps: float) -> tuple[Any, Any, Any]:
@@ -53,7 +53,8 @@ def layernorm_backward(dy: Any, x: Any, w: Any, mean: Any, rstd: Any) -> tuple[A
     arrays.shaped("layernorm_backward", x.shape[:1], mean=mean, rstd=rstd)
     dy, x, w, mean, rstd = arrays.floats("layernorm_backward", dy, x, w, mean, rstd)
     (rows, n), cp = x.shape, device.cupy()
-    dx, partial = cp.empty(x.shape, np.float32), cp.empty((2, arrays.GROUPS, n), np.float32)
+    dx = cp.empty(x.shape, np.float32)
     arrays.rows("norm", "layernorm_rows", rows, n, dy, x, w, mean, rstd, rows, n, np.float32(n), dx)
-    groups = arrays.columns("norm", "layernorm_columns", 1, rows, n, dy, x, mean, rstd, rows, n, (partial[0], partial[1]))
-    return dx, column_sums(partial[0], 1, groups, n).reshape(n), column_sums(partial[1], 1, groups, n).reshape(n)
+    partial = arrays.columns("norm", "layernorm_columns", 2, 1, rows, n, dy, x, mean, rstd, rows, n)
+    dw, db = column_sums(partial[:, 0])
+    return dx, dw, db

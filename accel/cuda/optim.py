@@ -67,7 +67,7 @@ def all_finite(gradients: Iterable[Any]) -> bool:
     if not held:
         return True
     seen = device.cupy().zeros((), np.uint32)
-    across = device.blocks_for(max(array.size for array in held) // 8, LANES, 1)
+    across = device.blocks_for(max(array.size for array in held) // 8, LANES, 2)
     device.function("optim", "nonfinite", TEAM)((across, min(len(held), 65535)), (LANES,), (_table(held), len(held), seen))
     return not int(seen)
 

@@ -34,15 +34,19 @@ def amax(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     view, shape = _view("amax", "amax", x, axis, keepdims)
     batch, n, width = view.shape
     out = device.cupy().zeros((batch, width), np.uint32)
-    if width == 1 and n:
+    if width == batch == 1 and n and view.data.ptr % 16 == 0:
+        run = device.function("amax", "amax_flat", (("LP_IN", 0),))
+        run((device.blocks_for(n // 32, 512, 4),), (512,), (view, n, out))
+    elif width == 1 and n:
         arrays.rows("reduce", "row_tops", batch, n, view, batch, n, out)
     else:
         arrays.each("reduce", "column_tops", batch * -(-n // SPAN) * width, view, batch, n, width, SPAN, out, defines=arrays.ONE)
     return out.view(np.float32).reshape(shape)
 
 
-def column_sums(partial: Any, batch: int, groups: int, width: int, count: float = -1.0) -> Any:
+def column_sums(partial: Any, count: float = -1.0) -> Any:
     """[batch, width]: the sums of [batch, groups <= 32, width] over the groups, in the order of halving; divided by a count from 0 on."""
+    batch, groups, width = partial.shape
     out = device.cupy().empty((batch, width), np.float32)
     args = (partial, batch, np.uint32(groups), width, np.float32(count), out)
     arrays.each("reduce", "column_sums", out.size, *args, defines=arrays.ONE)
@@ -63,10 +67,9 @@ def _sum(op: str, x: Any, axis: Axis, keepdims: bool, mean: bool) -> Any:
     if width == 1:
         return row_sums(view.reshape(batch, n), count).reshape(shape)
     if n <= arrays.GROUPS:
-        return column_sums(view, batch, n, width, count).reshape(shape)
-    partial = device.cupy().empty((batch, arrays.GROUPS, width), np.float32)
-    groups = arrays.columns("reduce", "groups_of_columns", batch, n, width, view, batch, n, width, partial)
-    return column_sums(partial, batch, groups, width, count).reshape(shape)
+        return column_sums(view, count).reshape(shape)
+    (partial,) = arrays.columns("reduce", "groups_of_columns", 1, batch, n, width, view, batch, n, width)
+    return column_sums(partial, count).reshape(shape)
 
 
 def _view(op: str, what: str, x: Any, axis: Axis, keepdims: bool) -> tuple[Any, tuple[int, ...]]:

@@ -17,6 +17,12 @@
 struct Place {
     unsigned x, y, z;
 };
+struct float4 {
+    float x, y, z, w;
+};
+struct uint4 {
+    unsigned x, y, z, w;
+};
 static Place threadIdx, blockIdx, blockDim, gridDim;
 
 namespace gpu {

@@ -24,8 +24,8 @@ extern "C" __global__ void __launch_bounds__(LP_BLOCK) rmsnorm_rows(const float 
     }
 }
 
-extern "C" __global__ void __launch_bounds__(128) rmsnorm_columns(const float *dy, const float *x, const float *rstd, lp_i64 rows, lp_i64 n, lp_u32 groups, float *dw) {
-    column_groups(1, rows, n, groups, dw, [&](lp_i64, lp_i64 r, lp_i64 c) { return lp_mul(dy[r * n + c], lp_mul(x[r * n + c], rstd[r])); });
+extern "C" __global__ void __launch_bounds__(128) rmsnorm_columns(const float *dy, const float *x, const float *rstd, lp_i64 rows, lp_i64 n, lp_u32 groups, float *partial) {
+    column_groups<1>(1, rows, n, groups, partial, [&](lp_i64, lp_i64 r, lp_i64 c, float *v) { v[0] = lp_mul(dy[r * n + c], lp_mul(x[r * n + c], rstd[r])); });
 }
 
 extern "C" __global__ void __launch_bounds__(LP_BLOCK) layernorm(const float *x, const float *w, const float *b, lp_i64 rows, lp_i64 n, float count, float eps, float *y,
@@ -57,8 +57,11 @@ extern "C" __global__ void __launch_bounds__(LP_BLOCK) layernorm_rows(const floa
     }
 }
 
+/* both gradients in one read: partial [2, groups, n] for w and b */
 extern "C" __global__ void __launch_bounds__(128) layernorm_columns(const float *dy, const float *x, const float *mean, const float *rstd, lp_i64 rows, lp_i64 n, lp_u32 groups,
-                                                                    float *dw, float *db) {
-    column_groups(1, rows, n, groups, dw, [&](lp_i64, lp_i64 r, lp_i64 c) { return lp_mul(dy[r * n + c], lp_mul(lp_sub(x[r * n + c], mean[r]), rstd[r])); });
-    column_groups(1, rows, n, groups, db, [&](lp_i64, lp_i64 r, lp_i64 c) { return dy[r * n + c]; });
+                                                                    float *partial) {
+    column_groups<2>(1, rows, n, groups, partial, [&](lp_i64, lp_i64 r, lp_i64 c, float *v) {
+        v[1] = dy[r * n + c];
+        v[0] = lp_mul(v[1], lp_mul(lp_sub(x[r * n + c], mean[r]), rstd[r]));
+    });
 }

@@ -62,6 +62,7 @@ extern "C" __global__ void __launch_bounds__(LP_BLOCK) nonfinite(const lp_u64 *a
     for (lp_i64 r = blockIdx.y; r < count; r += gridDim.y) {
         const lp_u32 *x = (const lp_u32 *)arrays[2 * r];
         int bad = 0;
+#pragma unroll 8
         LP_EACH(i, (lp_i64)arrays[2 * r + 1]) bad |= (x[i] & LP_ABS) >= LP_INF;
         if (bad) *seen = 1;
     }

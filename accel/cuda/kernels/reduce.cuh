@@ -53,18 +53,26 @@ LPREF_FN float team_sum(float v) {
     return lp_add(v, 0.0f);
 }
 
-/* sum of term(i), i < n */
+/* sum of term(i), i < n: whole batches of 16 terms a thread before any is added, so that their loads are in flight together */
 template <class Term> LPREF_FN float row_sum(lp_i64 n, Term term) {
+    const int AHEAD = LP_SLOTS < 16 ? 16 : LP_SLOTS;
     float lane[LP_SLOTS];
 #pragma unroll
     for (int j = 0; j < LP_SLOTS; ++j) lane[j] = 0.0f;
-#pragma unroll 8 / LP_SLOTS
-    for (lp_i64 base = LP_MINE; base < n; base += LP_TEAM * LP_SLOTS) {
+    lp_i64 i = LP_MINE;
+    for (; i + (AHEAD - 1) * LP_TEAM < n; i += AHEAD * LP_TEAM) {
+        float v[AHEAD];
 #pragma unroll
-        for (int j = 0; j < LP_SLOTS; ++j) {
-            lp_i64 i = base + j * LP_TEAM;
-            if (i < n) lane[j] = lp_add(lane[j], term(i));
-        }
+        for (int j = 0; j < AHEAD; ++j) v[j] = term(i + j * LP_TEAM);
+#pragma unroll
+        for (int j = 0; j < AHEAD; ++j) lane[j % LP_SLOTS] = lp_add(lane[j % LP_SLOTS], v[j]);
+    }
+    for (; i < n; i += LP_SLOTS * LP_TEAM) {
+        float v[LP_SLOTS];
+#pragma unroll
+        for (int j = 0; j < LP_SLOTS; ++j) v[j] = i + j * LP_TEAM < n ? term(i + j * LP_TEAM) : 0.0f; /* +0 changes no value but -0, and the sum is none */
+#pragma unroll
+        for (int j = 0; j < LP_SLOTS; ++j) lane[j] = lp_add(lane[j], v[j]);
     }
     halve<LP_SLOTS / 2>(lane);
     return team_sum(lane[0]);
@@ -97,28 +105,50 @@ LPREF_FN float row_max(const float *x, lp_i64 n) {
 }
 #endif
 
-/* the sum of the lanes g, g + 32, ... of term(i), i < n */
-template <class Term> LPREF_FN float lane_group(lp_i64 n, lp_u32 g, Term term) {
-    float lane[32];
+/* sum[s] <- the sum of the lanes g, g + 32, ... of N terms side by side, term(i, v), i < n: 16 rows are read before any is added */
+template <int N, class Term> LPREF_FN void lane_group(lp_i64 n, lp_u32 g, float *sum, Term term) {
+    float lane[N][32];
 #pragma unroll
-    for (int k = 0; k < 32; ++k) lane[k] = 0.0f;
-    for (lp_i64 base = g; base < n; base += 1024) {
+    for (int k = 0; k < 32 * N; ++k) lane[k / 32][k % 32] = 0.0f;
+    lp_i64 base = g;
+    for (; base + 992 < n; base += 1024) {
 #pragma unroll
-        for (int k = 0; k < 32; ++k) {
-            lp_i64 i = base + 32 * k;
-            if (i < n) lane[k] = lp_add(lane[k], term(i));
+        for (int half = 0; half < 32; half += 16) {
+            float v[16][N];
+#pragma unroll
+            for (int k = 0; k < 16; ++k) term(base + 32 * (half + k), v[k]);
+#pragma unroll
+            for (int k = 0; k < 16 * N; ++k) lane[k % N][half + k / N] = lp_add(lane[k % N][half + k / N], v[k / N][k % N]);
         }
     }
-    halve<16>(lane);
-    return lane[0];
+    if (base < n) {
+#pragma unroll
+        for (int k = 0; k < 32; ++k) {
+            float v[N];
+            if (base + 32 * k < n) {
+                term(base + 32 * k, v);
+#pragma unroll
+                for (int s = 0; s < N; ++s) lane[s][k] = lp_add(lane[s][k], v[s]);
+            }
+        }
+    }
+#pragma unroll
+    for (int s = 0; s < N; ++s) {
+        halve<16>(lane[s]);
+        sum[s] = lane[s][0];
+    }
 }
 
-/* The sums of a column's lane groups: blocks of 32 columns x some groups; partial [batch, groups, columns]. */
-template <class Term> LPREF_FN void column_groups(lp_i64 batch, lp_i64 n, lp_i64 columns, lp_u32 groups, float *partial, Term term) {
+/* The sums of lane groups of N columns side by side: blocks of 32 columns x some groups. term(b, i, c, v) gives the N terms of row i;
+ * partial [N, batch, groups, columns]. */
+template <int N, class Term> LPREF_FN void column_groups(lp_i64 batch, lp_i64 n, lp_i64 columns, lp_u32 groups, float *partial, Term term) {
     lp_i64 c = (lp_i64)blockIdx.x * 32 + threadIdx.x;
     lp_u32 g = blockIdx.y * blockDim.y + threadIdx.y;
     if (c >= columns || g >= groups) return;
     for (lp_i64 b = blockIdx.z; b < batch; b += gridDim.z) {
-        partial[(b * groups + g) * columns + c] = lane_group(n, g, [&](lp_i64 i) { return term(b, i, c); });
+        float sum[N];
+        lane_group<N>(n, g, sum, [&](lp_i64 i, float *v) { term(b, i, c, v); });
+#pragma unroll
+        for (int s = 0; s < N; ++s) partial[((s * batch + b) * groups + g) * columns + c] = sum[s];
     }
 }

@@ -26,6 +26,7 @@ CASES = [(name, {"LP_IN": kind}) for name in ("amax", "cast", "generic") for kin
 TEAMS = ((32, 1), (32, 8), (128, 8), (256, 4), (512, 2), (1024, 1))
 IN_FLOAT64 = ("generic", "cast", "elementwise", "activation", "norm", "loss", "optim", "operand", "attention", "gemm_float64")
 CASES += [(name, {}) for name in ("activation", "elementwise", "embedding", "hadamard", "image", "rope")]
+CASES += [("hadamard", {"LP_SIZE": size}) for size in (1, 2, 16, 32, 64)]
 CASES += [(name, {"LP_TEAM": t, "LP_SLOTS": s}) for t, s in TEAMS for name in ("reduce", "norm", "loss")] + [("optim", dict(optim.TEAM))]
 CASES += [("gemm_int8", {"LP_PIECE": n}) for n in (0, 16, 32, 64, 128)]
 CASES += [("operand", {"LP_IN": 1}), ("blas", {"LP_BITS": 4}), ("blas", {"LP_BITS": 8}), *(("attention", {"LP_SLOTS": s}) for s in (1, 4, 32))]
