@@ -1,7 +1,8 @@
 """The ops of a training step that are no matrix product, on the GPU: time by CUDA events, least bytes, share of the copy bandwidth of the same run.
 
 Run: PYTHONPATH=src python bench/nn_device.py OUT.json. Shapes are those of a GPT-2-sized step (16384 tokens of 768, vocabulary 50257 for 4096 of
-them), and small ones for the time that Python takes; the kernels are those that tests/gpu proves. Each call allocates its results from CuPy's pool, as a step does.
+them), and small ones for the time that Python takes; the kernels are those that tests/gpu proves. Each call allocates its results from CuPy's
+pool, as a step does.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from lpref.accel.cuda import device
 from lpref.ref.errors import BackendError, ShapeError
 from lpref.ref.reduce import LANES
 
-GROUPS = 32
+GROUPS = 256
 """Lane groups of a column sum."""
 
 
@@ -49,32 +49,40 @@ def each(name: str, entry: str, n: int, *args: Any, defines: tuple[tuple[str, An
         device.function(name, entry, defines)((device.blocks_for(n),), (device.THREADS,), args)
 
 
-def team(n: int, most: int = 512) -> tuple[int, int]:
-    """(threads, lanes a thread) for rows of n elements: about eight elements a thread, from a warp to `most` threads.
+def team(n: int) -> tuple[int, int]:
+    """(threads, lanes a thread) for rows of n elements: a warp for up to 1024, then 32 elements a thread, at most 512 threads.
 
-    >>> team(1), team(128), team(768), team(1025), team(50257), team(50257, 1024)
-    ((32, 1), (32, 4), (128, 8), (256, 4), (512, 2), (1024, 1))
+    >>> team(1), team(128), team(768), team(1025), team(50257)
+    ((32, 1), (32, 4), (32, 32), (64, 16), (512, 2))
     """
     power = 1 << max(n - 1, 0).bit_length()
-    threads = min(most, max(32, power // 8))
+    threads = min(512, max(32, power // 32))
     return threads, min(LANES, max(32, power)) // threads
 
 
+def check_row(op: str, n: int) -> None:
+    """BackendError for rows of 2^31 elements."""
+    if n >= 2**31:
+        raise BackendError(f"{op} of {n} elements in a row; the kernels take fewer than 2^31", where="cuda", remedy="take them in parts")
+
+
 def rows(name: str, entry: str, count: int, n: int, *args: Any) -> None:
-    """A team of threads for each of `count` rows of n elements (reduce.cuh); the largest teams only where rows are few."""
+    """A team of threads for each of `count` rows of n elements (reduce.cuh); where rows are few and long, 1024 threads."""
+    check_row(entry, n)
     if count:
-        threads, slots = team(n, 512 if count >= device.processors() else LANES)
+        few = n > LANES and count < device.processors()
+        threads, slots = (LANES, 1) if few else team(n)
         block = max(threads, device.THREADS) if threads == 32 else threads
         blocks = min(-(-count * threads // block), 4 * device.processors() * 2048 // block)
         device.function(name, entry, (("LP_TEAM", threads), ("LP_SLOTS", slots)))((blocks,), (block,), args)
 
 
 def columns(name: str, entry: str, sums: int, batch: int, n: int, width: int, *args: Any) -> Any:
-    """partial [sums, batch, groups, width]: the lane groups of the column sums of [batch, n, width] (`column_groups`), groups = min(32, n)."""
+    """partial [sums, batch, groups, width]: the lane groups of the column sums of [batch, n, width] (`column_groups`), groups = min(256, n)."""
     groups = min(GROUPS, n)
     partial = device.cupy().empty((sums, batch, groups, width), np.float32)
     if partial.size:
-        high = min(4, groups)
+        high = min(8, groups)
         grid = (-(-width // 32), -(-groups // high), min(batch, 65535))
         device.function(name, entry, ONE)(grid, (32, high), (*args, np.uint32(groups), partial))
     return partial

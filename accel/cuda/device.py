@@ -72,9 +72,14 @@ def check_device(driver: int, count: int, capability: tuple[int, ...]) -> None:
         raise BackendError(f"compute capability {have}, needed 8.0 (Ampere) or newer", where="cuda", remedy=REMEDY)
 
 
+@cache
+def _of_cupy(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == "cupy" and hasattr(kind, "data")
+
+
 def on_device(x: Any) -> bool:
     """Whether x is a CuPy array."""
-    return type(x).__module__.partition(".")[0] == "cupy" and hasattr(x, "data")
+    return _of_cupy(type(x))
 
 
 @cache

@@ -18,6 +18,7 @@ from lpref.ref.errors import BackendError
 Operand = tuple[Any, Any, int, int]
 """Pointer (0: none), the number that stands for it, and where element i reads: 0, or i / each mod count."""
 WHOLE = (0, 0)
+NUMBERS = (float, int, bool)
 
 
 def _unary(name: str) -> Callable[[Any], Any]:
@@ -89,7 +90,7 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     if not device.on_device(condition) or condition.dtype.kind not in "biu":
         kind = condition.dtype if hasattr(condition, "dtype") else type(condition).__name__
         raise BackendError(f"where got {kind} as its condition", where="cuda", remedy="pass a boolean CuPy array")
-    if type(x) in (bool, int, float) and type(y) in (bool, int, float):
+    if type(x) in NUMBERS and type(y) in NUMBERS:
         raise BackendError("where got two Python numbers, which are float64", where="cuda", remedy="make one of them numpy.float32")
     shape = np.broadcast_shapes(condition.shape, np.shape(x), np.shape(y))
     mask = condition if condition.dtype == np.bool_ else condition != 0
@@ -103,7 +104,8 @@ def _shape(op: str, *operands: Any) -> tuple[int, ...]:
     """The shape of the result; one operand at least is an array on the device."""
     if not any(device.on_device(x) for x in operands):
         raise BackendError(f"{op} got no CuPy array", where="cuda", remedy=f"pass cupy.asarray(x), or {device.REMEDY}")
-    return np.broadcast_shapes(*(np.shape(x) for x in operands))
+    shapes = {np.shape(x) for x in operands if type(x) not in NUMBERS}
+    return shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
 
 
 def _operand(op: str, x: Any, shape: tuple[int, ...]) -> Operand:
@@ -112,7 +114,7 @@ def _operand(op: str, x: Any, shape: tuple[int, ...]) -> Operand:
     Raises: BackendError for host arrays and for what is not float32.
     """
     if not device.on_device(x):
-        if type(x) in (bool, int, float) or (isinstance(x, (np.ndarray, np.generic)) and x.ndim == 0 and x.dtype == np.float32):
+        if type(x) in NUMBERS or (isinstance(x, (np.ndarray, np.generic)) and x.ndim == 0 and x.dtype == np.float32):
             return 0, np.float32(x), *WHOLE
         if isinstance(x, np.generic):
             raise BackendError(f"{op} got a {x.dtype}; the kernels of the cuda backend are float32", remedy="cast, or use the reference backend")

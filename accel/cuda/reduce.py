@@ -1,7 +1,7 @@
 """`lpref.ref.reduce` of CuPy arrays: the one sum along any axes, its mean, the greatest magnitude.
 
-Rows (the summed axes last): a team of threads a row. Other axes: 32 columns x 32 groups of lanes at a time, the groups spread over blocks so that
-a narrow matrix fills the device, and a second kernel for their sums. Axes that do not lie together are copied together first.
+Rows (the summed axes last): a team of threads a row. Other axes: 32 columns x 256 groups of lanes, spread over blocks so that a
+narrow matrix fills the device, and a second kernel for their sums. Axes that do not lie together are copied together first.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ def amax(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 
 def column_sums(partial: Any, count: float = -1.0) -> Any:
-    """[batch, width]: the sums of [batch, groups <= 32, width] over the groups, in the order of halving; divided by a count from 0 on."""
+    """[batch, width]: the sums of [batch, groups <= 256, width] over the groups, in the order of halving; divided by a count from 0 on."""
     batch, groups, width = partial.shape
     out = device.cupy().empty((batch, width), np.float32)
-    args = (partial, batch, np.uint32(groups), width, np.float32(count), out)
-    arrays.each("reduce", "column_sums", out.size, *args, defines=arrays.ONE)
+    if out.size:
+        run = device.function("reduce", "column_sums", arrays.ONE)
+        run((-(-width // 32), min(batch, 65535)), (32, 8), (partial, batch, np.uint32(groups), width, np.float32(count), out))
     return out
 
 

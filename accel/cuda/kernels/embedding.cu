@@ -37,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(256) table_gradient(const float *dy
     for (c = first + threadIdx.x; c - threadIdx.x < (first + 256 < width ? first + 256 : width); c += 32) { /* 32 columns by all warps */
         for (lp_u32 g = threadIdx.y; g < 32; g += 8) {
             float sum[1] = {0.0f};
-            if (c < width) lane_group<1>(count, g, sum, [&](lp_i64 k, float *v) { v[0] = dy[(keys[at + k] - id * n) * width + c]; });
+            if (c < width) lane_group<1, 32>(count, g, sum, [&](lp_i64 k, float *v) { v[0] = dy[(keys[at + k] - id * n) * width + c]; });
             sums[g][threadIdx.x] = sum[0];
         }
         __syncthreads();

@@ -1,6 +1,6 @@
 /* reduce: the one sum over an axis, its mean, and the greatest magnitude. x is [batch, n, columns], contiguous.
  *
- * row_sums: columns = 1, a team a row. column_groups, then column_sums: other columns; up to 32 numbers go to column_sums at once.
+ * row_sums: columns = 1, a team a row. groups_of_columns, then column_sums: other columns; up to 256 numbers go to column_sums at once.
  * row_tops, column_tops: maxima of integers, in any order. Versions: 1. this one. */
 #include "reduce.cuh"
 
@@ -10,7 +10,7 @@ LPREF_FN float settled(float sum, float count) { return count >= 0.0f ? lp_div(s
 extern "C" __global__ void __launch_bounds__(LP_BLOCK) row_sums(const float *x, lp_i64 rows, lp_i64 n, float count, float *out) {
     LP_ROWS(r, rows) {
         const float *v = x + r * n;
-        float sum = row_sum(n, [&](lp_i64 i) { return v[i]; });
+        float sum = row_sum(n, [&](int i) { return v[i]; });
         if (LP_MINE == 0) out[r] = settled(sum, count);
     }
 }
@@ -19,22 +19,32 @@ extern "C" __global__ void __launch_bounds__(128) groups_of_columns(const float 
     column_groups<1>(batch, n, columns, groups, partial, [&](lp_i64 b, lp_i64 i, lp_i64 c, float *v) { v[0] = x[(b * n + i) * columns + c]; });
 }
 
-/* partial [batch, groups <= 32, columns] -> out [batch, columns] */
+/* partial [batch, groups <= 256, columns] -> out [batch, columns]: blocks of 32 columns x 8; thread y halves the groups y, y + 8, ... */
 extern "C" __global__ void __launch_bounds__(256) column_sums(const float *partial, lp_i64 batch, lp_u32 groups, lp_i64 columns, float count, float *out) {
-    LP_EACH(i, batch * columns) {
-        lp_i64 b = i / columns, c = i - b * columns;
+    __shared__ float sums[8][32];
+    lp_i64 c = (lp_i64)blockIdx.x * 32 + threadIdx.x;
+    for (lp_i64 b = blockIdx.y; b < batch; b += gridDim.y) {
         float lane[32];
 #pragma unroll
-        for (int g = 0; g < 32; ++g) lane[g] = g < groups ? partial[(b * groups + g) * columns + c] : 0.0f;
+        for (int k = 0; k < 32; ++k) lane[k] = threadIdx.y + 8 * k < groups && c < columns ? partial[(b * groups + threadIdx.y + 8 * k) * columns + c] : 0.0f;
         halve<16>(lane);
-        out[i] = settled(lp_add(lane[0], 0.0f), count);
+        __syncthreads(); /* the last sums are read */
+        sums[threadIdx.y][threadIdx.x] = lane[0];
+        __syncthreads();
+        if (threadIdx.y == 0 && c < columns) {
+#pragma unroll
+            for (int k = 0; k < 8; ++k) lane[k] = sums[k][threadIdx.x];
+            halve<4>(lane);
+            out[b * columns + c] = settled(lp_add(lane[0], 0.0f), count);
+        }
     }
 }
 
 extern "C" __global__ void __launch_bounds__(LP_BLOCK) row_tops(const float *x, lp_i64 rows, lp_i64 n, lp_u32 *out) {
     LP_ROWS(r, rows) {
         lp_i32 top = 0;
-        LP_COLUMNS(i, n) top = lp_imax(top, (lp_i32)(lp_bits(x[r * n + i]) & LP_ABS));
+        const float *v = x + r * n;
+        LP_COLUMNS(i, n) top = lp_imax(top, (lp_i32)(lp_bits(v[i]) & LP_ABS));
         top = team_max(top);
         if (LP_MINE == 0) out[r] = (lp_u32)top;
     }

@@ -1,11 +1,13 @@
 /* The one sum (lpref.ref.reduce.tree_sum) and maxima, for kernels that go along rows or down columns.
  *
- * Rows: a team of LP_TEAM threads takes a row; thread t holds the lanes t, t + LP_TEAM, ... (LP_SLOTS of them; LP_TEAM LP_SLOTS is 1024, or the
- * power of two from the row's length up: the lanes above it are +0 and change nothing). Halving goes through the thread's own lanes, then
- * through shared memory (strides of 32 and more), then through shuffles; both halves of a pair add the same two numbers, so every thread ends with
- * the sum. A team of more than 32 threads is a whole block.
- * Columns: a thread takes the lanes g, g + 32, ..., g + 992 of one column, so that 32 loads are in flight; the 32 sums of a column are halved by
- * whoever has them. Terms are functions: what is summed is computed on the way. */
+ * Rows (fewer than 2^31 elements): a team of LP_TEAM threads takes a row; thread t holds the lanes t, t + LP_TEAM, ... (LP_SLOTS of them; LP_TEAM LP_SLOTS
+ * is 1024, or the power of two from the row's length up: the lanes above it are +0 and change nothing). Halving goes through the thread's own lanes,
+ * then through shared memory (strides of 32 and more), then through shuffles; both halves of a pair add the same two numbers, so every thread ends
+ * with the sum. A team of more than 32 threads is a whole block. Lanes start with their first term instead of +0: that is the same but for -0, and
+ * the sum is never -0.
+ * Columns: a thread takes the lanes g, g + 256, g + 512, g + 768 of one column; the 256 sums of a column are halved by column_sums (reduce.cu). Many
+ * threads with few loads each: the compiler keeps about eight loads of a thread in flight, however it is written (32 lanes a thread: a fifth of the
+ * copy bandwidth). Terms are functions: what is summed is computed on the way. */
 #include "base.h"
 
 #define LP_ALL 0xFFFFFFFFu
@@ -32,7 +34,7 @@ template <int HALF> LPREF_FN void halve(float *lane) {
 #define LP_ROWS(r, n) \
     for (lp_i64 r = (lp_i64)blockIdx.x * (blockDim.x / LP_TEAM) + threadIdx.x / LP_TEAM; r < (n); r += (lp_i64)gridDim.x * (blockDim.x / LP_TEAM))
 /* every i < n of a row, by the team */
-#define LP_COLUMNS(i, n) for (lp_i64 i = LP_MINE; i < (n); i += LP_TEAM)
+#define LP_COLUMNS(i, n) for (int i = LP_MINE; i < (int)(n); i += LP_TEAM)
 #define LP_WARPS (LP_TEAM / 32)
 
 /* the sum of the team's numbers, in the order of halving; never -0 */
@@ -53,26 +55,28 @@ LPREF_FN float team_sum(float v) {
     return lp_add(v, 0.0f);
 }
 
-/* sum of term(i), i < n: whole batches of 16 terms a thread before any is added, so that their loads are in flight together */
-template <class Term> LPREF_FN float row_sum(lp_i64 n, Term term) {
-    const int AHEAD = LP_SLOTS < 16 ? 16 : LP_SLOTS;
+/* sum of term(i), i < n; in long rows 16 terms a thread are made before any is added, so that their loads are in flight together */
+template <class Term> LPREF_FN float row_sum(lp_i64 length, Term term) {
+    const int PERIOD = LP_TEAM * LP_SLOTS, AHEAD = LP_SLOTS < 16 ? 16 : LP_SLOTS;
+    int n = (int)length, i = LP_MINE;
     float lane[LP_SLOTS];
 #pragma unroll
-    for (int j = 0; j < LP_SLOTS; ++j) lane[j] = 0.0f;
-    lp_i64 i = LP_MINE;
-    for (; i + (AHEAD - 1) * LP_TEAM < n; i += AHEAD * LP_TEAM) {
-        float v[AHEAD];
+    for (int j = 0; j < LP_SLOTS; ++j) lane[j] = i + j * LP_TEAM < n ? term(i + j * LP_TEAM) : 0.0f;
+    if constexpr (PERIOD == 1024) { /* else the row is over */
+        lp_i64 at = i + PERIOD;
+        for (; at + (AHEAD - 1) * LP_TEAM < n; at += AHEAD * LP_TEAM) {
+            float v[AHEAD];
 #pragma unroll
-        for (int j = 0; j < AHEAD; ++j) v[j] = term(i + j * LP_TEAM);
+            for (int j = 0; j < AHEAD; ++j) v[j] = term((int)at + j * LP_TEAM);
 #pragma unroll
-        for (int j = 0; j < AHEAD; ++j) lane[j % LP_SLOTS] = lp_add(lane[j % LP_SLOTS], v[j]);
-    }
-    for (; i < n; i += LP_SLOTS * LP_TEAM) {
-        float v[LP_SLOTS];
+            for (int j = 0; j < AHEAD; ++j) lane[j % LP_SLOTS] = lp_add(lane[j % LP_SLOTS], v[j]);
+        }
+        for (; at < n; at += PERIOD) {
 #pragma unroll
-        for (int j = 0; j < LP_SLOTS; ++j) v[j] = i + j * LP_TEAM < n ? term(i + j * LP_TEAM) : 0.0f; /* +0 changes no value but -0, and the sum is none */
-#pragma unroll
-        for (int j = 0; j < LP_SLOTS; ++j) lane[j] = lp_add(lane[j], v[j]);
+            for (int j = 0; j < LP_SLOTS; ++j) {
+                if (at + j * LP_TEAM < n) lane[j] = lp_add(lane[j], term((int)at + j * LP_TEAM));
+            }
+        }
     }
     halve<LP_SLOTS / 2>(lane);
     return team_sum(lane[0]);
@@ -105,28 +109,29 @@ LPREF_FN float row_max(const float *x, lp_i64 n) {
 }
 #endif
 
-/* sum[s] <- the sum of the lanes g, g + 32, ... of N terms side by side, term(i, v), i < n: 16 rows are read before any is added */
-template <int N, class Term> LPREF_FN void lane_group(lp_i64 n, lp_u32 g, float *sum, Term term) {
-    float lane[N][32];
+/* sum[s] <- the sum of the lanes g, g + 1024 / PER, ... of N terms side by side, term(i, v), i < n: 16 rows are read before any is added */
+template <int N, int PER, class Term> LPREF_FN void lane_group(lp_i64 n, lp_u32 g, float *sum, Term term) {
+    const int STEP = 1024 / PER, ROUNDS = PER < 16 ? 16 / PER : 1;
+    float lane[N][PER];
 #pragma unroll
-    for (int k = 0; k < 32 * N; ++k) lane[k / 32][k % 32] = 0.0f;
+    for (int k = 0; k < PER * N; ++k) lane[k / PER][k % PER] = 0.0f;
     lp_i64 base = g;
-    for (; base + 992 < n; base += 1024) {
+    for (; base + 1024 * (ROUNDS - 1) + STEP * (PER - 1) < n; base += 1024 * ROUNDS) {
 #pragma unroll
-        for (int half = 0; half < 32; half += 16) {
+        for (int first = 0; first < ROUNDS * PER; first += 16) {
             float v[16][N];
 #pragma unroll
-            for (int k = 0; k < 16; ++k) term(base + 32 * (half + k), v[k]);
+            for (int k = 0; k < 16; ++k) term(base + STEP * ((first + k) % PER) + 1024 * ((first + k) / PER), v[k]);
 #pragma unroll
-            for (int k = 0; k < 16 * N; ++k) lane[k % N][half + k / N] = lp_add(lane[k % N][half + k / N], v[k / N][k % N]);
+            for (int k = 0; k < 16 * N; ++k) lane[k % N][(first + k / N) % PER] = lp_add(lane[k % N][(first + k / N) % PER], v[k / N][k % N]);
         }
     }
-    if (base < n) {
+    for (; base < n; base += 1024) {
 #pragma unroll
-        for (int k = 0; k < 32; ++k) {
+        for (int k = 0; k < PER; ++k) {
             float v[N];
-            if (base + 32 * k < n) {
-                term(base + 32 * k, v);
+            if (base + STEP * k < n) {
+                term(base + STEP * k, v);
 #pragma unroll
                 for (int s = 0; s < N; ++s) lane[s][k] = lp_add(lane[s][k], v[s]);
             }
@@ -134,12 +139,12 @@ template <int N, class Term> LPREF_FN void lane_group(lp_i64 n, lp_u32 g, float 
     }
 #pragma unroll
     for (int s = 0; s < N; ++s) {
-        halve<16>(lane[s]);
+        halve<PER / 2>(lane[s]);
         sum[s] = lane[s][0];
     }
 }
 
-/* The sums of lane groups of N columns side by side: blocks of 32 columns x some groups. term(b, i, c, v) gives the N terms of row i;
+/* The sums of lane groups of N columns side by side: blocks of 32 columns x some of the 256 groups. term(b, i, c, v) gives the N terms of row i;
  * partial [N, batch, groups, columns]. */
 template <int N, class Term> LPREF_FN void column_groups(lp_i64 batch, lp_i64 n, lp_i64 columns, lp_u32 groups, float *partial, Term term) {
     lp_i64 c = (lp_i64)blockIdx.x * 32 + threadIdx.x;
@@ -147,7 +152,7 @@ template <int N, class Term> LPREF_FN void column_groups(lp_i64 batch, lp_i64 n,
     if (c >= columns || g >= groups) return;
     for (lp_i64 b = blockIdx.z; b < batch; b += gridDim.z) {
         float sum[N];
-        lane_group<N>(n, g, sum, [&](lp_i64 i, float *v) { term(b, i, c, v); });
+        lane_group<N, 4>(n, g, sum, [&](lp_i64 i, float *v) { term(b, i, c, v); });
 #pragma unroll
         for (int s = 0; s < N; ++s) partial[((s * batch + b) * groups + g) * columns + c] = sum[s];
     }

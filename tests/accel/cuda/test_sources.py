@@ -23,7 +23,7 @@ CASES = [(name, {"LP_IN": kind}) for name in ("amax", "cast", "generic") for kin
     (kernel, {**dict(plans.macros(lookup(q)) or ()), **SHAPE, "LP_IN": i % 3, **({"LP_K": k} if k else {})})
     for i, (kernel, q, k) in enumerate(QUANTIZERS)
 ]
-TEAMS = ((32, 1), (32, 8), (128, 8), (256, 4), (512, 2), (1024, 1))
+TEAMS = ((32, 1), (32, 32), (64, 16), (256, 4), (512, 2), (1024, 1))
 IN_FLOAT64 = ("generic", "cast", "elementwise", "activation", "norm", "loss", "optim", "operand", "attention", "gemm_float64")
 CASES += [(name, {}) for name in ("activation", "elementwise", "embedding", "hadamard", "image", "rope")]
 CASES += [("hadamard", {"LP_SIZE": size}) for size in (1, 2, 16, 32, 64)]
