@@ -60,15 +60,8 @@ def team(n: int) -> tuple[int, int]:
     return threads, min(LANES, max(32, power)) // threads
 
 
-def check_row(op: str, n: int) -> None:
-    """BackendError for rows of 2^31 elements."""
-    if n >= 2**31:
-        raise BackendError(f"{op} of {n} elements in a row; the kernels take fewer than 2^31", where="cuda", remedy="take them in parts")
-
-
 def rows(name: str, entry: str, count: int, n: int, *args: Any) -> None:
     """A team of threads for each of `count` rows of n elements (reduce.cuh); where rows are few and long, 1024 threads."""
-    check_row(entry, n)
     if count:
         few = n > LANES and count < device.processors()
         threads, slots = (LANES, 1) if few else team(n)

@@ -79,7 +79,7 @@ def _of_cupy(kind: type) -> bool:
 
 def on_device(x: Any) -> bool:
     """Whether x is a CuPy array."""
-    return _of_cupy(type(x))
+    return _of_cupy(type(x))  # type: ignore[arg-type]
 
 
 @cache

@@ -20,9 +20,6 @@ struct Place {
 struct float4 {
     float x, y, z, w;
 };
-struct uint4 {
-    unsigned x, y, z, w;
-};
 static Place threadIdx, blockIdx, blockDim, gridDim;
 
 namespace gpu {

@@ -8,7 +8,7 @@ extern "C" __global__ void __launch_bounds__(LP_BLOCK) cross_entropy(const float
     LP_ROWS(r, rows) {
         const float *z = logits + r * n;
         float *p = probs + r * n, top = row_max(z, n);
-        float s = row_sum(n, [&](int i) {
+        float s = row_sum(n, [&](lp_place i) {
             float e = lp_exp(lp_sub(z[i], top));
             p[i] = e; /* read by this thread only: row_sum and LP_COLUMNS give i to the same one */
             return e;

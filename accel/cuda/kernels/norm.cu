@@ -8,7 +8,7 @@
 extern "C" __global__ void __launch_bounds__(LP_BLOCK) rmsnorm(const float *x, const float *w, lp_i64 rows, lp_i64 n, float count, float eps, float *y, float *rstd) {
     LP_ROWS(r, rows) {
         const float *v = x + r * n;
-        float squares = row_sum(n, [&](int i) { return lp_mul(v[i], v[i]); });
+        float squares = row_sum(n, [&](lp_place i) { return lp_mul(v[i], v[i]); });
         float s = lp_rsqrt(lp_add(lp_div(squares, count), eps));
         if (LP_MINE == 0) rstd[r] = s;
         LP_COLUMNS(i, n) y[r * n + i] = lp_mul(lp_mul(v[i], s), w[i]);
@@ -19,7 +19,7 @@ extern "C" __global__ void __launch_bounds__(LP_BLOCK) rmsnorm_rows(const float 
     LP_ROWS(r, rows) {
         const float *d = dy + r * n, *v = x + r * n;
         float s = rstd[r];
-        float c = lp_div(row_sum(n, [&](int i) { return lp_mul(lp_mul(d[i], w[i]), lp_mul(v[i], s)); }), count);
+        float c = lp_div(row_sum(n, [&](lp_place i) { return lp_mul(lp_mul(d[i], w[i]), lp_mul(v[i], s)); }), count);
         LP_COLUMNS(i, n) dx[r * n + i] = lp_mul(lp_sub(lp_mul(d[i], w[i]), lp_mul(lp_mul(v[i], s), c)), s);
     }
 }
@@ -32,8 +32,8 @@ extern "C" __global__ void __launch_bounds__(LP_BLOCK) layernorm(const float *x,
                                                              float *mean, float *rstd) {
     LP_ROWS(r, rows) {
         const float *v = x + r * n;
-        float m = lp_div(row_sum(n, [&](int i) { return v[i]; }), count);
-        float squares = row_sum(n, [&](int i) { return lp_mul(lp_sub(v[i], m), lp_sub(v[i], m)); });
+        float m = lp_div(row_sum(n, [&](lp_place i) { return v[i]; }), count);
+        float squares = row_sum(n, [&](lp_place i) { return lp_mul(lp_sub(v[i], m), lp_sub(v[i], m)); });
         float s = lp_rsqrt(lp_add(lp_div(squares, count), eps));
         if (LP_MINE == 0) {
             mean[r] = m;
@@ -48,8 +48,8 @@ extern "C" __global__ void __launch_bounds__(LP_BLOCK) layernorm_rows(const floa
     LP_ROWS(r, rows) {
         const float *d = dy + r * n, *v = x + r * n;
         float m = mean[r], s = rstd[r];
-        float c1 = lp_div(row_sum(n, [&](int i) { return lp_mul(d[i], w[i]); }), count);
-        float c2 = lp_div(row_sum(n, [&](int i) { return lp_mul(lp_mul(d[i], w[i]), lp_mul(lp_sub(v[i], m), s)); }), count);
+        float c1 = lp_div(row_sum(n, [&](lp_place i) { return lp_mul(d[i], w[i]); }), count);
+        float c2 = lp_div(row_sum(n, [&](lp_place i) { return lp_mul(lp_mul(d[i], w[i]), lp_mul(lp_sub(v[i], m), s)); }), count);
         LP_COLUMNS(i, n) {
             float h = lp_mul(lp_sub(v[i], m), s);
             dx[r * n + i] = lp_mul(lp_sub(lp_sub(lp_mul(d[i], w[i]), c1), lp_mul(h, c2)), s);

@@ -46,14 +46,14 @@ KERNEL lion(const float *p, const float *g, const float *m, lp_i64 n, float lr, 
 extern "C" __global__ void __launch_bounds__(LP_BLOCK) squares(const lp_u64 *arrays, lp_i64 count, float *sums) {
     LP_ROWS(r, count) {
         const float *x = (const float *)arrays[2 * r];
-        float sum = row_sum((lp_i64)arrays[2 * r + 1], [&](int i) { return lp_mul(x[i], x[i]); });
+        float sum = row_sum((lp_i64)arrays[2 * r + 1], [&](lp_place i) { return lp_mul(x[i], x[i]); });
         if (LP_MINE == 0) sums[r] = sum;
     }
 }
 
 /* the root of the sum of the sums */
 extern "C" __global__ void __launch_bounds__(LP_BLOCK) norm_of(const float *sums, lp_i64 count, float *out) {
-    float sum = row_sum(count, [&](int i) { return sums[i]; });
+    float sum = row_sum(count, [&](lp_place i) { return sums[i]; });
     if (LP_MINE == 0) *out = lp_sqrt(sum);
 }
 

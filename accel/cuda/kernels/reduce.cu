@@ -10,7 +10,7 @@ LPREF_FN float settled(float sum, float count) { return count >= 0.0f ? lp_div(s
 extern "C" __global__ void __launch_bounds__(LP_BLOCK) row_sums(const float *x, lp_i64 rows, lp_i64 n, float count, float *out) {
     LP_ROWS(r, rows) {
         const float *v = x + r * n;
-        float sum = row_sum(n, [&](int i) { return v[i]; });
+        float sum = row_sum(n, [&](lp_place i) { return v[i]; });
         if (LP_MINE == 0) out[r] = settled(sum, count);
     }
 }

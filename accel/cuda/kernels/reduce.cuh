@@ -1,6 +1,6 @@
 /* The one sum (lpref.ref.reduce.tree_sum) and maxima, for kernels that go along rows or down columns.
  *
- * Rows (fewer than 2^31 elements): a team of LP_TEAM threads takes a row; thread t holds the lanes t, t + LP_TEAM, ... (LP_SLOTS of them; LP_TEAM LP_SLOTS
+ * Rows: a team of LP_TEAM threads takes a row; thread t holds the lanes t, t + LP_TEAM, ... (LP_SLOTS of them; LP_TEAM LP_SLOTS
  * is 1024, or the power of two from the row's length up: the lanes above it are +0 and change nothing). Halving goes through the thread's own lanes,
  * then through shared memory (strides of 32 and more), then through shuffles; both halves of a pair add the same two numbers, so every thread ends
  * with the sum. A team of more than 32 threads is a whole block. Lanes start with their first term instead of +0: that is the same but for -0, and
@@ -29,12 +29,17 @@ template <int HALF> LPREF_FN void halve(float *lane) {
 
 #ifdef LP_TEAM
 #define LP_BLOCK (LP_TEAM < 256 ? 256 : LP_TEAM)
+#if LP_TEAM >= 1024
+typedef lp_i64 lp_place; /* where a row's element is; smaller teams have so many rows that none has 2^31 */
+#else
+typedef int lp_place;
+#endif
 #define LP_MINE (threadIdx.x % LP_TEAM)
 /* every row r < n, one a team */
 #define LP_ROWS(r, n) \
     for (lp_i64 r = (lp_i64)blockIdx.x * (blockDim.x / LP_TEAM) + threadIdx.x / LP_TEAM; r < (n); r += (lp_i64)gridDim.x * (blockDim.x / LP_TEAM))
 /* every i < n of a row, by the team */
-#define LP_COLUMNS(i, n) for (int i = LP_MINE; i < (int)(n); i += LP_TEAM)
+#define LP_COLUMNS(i, n) for (lp_place i = LP_MINE; i < (lp_place)(n); i += LP_TEAM)
 #define LP_WARPS (LP_TEAM / 32)
 
 /* the sum of the team's numbers, in the order of halving; never -0 */
@@ -58,7 +63,7 @@ LPREF_FN float team_sum(float v) {
 /* sum of term(i), i < n; in long rows 16 terms a thread are made before any is added, so that their loads are in flight together */
 template <class Term> LPREF_FN float row_sum(lp_i64 length, Term term) {
     const int PERIOD = LP_TEAM * LP_SLOTS, AHEAD = LP_SLOTS < 16 ? 16 : LP_SLOTS;
-    int n = (int)length, i = LP_MINE;
+    lp_place n = (lp_place)length, i = LP_MINE;
     float lane[LP_SLOTS];
 #pragma unroll
     for (int j = 0; j < LP_SLOTS; ++j) lane[j] = i + j * LP_TEAM < n ? term(i + j * LP_TEAM) : 0.0f;
@@ -67,14 +72,14 @@ template <class Term> LPREF_FN float row_sum(lp_i64 length, Term term) {
         for (; at + (AHEAD - 1) * LP_TEAM < n; at += AHEAD * LP_TEAM) {
             float v[AHEAD];
 #pragma unroll
-            for (int j = 0; j < AHEAD; ++j) v[j] = term((int)at + j * LP_TEAM);
+            for (int j = 0; j < AHEAD; ++j) v[j] = term((lp_place)at + j * LP_TEAM);
 #pragma unroll
             for (int j = 0; j < AHEAD; ++j) lane[j % LP_SLOTS] = lp_add(lane[j % LP_SLOTS], v[j]);
         }
         for (; at < n; at += PERIOD) {
 #pragma unroll
             for (int j = 0; j < LP_SLOTS; ++j) {
-                if (at + j * LP_TEAM < n) lane[j] = lp_add(lane[j], term((int)at + j * LP_TEAM));
+                if (at + j * LP_TEAM < n) lane[j] = lp_add(lane[j], term((lp_place)at + j * LP_TEAM));
             }
         }
     }
