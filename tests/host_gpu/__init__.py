@@ -84,6 +84,7 @@ class Host:
             sizes = (ctypes.c_int * len(values))(*(ctypes.sizeof(v) for v in values))
             shape = [(ctypes.c_uint * 3)(*(*d, 1, 1)[:3]) for d in (grid, block)]
             failed = kernel(shape[0], shape[1], len(values), pointers, sizes)
+            assert failed >= 0, f"{entry}: a block of {block} is more than its launch bounds"
             assert failed < 1000, f"{entry} takes {failed - 1000} arguments, got {len(values)}"
             assert failed == 0, f"{entry}: the size of argument {failed - 1}"
 
@@ -95,9 +96,10 @@ class Host:
         macros = [f"-D{macro}={value}" for macro, value in defines]
         includes = [f"-I{nvrtc.FOLDER / 'core'}", f"-I{nvrtc.FOLDER / 'kernels'}", "-include", str(FOLDER / "gpu.h")]
         source.write_text(nvrtc.source(name))
-        expanded = subprocess.run(["g++", *FLAGS, *macros, *includes, "-E", str(source)], check=True, capture_output=True, text=True).stdout
-        entries = dict.fromkeys(re.findall(r'extern "C"\s+void\s+(\w+)\(', expanded))
-        wrappers = "".join(f"RUN({entry})\n" for entry in entries)
+        command = ["g++", *FLAGS, *macros, *includes, "-DBOUNDS", "-E", str(source)]
+        expanded = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        entries = re.findall(r'extern "C"\s+void\s+(?:__launch_bounds__\(((?:[^;{]|\n)*?)\)\s+)?(\w+)\(', expanded)
+        wrappers = "".join(f"RUN({entry}, {bounds.partition(',')[0] or 1024})\n" for bounds, entry in entries)
         source.write_text(nvrtc.source(name) + wrappers)
         subprocess.run(["g++", *FLAGS, *macros, *includes, str(source), "-o", str(made)], check=True)
         return ctypes.CDLL(str(made))

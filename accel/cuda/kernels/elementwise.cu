@@ -7,16 +7,22 @@
 
 #define KERNEL extern "C" __global__ void __launch_bounds__(256)
 
-LPREF_FN lp_i64 place(lp_i64 i, lp_i64 n, lp_i64 each, lp_i64 count) {
+template <class Index> LPREF_FN Index place(Index i, lp_i64 n, lp_i64 each, lp_i64 count) {
     if (each == 0) return i;
     if (count == 1) return 0;
-    int small = n >> 31 == 0;
-    lp_i64 q = each == 1 ? i : small ? (lp_i64)((lp_u32)i / (lp_u32)each) : i / each;
-    return each * count == n ? q : small ? (lp_i64)((lp_u32)q % (lp_u32)count) : q % count;
+    Index q = each == 1 ? i : i / (Index)each;
+    return each * count == n ? q : q % (Index)count;
 }
 
 #define OPERAND(a) const float *a, float a##_number, lp_i64 a##_each, lp_i64 a##_count
 #define READ(a) (a ? a[place(i, n, a##_each, a##_count)] : a##_number)
+/* every i < n, counted in 32 bits where they do: divisions of 64 bits cost more than the rest */
+#define EVERY(n, body)                                                                                     \
+    if ((n) >> 31) {                                                                                       \
+        for (lp_u64 i = LP_INDEX; i < (lp_u64)(n); i += (lp_u64)gridDim.x * blockDim.x) body;              \
+    } else {                                                                                               \
+        for (lp_u32 i = (lp_u32)LP_INDEX; i < (lp_u32)(n); i += gridDim.x * blockDim.x) body;              \
+    }
 
 #define UNARY(name, function) \
     KERNEL each_##name(const float *x, lp_i64 n, float *out) { LP_EACH(i, n) out[i] = function(x[i]); }
@@ -52,7 +58,7 @@ template <class Function> LPREF_FN void pairs(const float *a, const float *b, lp
 #define BINARY(name, function)                                                                              \
     KERNEL each_##name(OPERAND(a), OPERAND(b), lp_i64 n, float *out) {                                      \
         if (a && b && a_each == 0 && b_each == 0) pairs(a, b, n, out, [](float u, float v) { return function(u, v); }); \
-        else LP_EACH(i, n) out[i] = function(READ(a), READ(b));                                             \
+        else EVERY(n, out[i] = function(READ(a), READ(b)))                                                  \
     }
 BINARY(add, lp_add)
 BINARY(sub, lp_sub)
@@ -62,16 +68,16 @@ BINARY(maximum, lp_maximum)
 BINARY(minimum, lp_minimum)
 
 #define COMPARISON(name, relation) \
-    KERNEL each_##name(OPERAND(a), OPERAND(b), lp_i64 n, lp_u8 *out) { LP_EACH(i, n) out[i] = READ(a) relation READ(b); }
+    KERNEL each_##name(OPERAND(a), OPERAND(b), lp_i64 n, lp_u8 *out) { EVERY(n, out[i] = READ(a) relation READ(b)) }
 COMPARISON(greater, >)
 COMPARISON(greater_equal, >=)
 COMPARISON(equal, ==)
 
 /* the exponent in float64: float32 numbers on the device, or one number */
 KERNEL each_pow(OPERAND(a), OPERAND(b), double exponent, lp_i64 n, float *out) {
-    LP_EACH(i, n) out[i] = lp_narrow(lp_pow64((double)READ(a), b ? (double)READ(b) : exponent));
+    EVERY(n, out[i] = lp_narrow(lp_pow64((double)READ(a), b ? (double)READ(b) : exponent)))
 }
 
 KERNEL each_where(const lp_u8 *condition, lp_i64 each, lp_i64 count, OPERAND(a), OPERAND(b), lp_i64 n, float *out) {
-    LP_EACH(i, n) out[i] = condition[place(i, n, each, count)] ? READ(a) : READ(b);
+    EVERY(n, out[i] = condition[place(i, n, each, count)] ? READ(a) : READ(b))
 }

@@ -24,7 +24,7 @@ extern "C" __global__ void __launch_bounds__(LP_BLOCK) rmsnorm_rows(const float 
     }
 }
 
-extern "C" __global__ void __launch_bounds__(128) rmsnorm_columns(const float *dy, const float *x, const float *rstd, lp_i64 rows, lp_i64 n, lp_u32 groups, float *partial) {
+extern "C" __global__ void __launch_bounds__(256) rmsnorm_columns(const float *dy, const float *x, const float *rstd, lp_i64 rows, lp_i64 n, lp_u32 groups, float *partial) {
     column_groups<1>(1, rows, n, groups, partial, [&](lp_i64, lp_i64 r, lp_i64 c, float *v) { v[0] = lp_mul(dy[r * n + c], lp_mul(x[r * n + c], rstd[r])); });
 }
 
@@ -58,7 +58,7 @@ extern "C" __global__ void __launch_bounds__(LP_BLOCK) layernorm_rows(const floa
 }
 
 /* both gradients in one read: partial [2, groups, n] for w and b */
-extern "C" __global__ void __launch_bounds__(128) layernorm_columns(const float *dy, const float *x, const float *mean, const float *rstd, lp_i64 rows, lp_i64 n, lp_u32 groups,
+extern "C" __global__ void __launch_bounds__(256) layernorm_columns(const float *dy, const float *x, const float *mean, const float *rstd, lp_i64 rows, lp_i64 n, lp_u32 groups,
                                                                     float *partial) {
     column_groups<2>(1, rows, n, groups, partial, [&](lp_i64, lp_i64 r, lp_i64 c, float *v) {
         v[1] = dy[r * n + c];

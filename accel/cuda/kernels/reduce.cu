@@ -15,7 +15,7 @@ extern "C" __global__ void __launch_bounds__(LP_BLOCK) row_sums(const float *x, 
     }
 }
 
-extern "C" __global__ void __launch_bounds__(128) groups_of_columns(const float *x, lp_i64 batch, lp_i64 n, lp_i64 columns, lp_u32 groups, float *partial) {
+extern "C" __global__ void __launch_bounds__(256) groups_of_columns(const float *x, lp_i64 batch, lp_i64 n, lp_i64 columns, lp_u32 groups, float *partial) {
     column_groups<1>(batch, n, columns, groups, partial, [&](lp_i64 b, lp_i64 i, lp_i64 c, float *v) { v[0] = x[(b * n + i) * columns + c]; });
 }
 
