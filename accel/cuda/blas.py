@@ -66,8 +66,8 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None) -> Any:
     _multiply(out[None], left[None], right.T[None], (*out.shape, depth_a), _alpha(factors) if factors else _one())
     if any(rows is not None for _, rows, _ in scales) and out.size:
         run = device.function("blas", "scale")
-        sides = [v for _, rows, other in scales for v in (0 if rows is None else rows, np.int32(other))]
-        run(*device.plane(*out.shape), (out, *out.shape, *sides))
+        sides = [v for _, rows, other in scales for v in (0 if rows is None else rows, np.uint32(other))]
+        run(*device.plane(*out.shape), (out, out.shape[0], np.uint32(out.shape[1]), *sides))
     return out
 
 

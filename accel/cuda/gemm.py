@@ -66,7 +66,7 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None) -> Any:
         raise ShapeError(f"the contraction axes have {depth_a} and {depth_b} elements", where="gemm")
     exact = _summable(a) and _summable(b)
     if model.inner == "auto" and not exact:
-        a, b = plain(a), plain(b)
+        a, b = _plain(a), _plain(b)
     sequential = model.inner == "sequential" or (model.inner == "auto" and not exact)
     _covered(model, exact, sequential)
     length = integers.piece(a, b) if model == Accumulate() and exact else None
@@ -129,6 +129,12 @@ def _facts(q: Quantizer) -> tuple[int, int, bool]:
 def _summable(x: Any) -> bool:
     """`lpref.ref.linalg.gemm.exactly_summable`; tensors on the device have no zero points."""
     return _facts(x.quantizer)[2] if isinstance(x, CudaQTensor) else exactly_summable(x)
+
+
+def _plain(x: Any) -> HighPrecision:
+    """`lpref.ref.linalg.gemm.plain`; a cast without scales is its elements."""
+    bare = isinstance(x, CudaQTensor) and x.quantizer.scale.rule == "none"
+    return HighPrecision(x.decoded(), x.k_axis) if bare else plain(x)
 
 
 def _slices(a: Factors, b: Factors, longest: int) -> tuple[int, int]:

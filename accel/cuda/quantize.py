@@ -1,8 +1,8 @@
 """`lpref.ref.quantize.quantize` of CuPy arrays: the same codes, scales, tensor scale and observations, bit for bit, on the device.
 
 Three kernels read x once: `blocks` (1 x 16, 32, 64, 128 along rows), `rows`, `tensor`; where a tensor's amax is needed first (per-tensor
-scales, NVFP4) `amax_flat` goes before. `tiles` reads the scales of any blocks whose columns are a multiple of 8, found in a pass before.
-Everything else (narrow blocks along axis 0, ragged edges, tables, other policies, given words) takes the generic passes.
+scales, NVFP4) `amax_flat` goes before. `tiles` reads the scales of any blocks whose columns are a multiple of 8, `columns` those of blocks of one
+column, found in a pass before. Everything else (ragged edges, tables, other policies, given words) takes the generic passes.
 What has no kernel is a `BackendError`. Nothing waits for the device, except where the definition may raise.
 """
 
@@ -30,7 +30,7 @@ from lpref.ref.random import WordAddress
 from lpref.ref.rounding import overflow as overflow_of
 from lpref.ref.rounding import rounding as rounding_of
 
-TUNING = {"blocks": (4, 64), "blocks stochastic": (4, 64), "rows": (4, 64), "tensor": (4, 64), "tiles": (4, 64)}
+TUNING = {"blocks": (4, 64), "blocks stochastic": (4, 64), "rows": (4, 64), "tensor": (4, 64), "tiles": (4, 64), "columns": (2, 64)}
 """Kernel -> chunks of eight elements a thread and step, and the registers that a thread may have (measured on an H200)."""
 LONGEST_ROW = 8 * 4 * 1024
 BLOCKS = (16, 32, 64, 128)
@@ -142,7 +142,9 @@ def _fast(job: Job) -> Any:
         return _blocks
     if job.block == (1, columns) and columns % 8 == 0 and columns <= LONGEST_ROW and q.scale.rule != "nvfp4":
         return _rows
-    return _tiles if job.block[1] % 8 == 0 and columns % 8 == 0 and (job.amax is None or q.scale.rule == "nvfp4") else None
+    if columns % 8 or (job.amax is not None and q.scale.rule != "nvfp4"):
+        return None
+    return _tiles if job.block[1] == 1 or job.block[1] % 8 == 0 else None
 
 
 def _kernel(job: Job, name: str, entry: str, threads: int = device.THREADS, **more: int) -> Any:
@@ -223,8 +225,9 @@ def _rows(job: Job) -> CudaQTensor:
 def _tiles(job: Job) -> CudaQTensor:
     codes, scales, ts = _outputs(job)
     values, factors = scales_of.blocks(job, scales, ts)
-    run = _kernel(job, "tiles", "elements")
-    block, address = tuple(np.uint32(b) for b in job.block), _address(job)
+    one = job.block[1] == 1
+    run = _kernel(job, "columns" if one else "tiles", "elements")
+    block, address = [np.uint32(b) for b in (job.block[:1] if one else job.block)], _address(job)
     run(_grid_size(job, run), (device.THREADS,), (job.x, codes, *job.shape, *block, values, factors, job.counters.row, *address))
     return _result(job, codes, scales, ts)
 

@@ -37,11 +37,13 @@ extern "C" __global__ void alpha(const float *a, const float *b, const float *c,
     out[1] = 0.0f;
 }
 
-/* c [M, N] <- c (row x column); a scale serves `a_other` rows (`b_other` columns); null: 1 */
-extern "C" __global__ void __launch_bounds__(256) scale(float *c, lp_i64 M, lp_i64 N, const float *row, int a_other, const float *column, int b_other) {
+/* c [M, N] <- c (row x column); a scale serves `a_other` rows (`b_other` columns); null: 1. Grid: rows by blocks, columns by threads. */
+extern "C" __global__ void __launch_bounds__(256) scale(float *c, lp_i64 M, lp_u32 N, const float *row, lp_u32 a_other, const float *column, lp_u32 b_other) {
     for (lp_i64 m = (lp_i64)blockIdx.y * blockDim.y + threadIdx.y; m < M; m += (lp_i64)gridDim.y * blockDim.y) {
-        float r = row ? row[m / a_other] : 1.0f;
-        for (lp_i64 n = (lp_i64)blockIdx.x * blockDim.x + threadIdx.x; n < N; n += (lp_i64)gridDim.x * blockDim.x)
-            c[m * N + n] = lp_mul(c[m * N + n], lp_mul(r, column ? column[n / b_other] : 1.0f));
+        float r = row ? row[(lp_u32)m / a_other] : 1.0f;
+        for (lp_u32 n = blockIdx.x * blockDim.x + threadIdx.x; n < N; n += gridDim.x * blockDim.x) {
+            float s = column ? column[b_other == 1 ? n : n / b_other] : 1.0f;
+            c[m * N + n] = lp_mul(c[m * N + n], lp_mul(r, s));
+        }
     }
 }

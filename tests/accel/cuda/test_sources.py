@@ -17,6 +17,7 @@ QUANTIZERS = [  # kernel, quantizer, block
     ("blocks", "nvfp4", 16), ("blocks", "nvfp4:rounding=stochastic", 16), ("blocks", "nvfp4_torchao", 16), ("blocks", "fp8_tile1x128", 128),
     ("rows", "int8_row", None), ("rows", "int8_row:rounding=stochastic", None), ("tensor", "fp8_tensor", None),
     ("tensor", "fp8_tensor:rounding=stochastic", None), ("tiles", "nvfp4_2d", None), ("tiles", "fp8_block128:rounding=stochastic", None),
+    *(("columns", name + more, None) for name in ("nvfp4", "mxfp8_e4m3", "int8_row", "mxfp6_e2m3") for more in ("", ":rounding=stochastic")),
 ]  # fmt: skip
 SHAPE = {"LP_UNROLL": 4, "LP_THREADS": 256, "LP_RESIDENT": 4}
 CASES = [(name, {"LP_IN": kind}) for name in ("amax", "cast", "generic") for kind in (1, 2)] + [

@@ -1,0 +1,77 @@
+"""Matrix products, operands and attention on the GPU: time by CUDA events, products a second, in both grades.
+
+Run: PYTHONPATH=src python bench/products_device.py OUT.json. Shapes are the products of one layer of three GPTs (4096 tokens of 128, 16384 of 384 and
+of 768): forward and the weight's gradient, whose sums are as long as the tokens are many. A product of codes includes reading them; `operand` makes
+one operand from float32, along either axis. Each call allocates its results from CuPy's pool, as a step does.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cupy as cp
+import numpy as np
+from nn_device import milliseconds
+
+import lpref
+from lpref.accel.cuda import nvrtc
+from lpref.ref.quantize import lookup
+from lpref.ref.random import WordAddress
+
+SHAPES = ((4096, 352, 128), (128, 128, 4096), (16384, 384, 384), (384, 384, 16384), (16384, 3072, 768), (768, 3072, 16384))
+QUANTIZERS = ("bf16", "nvfp4", "mxfp8_e4m3", "fp8_tensor", "fp8_block128", "int8_row")
+HEADS = ((32, 4, 128, 32), (64, 6, 256, 64), (16, 12, 1024, 64))
+GRADES = ("exact", "fast")
+
+
+def cases(draw: Callable[..., Any]) -> dict[str, tuple[float, Callable[[], Any]]]:
+    """Name -> (multiplications, the call)."""
+    backends, found = {g: lpref.backend("cuda", g) for g in GRADES}, {}
+    exact = backends["exact"]
+    for m, n, k in SHAPES:
+        a, b = draw(m, k), draw(n, k)
+        for grade, backend in backends.items():
+            found[f"matmul {m} x {n} x {k}, {grade}"] = (m * n * k, lambda a=a, b=b, f=backend.matmul: f(a, b.T))
+            for name in QUANTIZERS:
+                q = replace(lookup(name), tail="pad_zero")
+                sides = [exact.operand(x, q, k_axis=1) for x in (a, b)]
+                found[f"gemm {name} {m} x {n} x {k}, {grade}"] = (m * n * k, lambda s=sides, f=backend.gemm: f(*s))
+    x = draw(16384, 768)
+    for name in (*QUANTIZERS, "nvfp4_2d", "nvfp4:rounding=stochastic", "mxfp4:rounding=stochastic"):
+        for axis in (1, 0):
+            options = {"quantizer": lookup(name), "k_axis": axis, "words": WordAddress(1, 2, "bench")}
+            found[f"operand {name} 16384 x 768, axis {axis}"] = (0, lambda o=options: exact.operand(x, **o))
+    for shape in HEADS:
+        q, k, v, do = (draw(*shape) for _ in range(4))
+        o, p = exact.attention(q, k, v, True)
+        each = shape[0] * shape[1] * shape[2] ** 2 * shape[3] / 2
+        found[f"attention {shape}"] = (2 * each, lambda args=(q, k, v): exact.attention(*args, True))
+        found[f"attention_backward {shape}"] = (5 * each, lambda args=(do, q, k, v, o, p): exact.attention_backward(*args, True))
+    return found
+
+
+def main() -> int:
+    source = cp.random.default_rng(1)
+    made = cases(lambda *shape: source.standard_normal(shape, dtype=cp.float32))
+    rows: list[dict[str, Any]] = []
+    for name, (products, function) in made.items():
+        ms = milliseconds(function)
+        rows.append({"name": name, "us": 1000 * ms, "T_products/s": products / ms / 1e9})
+        print(f"{name:50s} {1000 * ms:9.1f} us {products / ms / 1e9:8.2f} T/s", flush=True)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    about = {
+        "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode(), "driver": cp.cuda.runtime.driverGetVersion(),
+        "nvrtc": ".".join(map(str, nvrtc.version())), "cupy": cp.__version__, "numpy": np.__version__, "commit": commit,
+    }  # fmt: skip
+    Path(sys.argv[1]).write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
