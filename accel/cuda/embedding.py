@@ -36,6 +36,7 @@ def embedding_backward(dy: Any, ids: Any, V: int) -> Any:
     cp, n, width = device.cupy(), int(ids.size), dy.shape[-1]
     table = cp.zeros((V, width), np.float32)
     if n and width:
-        keys = cp.sort(arrays.integers(ids).reshape(-1) * np.int64(n) + cp.arange(n, dtype=np.int64))
+        of = cp if device.on_device(ids) else np  # sorted where they are
+        keys = cp.asarray(of.sort(ids.reshape(-1).astype(np.int64) * np.int64(n) + of.arange(n, dtype=np.int64)))
         device.function("embedding", "table_gradient")((n, -(-width // 256)), (32, 8), (dy, keys, n, width, table))
     return table
