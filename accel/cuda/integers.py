@@ -79,16 +79,15 @@ def _prepared(x: CudaQTensor, length: int) -> tuple[int, tuple[Any, ...]]:
     other, depth = (rows, columns) if k_last else (columns, rows)
     padded, pieces = _padded(depth, length), -(-depth // max(length, 1))
     elements, codes = cp.empty((other, padded), np.int8), cp.ascontiguousarray(x.codes)
-    scales = x.scale_values() if x.scales else None
-    spread = cp.empty((pieces, other), np.float32) if scales is not None and blocks.k is not None else None
-    wide = 1 if scales is None else int(scales.shape[1])
+    spread = cp.empty((pieces, other), np.float32) if x.scales and blocks.k is not None else None
+    wide = int(x.scales[0].shape[1]) if x.scales else 1
     outer, inner = (wide, 1) if k_last else (1, wide)
     each = np.int32(blocks.other or max(other, 1))
     if elements.size:
         run = device.function("gemm_int8", "prepare", (("LP_PIECE", 0),))
         source = (codes, codes.shape[1], np.int32(bits if bits in PACKED else 8), _table(x.quantizer.format), np.int32(not k_last))
-        grid = (0, 0, 0, each, np.int32(0), 0) if spread is None else (scales, outer, inner, each, np.int32(pieces), spread)
+        grid = (0, 0, 0, 0, each, np.int32(0), 0) if spread is None else (*x.stored_scales(), outer, inner, each, np.int32(pieces), spread)
         shape = (np.int32(other), np.int32(depth), np.int32(padded))
         run((device.blocks_for(elements.size // 4),), (device.THREADS,), (*source, *shape, elements, *grid))
-    constant = 0 if scales is None or spread is not None else scales
+    constant = x.scale_values() if x.scales and spread is None else 0
     return other, (elements, 0 if spread is None else spread, constant, outer, each, x.tensor_scale)

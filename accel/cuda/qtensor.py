@@ -108,6 +108,11 @@ class CudaQTensor(QTensor):
         stored = self.scales[0]
         return stored.view(np.float32) if self.quantizer.scale.format == "float32" else cast.decode(stored, self.quantizer.scale.format)
 
+    def stored_scales(self) -> tuple[Any, Any]:
+        """What kernels/stored.cuh reads: the scales as they are stored, and the table of their codes' values (0 for float32)."""
+        stored = self.scales[0]
+        return stored, 0 if stored.itemsize == 4 else cast.values(format_named(self.quantizer.scale.format))[0]
+
     def element_values(self) -> Any:
         return self._values(0, np.float64)
 
@@ -127,8 +132,8 @@ class CudaQTensor(QTensor):
         out = cp.empty((rows, columns), np.uint16)
         if out.size:
             run = device.function("blas", "embed", (("LP_BITS", f.bits),))
-            scales = self.scale_values() if scaled else 0
-            run((device.blocks_for(out.size // 8),), (device.THREADS,), (self.codes, rows, columns, *self.block, cast.values(f)[0], scales, out))
+            scales = self.stored_scales() if scaled else (0, 0)
+            run((device.blocks_for(out.size // 8),), (device.THREADS,), (self.codes, rows, columns, *self.block, cast.values(f)[0], *scales, out))
         return out
 
     def dequantize(self, dtype: Any = np.float64) -> Any:

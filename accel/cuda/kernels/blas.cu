@@ -1,10 +1,12 @@
 /* blas: what stands around a product by cuBLAS: operands in bfloat16, the product's factor, and scales of rows and columns afterwards. */
-#include "base.h"
+#include "stored.cuh"
 
 #ifdef LP_BITS
-/* Codes of 4 or 8 bits times their block scales (null: none) as bfloat16, which holds them: eight neighbours a thread, one store. C is a multiple of 8.
+/* Codes of 4 or 8 bits times their block scales (null: none; stored.cuh) as bfloat16, which holds them: eight neighbours a thread, one store.
+ * C is a multiple of 8.
  * Versions: 1. one element a thread (generic.cu's dequantize): 0.45 ms for 63 M FP4 elements of an H200. 2. this one. */
-extern "C" __global__ void __launch_bounds__(256) embed(const void *codes, lp_i64 R, lp_i64 C, lp_i64 br, lp_i64 bc, const float *table, const float *scales, uint4 *out) {
+extern "C" __global__ void __launch_bounds__(256) embed(const void *codes, lp_i64 R, lp_i64 C, lp_i64 br, lp_i64 bc, const float *table, const void *scales,
+                                                        const float *scale_table, uint4 *out) {
     __shared__ float values[1 << LP_BITS];
     for (int i = threadIdx.x; i < 1 << LP_BITS; i += blockDim.x) values[i] = table[i];
     __syncthreads();
@@ -16,12 +18,12 @@ extern "C" __global__ void __launch_bounds__(256) embed(const void *codes, lp_i6
 #else
         lp_u64 eight = ((const lp_u64 *)codes)[i];
 #endif
-        const float *scale = scales ? scales + (lp_u32)r / (lp_u32)br * wide : scales;
-        float one = scales && bc % 8 == 0 ? scale[(lp_u32)c / (lp_u32)bc] : 1.0f;
+        lp_i64 row = (lp_u32)r / (lp_u32)br * wide;
+        float one = scales && bc % 8 == 0 ? stored(scales, scale_table, row + (lp_u32)c / (lp_u32)bc) : 1.0f;
         lp_u32 word[4];
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
-            float s = scales && bc % 8 ? scale[(lp_u32)(c + j) / (lp_u32)bc] : one, v = lp_mul(values[(eight >> (LP_BITS * j)) & ((1u << LP_BITS) - 1u)], s);
+            float s = scales && bc % 8 ? stored(scales, scale_table, row + (lp_u32)(c + j) / (lp_u32)bc) : one, v = lp_mul(values[(eight >> (LP_BITS * j)) & ((1u << LP_BITS) - 1u)], s);
             lp_u32 bits = lp_bits(v), half = v != v ? 0x7FC0u : (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
             word[j / 2] = j % 2 ? word[j / 2] | half << 16 : half;
         }

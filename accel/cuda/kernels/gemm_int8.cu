@@ -6,8 +6,8 @@
  * Pieces of K are LP_PIECE long (16, 32, 64, 128; 0: all of K). A piece's sum n begins at the bits of 1.5 2^(23 + q), 2^q the product of the units: as a
  * float32 it is 1.5 2^(23 + q) + n 2^q, so that one subtraction gives the exact n 2^q (|n| < 2^22). All of K: one conversion, rounded once.
  * Versions: 1. float64 multiply-adds (gemm.cu): 9.1 ms for NVFP4 16384 x 3072 x 768 on an H200. 2. this one. */
-#include "base.h"
 #include "mma.cuh"
+#include "stored.cuh"
 
 #define STEP 64
 #define PITCH 80
@@ -23,9 +23,9 @@ LPREF_FN lp_u32 code_of(const lp_u8 *codes, lp_i64 r, lp_i64 c, lp_i64 pitch, in
     return (two >> (bit & 7)) & ((1u << bits) - 1u);
 }
 
-/* codes [other, K], or [K, other] where rows_are_k; whole: int8 by code. out [other, padded]; spread [pieces, other] from the grid of scales (null: none is made) */
+/* codes [other, K], or [K, other] where rows_are_k; whole: int8 by code. out [other, padded]; spread [pieces, other] from the grid of scales (stored.cuh; null: none is made) */
 extern "C" __global__ void __launch_bounds__(256) prepare(const lp_u8 *codes, lp_i64 pitch, int bits, const signed char *whole, int rows_are_k, int other, int K,
-    int padded, signed char *out, const float *scales, lp_i64 s_outer, lp_i64 s_inner, int s_other, int pieces, float *spread) {
+    int padded, signed char *out, const void *scales, const float *scale_table, lp_i64 s_outer, lp_i64 s_inner, int s_other, int pieces, float *spread) {
     __shared__ signed char value[256];
     __shared__ signed char turned[32][36];
     for (int i = threadIdx.x; i < 1 << bits; i += blockDim.x) value[i] = whole[i];
@@ -46,7 +46,7 @@ extern "C" __global__ void __launch_bounds__(256) prepare(const lp_u8 *codes, lp
     }
     if (!spread) return;
     for (lp_i64 i = (lp_i64)blockIdx.x * blockDim.x + threadIdx.x; i < (lp_i64)pieces * other; i += (lp_i64)gridDim.x * blockDim.x)
-        spread[i] = scales[i % other / s_other * s_outer + i / other * s_inner];
+        spread[i] = stored(scales, scale_table, i % other / s_other * s_outer + i / other * s_inner);
 }
 
 #ifdef LP_PIECE

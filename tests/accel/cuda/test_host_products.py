@@ -13,13 +13,13 @@ from kernel_check import Place, check, check_cases, cuda_place
 from kernel_draw import Draw
 from kernel_products import MORE, OPS, stored
 
-from lpref.accel.cuda import backend, device, gemm, operand, plans
+from lpref.accel.cuda import backend, blas, device, gemm, operand, plans
 from lpref.accel.reference import operand as definition
 from lpref.accel.reference import reference_ops
 from lpref.ref.backend import Bits, Kernel
 from lpref.ref.errors import BackendError, ShapeError
 from lpref.ref.linalg import HighPrecision
-from lpref.ref.quantize import lookup
+from lpref.ref.quantize import lookup, quantize
 
 DEFINITIONS = reference_ops("exact")
 KERNELS = {op: Kernel(op, backend.KERNELS[op], DEFINITIONS[op], Bits()) for op in OPS}
@@ -63,6 +63,19 @@ def test_error_statistics(place: Place, name: str) -> None:
         with np.errstate(all="ignore"):
             want = definition(x, q, k_axis=1, collect=True).observed
         assert Bits().mismatch(dict(want), dict(operand.operand(place.put(x), q, k_axis=1, collect=True).observed), (), {}) is None
+
+
+@pytest.mark.parametrize("name", ["nvfp4", "nvfp4_2d", "mxfp8_e4m3", "mxfp8_e5m2", "fp8_tensor", "int8_row", "int4_group"])
+def test_operands_in_bfloat16(place: Place, name: str) -> None:
+    """Element times block scale, which bfloat16 holds: the upper half of the float32."""
+    for shape, axis in (((48, 64), 1), ((48, 64), 0), ((5, 33), 1)):
+        t = quantize(Draw(8)(*shape), replace(lookup(name), tail="pad_zero"), k_axis=axis)
+        scaled = blas.in_bfloat16(t.quantizer) and t.quantizer.blocks.k is not None
+        with np.errstate(all="ignore"):
+            spread = np.repeat(np.repeat(t.scale_values(), t.block[0], axis=0)[: shape[0]], t.block[1], axis=1)[:, : shape[1]]
+            values = (t.element_values() * (spread if scaled else 1)).astype(np.float32).view(np.uint32)
+        assert not np.any(values & 0xFFFF)
+        assert np.array_equal(place.here(place.there(t).in_bfloat16(scaled)), (values >> 16).astype(np.uint16))
 
 
 def test_what_is_refused(place: Place) -> None:
