@@ -144,8 +144,7 @@ def _multiply(out: Any, a: Any, b: Any, sizes: tuple[int, int, int], alpha: Any)
         out[...] = 0
         return
     left, right = _side(a), _side(b)
-    from cupy_backends.cuda.libs import cublas
-
+    cublas = _cublas()
     runtime = device.cupy().cuda.runtime
     kind = {2: runtime.CUDA_R_16BF, 4: runtime.CUDA_R_32F}[a.itemsize]
     operations = [cublas.CUBLAS_OP_N if s.rows_first else cublas.CUBLAS_OP_T for s in (right, left)]
@@ -154,6 +153,17 @@ def _multiply(out: Any, a: Any, b: Any, sizes: tuple[int, int, int], alpha: Any)
     target = (alpha.data.ptr + 4, out.data.ptr, runtime.CUDA_R_32F, N, M * N, count, cublas.CUBLAS_COMPUTE_32F, cublas.CUBLAS_GEMM_DEFAULT)
     with _device_scalars(cublas) as handle:
         cublas.gemmStridedBatchedEx(handle, *operations, N, M, K, alpha.data.ptr, *sides, *target)
+
+
+@cache
+def _cublas() -> Any:
+    """CuPy's bindings of cuBLAS. Raises: BackendError where the library cannot be loaded."""
+    try:
+        from cupy_backends.cuda.libs import cublas
+    except ImportError as error:
+        remedy = "pip install 'lpref[cuda13]' or 'lpref[cuda12]', or use numerics: exact"
+        raise BackendError(f"cuBLAS cannot be loaded ({error})", where="cuda", remedy=remedy) from error
+    return cublas
 
 
 @contextmanager
