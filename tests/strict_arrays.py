@@ -1,14 +1,14 @@
 """`StrictBackend`: the cpu backend behind arrays that nothing but a backend can compute with.
 
 What is above a backend may reshape, index and copy arrays, and nothing else. A `StrictArray` holds a NumPy array out of reach: it has no
-arithmetic, no comparison and no truth value, NumPy refuses it, and its namespace moves data only. Code that trains on it trains on a device.
+arithmetic, no comparison and no truth value, NumPy refuses it, and its library (this module: like CuPy's it has no
+`__array_namespace__`) moves data only. Code that trains on it trains on a device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,6 @@ class StrictArray:
         self._held = np.asarray(held)
 
     dtype, shape, ndim, size = (property(lambda self, name=name: getattr(self._held, name)) for name in ("dtype", "shape", "ndim", "size"))
-
-    def __array_namespace__(self, **_: Any) -> Any:
-        return SimpleNamespace(**{name: on_held(getattr(np, name)) for name in MOVING})
 
     def reshape(self, *shape: Any) -> StrictArray:
         return StrictArray(self._held.reshape(*shape))
@@ -123,6 +120,8 @@ def stored(codes: StrictArray, scales: tuple, tensor_scale: StrictArray, *rest: 
     inner = QTensor(held(codes), held(scales), held(tensor_scale)[()], *rest)
     return StrictOperand(inner, inner.k_axis)
 
+
+globals().update({name: on_held(getattr(np, name)) for name in MOVING})  # this module is its arrays' library, as cupy is of CuPy's
 
 ARRAYS = Arrays(make=lambda x: x if isinstance(x, StrictArray) else StrictArray(x), host=held, tensor=stored)
 

@@ -1,4 +1,4 @@
-"""Training on the cuda backend without a GPU (host_gpu): the weights of the cpu backend, bit for bit, and its checkpoints."""
+"""Training on the cuda backend without a GPU (host_gpu): the weights of the cpu backend, bit for bit."""
 
 from __future__ import annotations
 
