@@ -24,6 +24,12 @@ RULE = np.dtype(
     + [(n, "<f4") for n in ("target", "inverse", "eps", "divider", "least")]
 )
 """`lp_rule` of core/scales.h."""
+TUNING = {
+    "blocks": (2, 64, 0), "blocks stochastic": (1, 80, 1), "rows": (2, 64, 0), "rows stochastic": (2, 64, 1),
+    "tensor": (2, 64, 0), "tensor stochastic": (2, 80, 0), "tiles": (4, 64, 0), "columns": (2, 64, 0),
+}  # fmt: skip
+"""Kernel -> sixteens (tiles, columns: eights) a thread and step, the registers that a thread may have, and what goes ahead (LP_AHEAD: blocks: the
+loads of the next step; rows: the random words of so many sixteens); measured on an H200."""
 OTHERS = ("learned", "constant", "absmean")
 """Rules whose scales are not made from amax; they have the generic kernels only."""
 WHAT_EXISTS = "rules none, amax, te, mx, nvfp4 (without select), learned, constant and absmean, nonfinite propagate (mx: or saturate)"
@@ -129,7 +135,7 @@ def macros(q: Quantizer) -> tuple[tuple[str, Any], ...] | None:
     if q.scale.rule == "mx":
         rule = rule_of(q)[0]
         found["LP_MODE"] = int(rule["mode"])
-        found["LP_MX_SIMPLE"] = int(rule["mode"] == 0 and rule["emax"] >= 1 and not rule["saturate"])
+        found["LP_MX_SIMPLE"] = int(rule["mode"] == 0 and rule["emax"] == math.frexp(fmt.max)[1] - 1 >= 2 and not rule["saturate"])
     if q.scale.multiplier != 1:
         found["LP_MULTIPLIER"] = f"lp_float({_hex(q.scale.multiplier)})"
     return tuple(sorted(found.items()))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cpu.cast_plan import NEVER
-from lpref.accel.cuda import cast, device, plans
+from lpref.accel.cuda import cast, device, plans, word_address
 from lpref.accel.cuda import scales as scales_of
 from lpref.accel.cuda.qtensor import Counters, CudaQTensor, Observed, pack
 from lpref.ref.errors import BackendError, NonFiniteError, ShapeError, SpecError, WordsError
@@ -30,9 +30,8 @@ from lpref.ref.random import WordAddress
 from lpref.ref.rounding import overflow as overflow_of
 from lpref.ref.rounding import rounding as rounding_of
 
-TUNING = {"blocks": (4, 64), "blocks stochastic": (4, 64), "rows": (4, 64), "tensor": (4, 64), "tiles": (4, 64), "columns": (2, 64)}
-"""Kernel -> chunks of eight elements a thread and step, and the registers that a thread may have (measured on an H200)."""
-LONGEST_ROW = 8 * 4 * 1024
+LONGEST_ROW = 16 * 2 * 1024
+LARGEST = 2**36
 BLOCKS = (16, 32, 64, 128)
 
 
@@ -128,9 +127,9 @@ def _fast(job: Job) -> Any:
     """The kernel that reads x once, or None."""
     q, (rows, columns) = job.q, job.shape
     defines, r = plans.macros(q), plans.word_bits(q)
-    aligned = r == 0 or (isinstance(job.words, WordAddress) and job.words.start % (128 // r) == 0)
+    aligned = r == 0 or (isinstance(job.words, WordAddress) and word_address.counted(job.words, r, job.x.size))
     safe = job.fmt.has_nan or (q.scale.rule != "te" and (job.amax is None or q.scale.rule == "nvfp4"))  # else NaN may have to raise
-    if defines is None or not aligned or not safe or rows * columns == 0 or rows * columns % 8 or job.x.data.ptr % 16:
+    if defines is None or not aligned or not safe or not 0 < rows * columns < LARGEST or rows * columns % 8 or job.x.data.ptr % 16:
         return None
     if job.amax is not None and q.scale.rule != "nvfp4" and job.grid != (1, 1):
         return None
@@ -140,7 +139,7 @@ def _fast(job: Job) -> Any:
         return _tensor
     if job.axis == 1 and job.block[0] == 1 and job.block[1] in BLOCKS and columns % job.block[1] == 0:
         return _blocks
-    if job.block == (1, columns) and columns % 8 == 0 and columns <= LONGEST_ROW and q.scale.rule != "nvfp4":
+    if job.block == (1, columns) and columns % 16 == 0 and columns <= LONGEST_ROW and q.scale.rule != "nvfp4":
         return _rows
     if columns % 8 or (job.amax is not None and q.scale.rule != "nvfp4"):
         return None
@@ -148,23 +147,18 @@ def _fast(job: Job) -> Any:
 
 
 def _kernel(job: Job, name: str, entry: str, threads: int = device.THREADS, **more: int) -> Any:
-    unroll, registers = _tuning(job, name)
-    shape = {"LP_IN": job.kind, "LP_UNROLL": unroll, "LP_THREADS": threads, "LP_RESIDENT": max(1, 65536 // (threads * registers))}
+    unroll, registers, ahead = _tuning(job, name)
+    resident = max(1, 65536 // (threads * registers))
+    shape = {"LP_IN": job.kind, "LP_UNROLL": unroll, "LP_AHEAD": ahead, "LP_THREADS": threads, "LP_RESIDENT": resident}
     return device.function(name, entry, (*(plans.macros(job.q) or ()), *(shape | more).items()))
 
 
-def _tuning(job: Job, name: str) -> tuple[int, int]:
-    return TUNING[f"{name} stochastic" if plans.word_bits(job.q) and f"{name} stochastic" in TUNING else name]
+def _tuning(job: Job, name: str) -> tuple[int, int, int]:
+    return plans.TUNING[f"{name} stochastic" if plans.word_bits(job.q) and f"{name} stochastic" in plans.TUNING else name]
 
 
 def _address(job: Job) -> tuple[Any, ...]:
-    """start, step, stream, seed_lo, seed_hi."""
-    r = plans.word_bits(job.q)
-    if r == 0:
-        return (np.uint64(0), *(np.uint32(0) for _ in range(4)))
-    w = job.words
-    w.bits(0, r)  # raises for an address out of range
-    return (np.uint64(w.start), np.uint32(w.step), np.uint32(w.stream), np.uint32(w.seed & 0xFFFFFFFF), np.uint32(w.seed >> 32))
+    return word_address.address(job.words, plans.word_bits(job.q))
 
 
 def _outputs(job: Job) -> tuple[Any, Any, Any]:
@@ -188,7 +182,7 @@ def _result(job: Job, codes: Any, scales: Any, tensor_scale: Any) -> CudaQTensor
 
 
 def _grid_size(job: Job, run: Any) -> tuple[int]:
-    return (max(1, min(-(-job.x.size // (8 * device.THREADS)), device.resident(run, device.THREADS))),)
+    return (max(1, min(-(-job.x.size // (16 * device.THREADS)), device.resident(run, device.THREADS))),)
 
 
 def _tensor(job: Job) -> CudaQTensor:
@@ -215,7 +209,7 @@ def _blocks(job: Job) -> CudaQTensor:
 def _rows(job: Job) -> CudaQTensor:
     codes, scales, ts = _outputs(job)
     rows, columns = job.shape
-    threads = min(1024, max(64, -(-columns // (8 * _tuning(job, "rows")[0] * 32)) * 32))
+    threads = min(1024, max(64, -(-columns // (16 * _tuning(job, "rows")[0] * 32)) * 32))
     run = _kernel(job, "rows", "rows", threads)
     args = (job.x, codes, scales, rows, columns, scales_of.rule(job.q), job.counters.row, *_address(job))
     run((min(rows, device.resident(run, threads)),), (threads,), args)

@@ -9,22 +9,39 @@ typedef struct {
     lp_u32 w[4];
 } lp_block128;
 
-LPREF_FN lp_block128 lp_philox(lp_u64 g, lp_u32 step, lp_u32 stream, lp_u32 seed_lo, lp_u32 seed_hi) {
-    lp_u32 c0 = (lp_u32)g, c1 = (lp_u32)(g >> 32), c2 = step, c3 = stream;
+/* Round n's key: seed_lo + n 0x9E3779B9 below, seed_hi + n 0xBB67AE85 above. */
+typedef struct {
+    lp_u64 round[10];
+} lp_keys;
+
+LPREF_FN lp_keys lp_round_keys(lp_u32 seed_lo, lp_u32 seed_hi) {
+    lp_keys k;
+#ifdef __CUDACC_RTC__
+#pragma unroll
+#endif
+    for (lp_u32 n = 0; n < 10u; ++n) k.round[n] = (lp_u64)(seed_hi + n * 0xBB67AE85u) << 32 | (seed_lo + n * 0x9E3779B9u);
+    return k;
+}
+
+/* What the first two rounds make of step and stream alone is found once by a compiler that sees them stay. */
+LPREF_FN lp_block128 lp_philox_keyed(lp_u32 c0, lp_u32 c1, lp_u32 c2, lp_u32 c3, const lp_keys *keys) {
 #ifdef __CUDACC_RTC__
 #pragma unroll
 #endif
     for (int round = 0; round < 10; ++round) {
-        lp_u32 h0 = lp_mulhi(c0, 0xD2511F53u), l0 = c0 * 0xD2511F53u, h1 = lp_mulhi(c2, 0xCD9E8D57u), l1 = c2 * 0xCD9E8D57u;
-        c0 = h1 ^ c1 ^ seed_lo;
-        c2 = h0 ^ c3 ^ seed_hi;
-        c1 = l1;
-        c3 = l0;
-        seed_lo += 0x9E3779B9u;
-        seed_hi += 0xBB67AE85u;
+        lp_u64 p0 = lp_product(c0, 0xD2511F53u), p1 = lp_product(c2, 0xCD9E8D57u);
+        c0 = (lp_u32)(p1 >> 32) ^ c1 ^ (lp_u32)keys->round[round];
+        c2 = (lp_u32)(p0 >> 32) ^ c3 ^ (lp_u32)(keys->round[round] >> 32);
+        c1 = (lp_u32)p1;
+        c3 = (lp_u32)p0;
     }
     lp_block128 b = {{c0, c1, c2, c3}};
     return b;
+}
+
+LPREF_FN lp_block128 lp_philox(lp_u64 g, lp_u32 step, lp_u32 stream, lp_u32 seed_lo, lp_u32 seed_hi) {
+    lp_keys keys = lp_round_keys(seed_lo, seed_hi);
+    return lp_philox_keyed((lp_u32)g, (lp_u32)(g >> 32), step, stream, &keys);
 }
 
 /* The r-bit word of element j of a block. */

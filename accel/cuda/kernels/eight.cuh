@@ -14,6 +14,13 @@ LPREF_FN lp_16 load16(const lp_16 *p) {
     return r;
 }
 
+/* for sectors that a neighbouring load of the same thread reads too */
+LPREF_FN lp_16 cached16(const lp_16 *p) {
+    lp_16 r;
+    asm volatile("ld.global.nc.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p));
+    return r;
+}
+
 struct Raw {
 #if LP_IN
     lp_16 a;

@@ -122,10 +122,10 @@ LPREF_FN Codes encode8(const Eight &e, float factor, const Words &w, int over) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
 #if LP_SR
-        lp_u32 q = (lp_stochastic_e2m1(fabsf(scaled(fabsf(e.v[i]), factor)), word_at(w, i)) >> 8) & 7u;
+        lp_u32 q = ((lp_stochastic_e2m1(fabsf(scaled(e.v[i], factor))) + word_at(w, i) + 0x700u) >> 8) & 7u;
         p |= q << (4 * i);
 #else
-        p += lp_nearest_e2m1(fabsf(scaled(fabsf(e.v[i]), factor))) << (4 * i);
+        p += lp_nearest_e2m1(fabsf(scaled(e.v[i], factor))) << (4 * i);
 #endif
     }
 #if !LP_SR
@@ -139,22 +139,6 @@ LPREF_FN Codes encode8(const Eight &e, float factor, const Words &w, int over) {
     for (int i = 0; i < 4; ++i) t[i] = cvt2(scaled(e.v[2 * i], factor), scaled(e.v[2 * i + 1], factor));
     Codes r = {t[0] | t[1] << 16, t[2] | t[3] << 16};
     return r;
-#elif LP_INTEGER && LP_DIVIDE && !LP_SR && LP_BITS <= 8 && !defined(LP_MULTIPLIER)
-    /* x fl(1/s) is within 2^-15 of fl(x / s): only where it is that near to a half does the quotient have to be made */
-    lp_u32 c[8];
-    float inverse = lp_div(1.0f, factor);
-    int near = over || !(factor >= 1.1754944e-38f && factor <= 8.5e37f); /* what overflows is clipped there */
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        float u = lp_mul(e.v[i], inverse), t = lp_add(u, 12582912.0f);
-        c[i] = LP_BITS == 8 ? lp_bits(t) : lp_bits(t) & ((1u << LP_BITS) - 1u); /* of eight bits, the lowest byte is taken */
-        near |= fabsf(lp_sub(u, lp_sub(t, 12582912.0f))) > 0.49996948f;
-    }
-    if (near) {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) c[i] = one_code(lp_div(e.v[i], factor), 0u);
-    }
-    return packed(c);
 #else
     lp_u32 c[8];
 #pragma unroll
@@ -199,6 +183,7 @@ LPREF_FN void store8(lp_u8 *codes, lp_i64 i, const Codes &c) {
 /* What a thread has seen; `flush` adds it to counters = {overflowed, underflowed, amax bits, NaN}: integers, so that the order is free. */
 struct Seen {
     lp_u32 over, under, top;
+    float many; /* more that overflowed: at most 2^24 */
 };
 
 /* how many of the eight elements are not zero */
@@ -230,17 +215,24 @@ LPREF_FN void count(Seen &seen, const Eight &e, float factor, int dead, int vani
     if (left != 8u) seen.under += alive(e) - left;
 }
 
-/* Where the words of a tensor begin (lpref.ref.random.WordAddress); start is the first of a Philox block. */
+/* Where the words of a tensor begin (lpref.ref.random.WordAddress): `first` is the Philox block of its first word; a tensor's blocks have the same
+ * upper half of their number. The round keys are parameters, which instructions read for nothing. */
+#define LP_WORDS                                                                                                                           \
+    lp_u64 first, lp_u32 step, lp_u32 stream, lp_u64 key0, lp_u64 key1, lp_u64 key2, lp_u64 key3, lp_u64 key4, lp_u64 key5, lp_u64 key6, \
+        lp_u64 key7, lp_u64 key8, lp_u64 key9
+#define LP_ADDRESS {(lp_u32)first, (lp_u32)(first >> 32), step, stream, {{key0, key1, key2, key3, key4, key5, key6, key7, key8, key9}}}
 struct Address {
-    lp_u64 start;
-    lp_u32 step, stream, seed_lo, seed_hi;
+    lp_u32 first, high, step, stream;
+    lp_keys keys;
 };
+
+LPREF_FN lp_block128 block_of(const Address &a, lp_u32 number) { return lp_philox_keyed(a.first + number, a.high, a.step, a.stream, &a.keys); }
 
 /* the words of elements 8 at .. 8 at + 7 */
 LPREF_FN Words words8(const Address &a, lp_i64 at) {
-    Words w;
+    Words w = {};
 #if LP_SR
-    lp_block128 b = lp_philox((a.start >> (LP_SR == 8 ? 4 : 3)) + (lp_u64)(LP_SR == 8 ? at >> 1 : at), a.step, a.stream, a.seed_lo, a.seed_hi);
+    lp_block128 b = block_of(a, (lp_u32)(LP_SR == 8 ? at >> 1 : at));
     int half = LP_SR == 8 && (at & 1);
     w.w[0] = half ? b.w[2] : b.w[0];
     w.w[1] = half ? b.w[3] : b.w[1];
@@ -259,7 +251,7 @@ LPREF_FN void put8(lp_u8 *codes, lp_i64 at, const Eight &e, const lp_scale &s, i
 }
 
 LPREF_FN void flush(const Seen &seen, lp_u64 *counters) {
-    lp_u32 over = __reduce_add_sync(0xFFFFFFFFu, seen.over), under = __reduce_add_sync(0xFFFFFFFFu, seen.under);
+    lp_u32 over = __reduce_add_sync(0xFFFFFFFFu, seen.over + (lp_u32)seen.many), under = __reduce_add_sync(0xFFFFFFFFu, seen.under);
     lp_u32 top = __reduce_max_sync(0xFFFFFFFFu, seen.top);
     if ((threadIdx.x & 31u) == 0) {
         if (over) atomicAdd(counters, (lp_u64)over);

@@ -1,53 +1,107 @@
 /* rows: one scale a row; a block of threads keeps its row in registers between amax and codes, so it is read once.
  *
- * LP_UNROLL chunks of eight a thread; C is a multiple of 8 and at most 8 LP_UNROLL blockDim.x. Versions: 1. this one. Macros: elements.cuh. */
-#include "elements.cuh"
+ * LP_UNROLL sixteens a thread; C is a multiple of 16 and at most 16 LP_UNROLL blockDim.x. Random words of LP_AHEAD sixteens are made while the loads
+ * are under way, the others while one warp finds the scale. Macros: elements.cuh. */
+#define LP_NEAR (LP_INTEGER && LP_IN == 1)
+#include "plain.cuh"
+
+/* The row's sixteens of a thread; what is not there is 0. */
+LPREF_FN void load_row(Sixteen *x, const lp_16 *row, lp_u32 units) {
+#pragma unroll
+    for (int j = 0; j < LP_UNROLL; ++j) {
+        x[j] = {};
+        if (j * blockDim.x + threadIdx.x < units) x[j] = load16th(row + j * blockDim.x * PER_UNIT);
+    }
+}
+
+struct Row {
+    lp_scale s;
+    Block b;
+    int plain, over;
+};
+
+/* One warp finds the scale of a row for all: divisions in a row are slow, and eight warps that repeat them fill the integer pipe. */
+LPREF_FN Row row_of(lp_u32 top, const lp_rule &q) {
+    Row r;
+    lp_nvfp4 t = {0.0f, 0.0f, 0.0f};
+    r.s = lp_block_scale(top, &q, &t);
+    float factor = element_factor(r.s);
+    r.b = short_block(r.s, factor);
+#if LP_QUICK
+    r.plain = plain(top, r.s, factor);
+#else
+    r.plain = 0;
+#endif
+    r.over = may_overflow(top, factor);
+#if LP_DIVIDE && LP_NEAR
+    r.b.rest = lp_rest(factor, r.b.inverse);
+    int same = 1;
+#pragma unroll
+    for (int i = 128; i < 256; i += 32) { /* the significands of bfloat16; where lp_quotient does not serve, the row is not plain anyway */
+        float x = (float)(i + (int)(threadIdx.x & 31u));
+        same &= lp_bits(lp_near_quotient(x, r.b.inverse, r.b.rest)) == lp_bits(lp_quotient(x, factor, r.b.inverse));
+    }
+    r.plain = r.plain && __all_sync(0xFFFFFFFFu, same);
+#endif
+    return r;
+}
+
+/* The largest magnitude bits of a warp's part of a row. */
+LPREF_FN lp_u32 largest_of(const Sixteen *x) {
+    lp_u32 top = 0;
+#pragma unroll
+    for (int j = 0; j < LP_UNROLL; ++j) top = larger(top, largest16(x[j], magnitudes(x[j])));
+    return __reduce_max_sync(0xFFFFFFFFu, settled(top));
+}
 
 extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) rows(const void *x, lp_u8 *codes, void *scales, lp_i64 R, lp_i64 C, const lp_rule *rule,
-    lp_u64 *counters, lp_u64 start, lp_u32 step, lp_u32 stream, lp_u32 seed_lo, lp_u32 seed_hi) {
-    __shared__ lp_u32 tops[2][32];
+    lp_u64 *counters, LP_WORDS) {
+    __shared__ lp_u32 tops[32];
+    __shared__ Row shared;
     lp_rule q = *rule;
     q.rule = LP_RULE;
 #if LP_RULE == 2
     q.mode = LP_MODE;
 #endif
-    lp_nvfp4 t = {0.0f, 0.0f, 0.0f};
-    Address words = {start, step, stream, seed_lo, seed_hi};
-    Seen seen = {0, 0, 0};
-    lp_i64 chunks = C / 8;
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, turn = 0;
-    for (lp_i64 r = blockIdx.x; r < R; r += gridDim.x, turn ^= 1) {
-        Raw raw[LP_UNROLL];
+    Address words = LP_ADDRESS;
+    Seen seen = {0, 0, 0, 0.0f};
+    lp_u32 units = (lp_u32)(C / 16), lane = threadIdx.x & 31u, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, turn = 0;
+    lp_u32 unit = blockIdx.x * units + threadIdx.x, stride = gridDim.x * units;
+    const lp_16 *from = (const lp_16 *)x + (lp_i64)unit * PER_UNIT;
+    lp_u8 *to = codes + (lp_i64)unit * (2 * LP_BITS);
+    for (lp_i64 r = blockIdx.x; r < R; r += gridDim.x) {
+        Sixteen row[LP_UNROLL];
+        load_row(row, from, units);
+        lp_u32 w[LP_UNROLL][8];
 #pragma unroll
-        for (int j = 0; j < LP_UNROLL; ++j) {
-            lp_i64 at = j * blockDim.x + threadIdx.x;
-            if (at < chunks) raw[j] = load8(x, r * C + 8 * at);
-        }
-        lp_u32 top = 0;
-#pragma unroll
-        for (int j = 0; j < LP_UNROLL; ++j) {
-            if (j * blockDim.x + threadIdx.x < chunks) top = larger(top, largest(raw[j]));
-        }
-        top = __reduce_max_sync(0xFFFFFFFFu, settled(top));
-        if (lane == 0) tops[turn][warp] = top;
+        for (int j = 0; j < LP_AHEAD; ++j) words16(w[j], words, unit + j * blockDim.x);
+        lp_u32 top = largest_of(row);
+        if (lane == 0) tops[warp] = top;
         __syncthreads();
-        top = __reduce_max_sync(0xFFFFFFFFu, lane < warps ? tops[turn][lane] : 0u);
-        lp_scale s = lp_block_scale(top, &q, &t);
-        int dead = s.value != s.value;
-        float factor = element_factor(s);
-        int over = may_overflow(top, factor);
-        seen.top = lp_umax(seen.top, top);
-        if (threadIdx.x == 0) {
-            if (LP_SCALE_BYTES == 4) ((lp_u32 *)scales)[r] = s.code;
-            else ((lp_u8 *)scales)[r] = (lp_u8)s.code;
+        if (warp == turn) {
+            top = __reduce_max_sync(0xFFFFFFFFu, lane < warps ? tops[lane] : 0u);
+            Row found = row_of(top, q);
+            if (lane == 0) {
+                shared = found;
+                seen.top = lp_umax(seen.top, top);
+                if (LP_SCALE_BYTES == 4) ((lp_u32 *)scales)[r] = found.s.code;
+                else ((lp_u8 *)scales)[r] = (lp_u8)found.s.code;
+            }
         }
+        turn = turn + 1 < warps ? turn + 1 : 0;
+#pragma unroll
+        for (int j = LP_AHEAD; j < LP_UNROLL; ++j) words16(w[j], words, unit + j * blockDim.x);
+        __syncthreads();
+        Row of = shared;
 #pragma unroll
         for (int j = 0; j < LP_UNROLL; ++j) {
-            lp_i64 at = j * blockDim.x + threadIdx.x, flat = r * chunks + at;
-            if (at >= chunks) continue;
-            Eight e = widen(raw[j]);
-            put8(codes, flat, e, s, dead, factor, over, words8(words, flat), seen);
+            lp_u32 at = j * blockDim.x;
+            if (at + threadIdx.x < units)
+                put16(to + (lp_i64)at * (2 * LP_BITS), row[j], magnitudes(row[j]), of.s, of.b, of.plain, of.over, w[j], seen);
         }
+        from += (lp_i64)stride * PER_UNIT;
+        unit += stride;
+        to += (lp_i64)stride * (2 * LP_BITS);
     }
     flush(seen, counters);
 }

@@ -1,10 +1,36 @@
 /* tensor: one scale for all elements, from an amax that is known: codes and counts in one read.
  *
  * n is a multiple of 8. Versions: 1. this one. Macros: elements.cuh. */
-#include "elements.cuh"
+#include "plain.cuh"
+
+#if LP_QUICK
+/* All whole sixteens of a tensor whose scale keeps every element in range. */
+LPREF_FN void short_way(const void *x, lp_u8 *codes, lp_i64 n, const Block &b, const Address &words, Seen &seen) {
+    lp_u32 units = (lp_u32)(n / 16), group = LP_THREADS * LP_UNROLL, whole = units / group * group;
+    lp_u32 unit = blockIdx.x * group + threadIdx.x, stride = gridDim.x * group, w[8];
+    const lp_16 *from = (const lp_16 *)x + (lp_i64)unit * PER_UNIT;
+    lp_u8 *to = codes + (lp_i64)unit * (2 * LP_BITS);
+    for (; unit < whole; unit += stride) {
+        Sixteen now[LP_UNROLL];
+        load_units(now, from);
+        from += (lp_i64)stride * PER_UNIT;
+#pragma unroll
+        for (int j = 0; j < LP_UNROLL; ++j) {
+            words16(w, words, unit + j * LP_THREADS);
+            put16_plain(to + j * LP_THREADS * (2 * LP_BITS), now[j], magnitudes(now[j]), b, w, seen);
+        }
+        to += (lp_i64)stride * (2 * LP_BITS);
+    }
+    for (lp_u32 at = whole + blockIdx.x * LP_THREADS + threadIdx.x; at < units; at += gridDim.x * LP_THREADS) {
+        Sixteen last = load16th((const lp_16 *)x + (lp_i64)at * PER_UNIT);
+        words16(w, words, at);
+        put16_plain(codes + (lp_i64)at * (2 * LP_BITS), last, magnitudes(last), b, w, seen);
+    }
+}
+#endif
 
 extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) tensor(const void *x, lp_u8 *codes, lp_u32 *scale, lp_i64 n, const lp_rule *rule, const lp_u32 *amax,
-    const float *encode_scale, int measured, lp_u64 *counters, lp_u64 start, lp_u32 step, lp_u32 stream, lp_u32 seed_lo, lp_u32 seed_hi) {
+    const float *encode_scale, int measured, lp_u64 *counters, LP_WORDS) {
     lp_rule q = *rule;
     lp_nvfp4 t = {0.0f, 0.0f, 0.0f};
     lp_scale s;
@@ -26,10 +52,17 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) tensor(con
         else *(lp_u8 *)scale = (lp_u8)s.code;
     }
     int over = measured && may_overflow(*amax, factor);
-    Address words = {start, step, stream, seed_lo, seed_hi};
-    Seen seen = {0, 0, measured ? *amax : 0u};
+    Address words = LP_ADDRESS;
+    Seen seen = {0, 0, measured ? *amax : 0u, 0.0f};
+    lp_i64 done = 0;
+#if LP_QUICK
+    if (measured && plain(*amax, s, factor)) {
+        short_way(x, codes, n, short_block(s, factor), words, seen);
+        done = n / 16 * 2;
+    }
+#endif
     lp_i64 chunks = n / 8, stride = (lp_i64)gridDim.x * blockDim.x * LP_UNROLL;
-    for (lp_i64 base = (lp_i64)blockIdx.x * blockDim.x * LP_UNROLL; base < chunks; base += stride) {
+    for (lp_i64 base = done + (lp_i64)blockIdx.x * blockDim.x * LP_UNROLL; base < chunks; base += stride) {
         Raw raw[LP_UNROLL];
 #pragma unroll
         for (int j = 0; j < LP_UNROLL; ++j) {

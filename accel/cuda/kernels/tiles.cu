@@ -4,9 +4,9 @@
 #include "elements.cuh"
 
 extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) elements(const void *x, lp_u8 *codes, lp_i64 R, lp_i64 C, lp_u32 br, lp_u32 bc, const float *values,
-    const float *factors, lp_u64 *counters, lp_u64 start, lp_u32 step, lp_u32 stream, lp_u32 seed_lo, lp_u32 seed_hi) {
-    Address words = {start, step, stream, seed_lo, seed_hi};
-    Seen seen = {0, 0, 0};
+    const float *factors, lp_u64 *counters, LP_WORDS) {
+    Address words = LP_ADDRESS;
+    Seen seen = {0, 0, 0, 0.0f};
     lp_u32 eights = (lp_u32)(C / 8), wide = (lp_u32)((C + bc - 1) / bc);
     lp_i64 chunks = R * eights, stride = (lp_i64)gridDim.x * blockDim.x * LP_UNROLL;
     for (lp_i64 base = (lp_i64)blockIdx.x * blockDim.x * LP_UNROLL; base < chunks; base += stride) {

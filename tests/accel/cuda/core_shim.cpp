@@ -50,7 +50,7 @@ void elements(const float *u, long n, int kind, lp_u32 trailing, int emin, float
                  : kind == 2 ? lp_nearest_int(u[i], low, high, bits)
                  : kind == 3 ? lp_stochastic_int(u[i], low, high, bits, w, r)
                  : kind == 4 ? (lp_nearest_e2m1(a) - LP_E2M1_BASE) | sign
-                             : ((lp_stochastic_e2m1(a, w) - LP_E2M1_BASE8) >> 8) | sign;
+                             : (((lp_stochastic_e2m1(a) + w + 0x700u) >> 8) & 7u) | sign;
     }
 }
 #define UNARY(name) \
@@ -66,6 +66,9 @@ UNARY(neg) UNARY(magnitude) UNARY(sign) UNARY(rint)
 BINARY(maximum) BINARY(minimum)
 void pow_of(const float *x, const double *y, long n, float *out) {
     for (long i = 0; i < n; ++i) out[i] = lp_narrow(lp_pow64((double)x[i], y[i]));
+}
+void quotients(const float *x, const float *s, long n, float *out) {
+    for (long i = 0; i < n; ++i) out[i] = lp_quotient(x[i], s[i], lp_div(1.0f, s[i]));
 }
 void pack(const lp_u8 *codes, long rows, long columns, lp_u32 bits, long bytes, lp_u8 *out) {
     for (long i = 0; i < rows * bytes; ++i) out[i] = lp_packed_byte(codes + i / bytes * columns, columns, bits, i % bytes);

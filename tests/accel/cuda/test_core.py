@@ -176,6 +176,27 @@ def test_elements(core: ctypes.CDLL, name: str) -> None:
             same(run(5, words, r), want, x)
 
 
+def test_quotients(core: ctypes.CDLL) -> None:
+    """x / s through the reciprocal: at random, next to whole and half numbers, and where x / s nearly meets the middle of two float32 numbers."""
+    rng = np.random.default_rng(8)
+    s = np.exp2(rng.uniform(-64, 64, 400_000)).astype(np.float32)
+    near = s * (rng.integers(0, 255, s.size) / 2)  # float64
+    middle = s * np.float64(1) * (rng.integers(2**24, 2**25, s.size) * 2 + 1) * 2.0 ** rng.integers(-45, -17, s.size)
+    x = np.concatenate([s * rng.uniform(0, 128, s.size), near, middle]).astype(np.float32)
+    coarse = (x.view(U32) + U32(0x8000) & U32(0xFFFF0000)).view(np.float32)
+    x = np.concatenate([x, np.nextafter(x, np.float32(0)), coarse, -coarse, np.array([0.0, -0.0], np.float32)])
+    s = np.append(np.tile(s, 12), np.float32([3, 3]))
+    out = np.empty(x.size, np.float32)
+    core.quotients(at(x), at(s), x.size, at(out))
+    with np.errstate(under="ignore"):
+        want = x / s
+    small = np.abs(want) <= np.float32(2.0**-38)
+    assert small.mean() < 0.1
+    assert (np.abs(out[small]) <= np.float32(2.0**-37)).all()
+    assert np.array_equal(np.signbit(out), np.signbit(want))
+    assert np.array_equal(out[~small].view(U32), want[~small].view(U32))
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4, 6])
 @pytest.mark.parametrize("columns", [1, 2, 3, 5, 8, 31, 64])
 def test_packing(core: ctypes.CDLL, bits: int, columns: int) -> None:

@@ -1,0 +1,289 @@
+/* Sixteen elements of one thread under one scale, the short way: for scales that keep every element in range (`plain`; powers of two serve all
+ * living blocks, since there clipping and the count of what overflows can be done on the source). What is not plain goes through put8.
+ *
+ * Why it is written so (one H200): the integer pipe has half the rate of the float pipe, and 3 bytes an element leave it 11 instructions. So the
+ * rounding is float arithmetic, random bits are put where the code's byte begins, eight codes are joined by multiply-adds or byte permutations, and
+ * bfloat16 sources are compared, clipped, scaled by powers of two and counted as pairs. Macros: elements.cuh. */
+#include "sixteen.cuh"
+
+#define LP_POWER (LP_RULE == 2 && LP_MX_SIMPLE)
+#define LP_SR8 (LP_BITS == 8 && !LP_INTEGER && LP_SR == 16)
+#ifndef LP_QUICK
+#define LP_QUICK ((LP_FP8_CVT || (LP_FP4 && LP_SR != 16) || LP_SR8 || (LP_INTEGER && LP_BITS == 8 && LP_SR != 8)) && !defined(LP_MULTIPLIER))
+#endif
+
+/* A scale as the short way takes it. inverse: of the factor, where elements are divided; rest: lp_rest, where lp_near_quotient was found to serve;
+ * pairs of bfloat16 for powers of two: the factor, the largest value and what counts as overflow, both in units of the source. */
+struct Block {
+    float factor, inverse, rest;
+    lp_u32 factor2, most2, over2;
+};
+
+LPREF_FN Block short_block(const lp_scale &s, float factor) {
+    Block b = {factor, 0.0f, 0.0f, 0u, 0u, 0u};
+#if LP_DIVIDE
+    b.inverse = lp_div(1.0f, factor);
+#elif LP_POWER
+    b.factor2 = 254u * 0x00800080u - s.code * 0x00800080u;
+    b.most2 = ((LP_MAX >> 16) - (127u << 7)) * 0x00010001u + s.code * 0x00800080u; /* beyond the exponents it is NaN, which limits nothing */
+    b.over2 = ((LP_OVER >> 16) - (127u << 7)) * 0x00010001u + s.code * 0x00800080u;
+#endif
+    return b;
+}
+
+/* May a block whose largest magnitude is `top` go the short way? */
+LPREF_FN int plain(lp_u32 top, const lp_scale &s, float factor) {
+#if LP_POWER
+    return top < LP_INF;
+#else
+    float u = scaled(lp_float(top), factor);
+    int some = LP_RULE == 3 ? s.code != 0u : s.value != 0.0f; /* else all is lost */
+    int fits = u < lp_float(LP_OVER) && some;
+#if LP_INTEGER && LP_SR
+    fits = u <= LP_HIGH;
+#elif LP_SR8
+    fits = lp_bits(u) <= (LP_MAX | ((1u << (7 - LP_TRAILING)) - 1u)) && some;
+#endif
+#if LP_DIVIDE
+    fits = fits && lp_quotient_serves(factor);
+#endif
+    return fits;
+#endif
+}
+
+/* Eight scaled elements; magnitudes where the sign is set later. */
+#define LP_SIGN_LATER (LP_SR || LP_FP4)
+#ifndef LP_NEAR
+#define LP_NEAR 0 /* lp_near_quotient serves */
+#endif
+LPREF_FN void scaled8(float *u, const Raw &raw, const lp_u32 *m, const Block &b) {
+#if LP_POWER && LP_PAIRS
+    const lp_u32 *r = &raw.a.x;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        lp_u32 p = pair_mul(!LP_SIGN_LATER ? r[i] : __vminu2(m[i], b.most2), b.factor2);
+        u[2 * i] = lp_float(p << 16);
+        u[2 * i + 1] = lp_float(p & 0xFFFF0000u);
+    }
+#else
+    Eight e = widen(raw);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        float v = LP_SIGN_LATER ? fabsf(e.v[i]) : e.v[i];
+#if LP_DIVIDE && LP_NEAR
+        u[i] = lp_near_quotient(v, b.inverse, b.rest);
+#elif LP_DIVIDE
+        u[i] = lp_quotient(v, b.factor, b.inverse);
+#else
+        u[i] = lp_mul(v, b.factor);
+#endif
+#if LP_POWER && LP_SIGN_LATER
+        u[i] = lp_min(u[i], lp_float(LP_MAX));
+#endif
+    }
+#endif
+}
+
+/* Byte `from` of eight words, in order. */
+LPREF_FN Codes bytes8(const lp_u32 *y, lp_u32 from) {
+    lp_u32 pick = from | (from + 4) << 4;
+    Codes c;
+    c.lo = __byte_perm(__byte_perm(y[0], y[1], pick), __byte_perm(y[2], y[3], pick), 0x5410);
+    c.hi = __byte_perm(__byte_perm(y[4], y[5], pick), __byte_perm(y[6], y[7], pick), 0x5410);
+    return c;
+}
+
+/* The bytes of eight elements that hold their signs. */
+LPREF_FN Codes signs8(const Raw &r) {
+    Codes c;
+#if LP_IN
+    c.lo = __byte_perm(r.a.x, r.a.y, 0x7531);
+    c.hi = __byte_perm(r.a.z, r.a.w, 0x7531);
+#else
+    const lp_u32 v[8] = {r.a.x, r.a.y, r.a.z, r.a.w, r.b.x, r.b.y, r.b.z, r.b.w};
+    c = bytes8(v, 3);
+#endif
+    return c;
+}
+
+/* w: the eight words, packed */
+LPREF_FN lp_u32 permuted(lp_u32 a, lp_u32 b, lp_u32 order) {
+    lp_u32 r;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(order));
+    return r;
+}
+
+/* The random word of element i, zeros around it: `order` is the permutation for the lowest word, `place` has a one where it reads it. */
+LPREF_FN lp_u32 drawn(const lp_u32 *w, int i, lp_u32 order, lp_u32 place) {
+    return permuted(w[i * LP_SR >> 5], 0u, order + place * (i * LP_SR % 32 / 8));
+}
+
+LPREF_FN lp_u32 negative_bytes(lp_u32 magnitude, lp_u32 sign) {
+    lp_u32 s = permuted(sign, sign, 0xBA98u); /* 0xFF where negative */
+    return (((magnitude ^ s) & 0x7F7F7F7Fu) + (s & 0x01010101u)) ^ (s & 0x80808080u);
+}
+
+LPREF_FN Codes encode8_plain(const Raw &raw, const lp_u32 *m, const Block &b, const lp_u32 *w) {
+    float u[8];
+    scaled8(u, raw, m, b);
+    Codes c = {0u, 0u};
+#if LP_FP8_CVT
+    c.lo = cvt2(u[0], u[1]) | cvt2(u[2], u[3]) << 16;
+    c.hi = cvt2(u[4], u[5]) | cvt2(u[6], u[7]) << 16;
+#elif LP_SR8
+    lp_u32 y[8]; /* the code is in the upper byte, off by 64 (a bias of 2^(7 - M) - 1) */
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        lp_u32 grid = lp_grid(u[i], lp_float((lp_u32)(127 + LP_EMIN) << 23));
+        y[i] = grid * (2u << LP_TRAILING) + drawn(w, i, 0x4104u, 0x110u);
+    }
+    c = bytes8(y, 3);
+    Codes s = signs8(raw);
+    c.lo = ((c.lo ^ 0x40404040u) & 0x7F7F7F7Fu) | (s.lo & 0x80808080u);
+    c.hi = ((c.hi ^ 0x40404040u) & 0x7F7F7F7Fu) | (s.hi & 0x80808080u);
+#elif LP_FP4 && !LP_SR
+    lp_u32 p = 0;
+#pragma unroll
+    for (int i = 7; i >= 0; --i) p = p * 16u + lp_nearest_e2m1_below7(u[i]);
+    c.lo = p - LP_E2M1_BASE * 0x11111111u;
+    Eight e = widen(raw);
+    c.lo |= signs4(e);
+#elif LP_FP4
+    lp_u32 y[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) y[i] = lp_stochastic_e2m1(u[i]) + drawn(w, i, 0x4440u, 1u);
+    lp_u32 even = __byte_perm(__byte_perm(y[0], y[2], 0x0051), __byte_perm(y[4], y[6], 0x0051), 0x5410);
+    lp_u32 odd = __byte_perm(__byte_perm(y[1], y[3], 0x0051), __byte_perm(y[5], y[7], 0x0051), 0x5410);
+    Eight e = widen(raw);
+    lp_u32 p = (even & 0x07070707u) + (odd & 0x07070707u) * 16u; /* codes less 7, of three bits */
+    c.lo = ((p + 0x77777777u) & 0x77777777u) | signs4(e);
+#elif LP_SR
+    lp_u32 y[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) { /* 2^23 + the word, and 65536 u, truncated: all below 2^24 */
+        lp_u32 word = i & 1 ? (w[i / 2] >> 16) + 0x4B000000u : (w[i / 2] & 0xFFFFu) | 0x4B000000u;
+        y[i] = lp_bits(LP_SCALE_ADD_RZ(u[i], 65536.0f, lp_float(word)));
+    }
+    c = bytes8(y, 2);
+    Codes s = signs8(raw);
+    c.lo = negative_bytes(c.lo, s.lo);
+    c.hi = negative_bytes(c.hi, s.hi);
+#else
+    lp_u32 y[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) y[i] = lp_bits(lp_add(u[i], 12582912.0f));
+    c = bytes8(y, 0);
+#endif
+    return c;
+}
+
+/* One bit for each code that is not zero, in places that leave room for another such word one bit below or above. */
+LPREF_FN lp_u32 not_zero(lp_u32 c) {
+#if LP_BITS == 8
+    lp_u32 t = (c & 0x7F7F7F7Fu) + 0x7F7F7F7Fu;
+    return (LP_INTEGER ? t | c : t) & 0x80808080u;
+#else
+    return (c | c >> 1 | c >> 2) & 0x11111111u;
+#endif
+}
+
+/* Counts of sixteen that went the short way. */
+LPREF_FN void count_over(Seen &seen, const Sixteen &x, const Magnitudes &r, const Block &b) {
+#if LP_POWER && LP_PAIRS
+    lp_u32 n = pair_above(r.m[0], b.over2);
+#pragma unroll
+    for (int i = 1; i < 8; ++i) n = pair_add(n, pair_above(r.m[i], b.over2));
+    seen.many = lp_add(seen.many, lp_add(lp_float(n << 16), lp_float(n & 0xFFFF0000u)));
+#elif LP_POWER
+    Eight e = widen(x.a), f = widen(x.b);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        seen.over += fabsf(lp_mul(e.v[i], b.factor)) > lp_float(LP_OVER);
+        seen.over += fabsf(lp_mul(f.v[i], b.factor)) > lp_float(LP_OVER);
+    }
+#endif
+}
+
+LPREF_FN void count_under(Seen &seen, const Sixteen &x, const Magnitudes &r, const Codes &c, const Codes &d) {
+#if LP_BITS == 8 && !LP_INTEGER
+    if ((not_zero(c.lo) & not_zero(c.hi) & not_zero(d.lo) & not_zero(d.hi)) != 0x80808080u) {
+        Eight e = widen(x.a), f = widen(x.b);
+        seen.under += alive(e) + alive(f) - nonzero(c) - nonzero(d);
+    }
+#else
+#if LP_BITS == 8
+    lp_u32 left = __popc(not_zero(c.lo) + (not_zero(c.hi) >> 1) + (not_zero(d.lo) >> 2) + (not_zero(d.hi) >> 3));
+#else
+    lp_u32 left = __popc(not_zero(c.lo) + not_zero(d.lo) * 2u);
+#endif
+    seen.under += 16u - left;
+    if (!all_alive(r)) {
+        Eight e = widen(x.a), f = widen(x.b);
+        seen.under -= 16u - alive(e) - alive(f);
+    }
+#endif
+}
+
+/* Sixteen codes of 8 or 4 bits. */
+LPREF_FN void store16(lp_u8 *p, const Codes &c, const Codes &d) {
+#if LP_BITS == 8
+    asm volatile("st.global.cs.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(p), "r"(c.lo), "r"(c.hi), "r"(d.lo), "r"(d.hi) : "memory");
+#else
+    asm volatile("st.global.cs.v2.u32 [%0], {%1,%2};" ::"l"(p), "r"(c.lo), "r"(d.lo) : "memory");
+#endif
+}
+
+#if LP_POWER && LP_PAIRS && LP_SR8
+/* Stochastic FP8 of bfloat16 under a power of two: a normal element drops 7 - M bits, so the carry of its pattern and the upper bits of the word
+ * is all there is to the rounding, and pairs round together. Are all sixteen normal? */
+LPREF_FN int encode16_normal(Codes *c, Codes *d, const Sixteen &x, const Magnitudes &r, const Block &b, const lp_u32 *w) {
+    const lp_u32 least = (lp_u32)(127 + LP_EMIN) * 0x00800080u, drop = 7 - LP_TRAILING, kept = 0x00010001u * (0xFFFFu & ~(0xFFFFu >> drop));
+    lp_u32 p[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) p[i] = pair_mul(__vminu2(r.m[i], b.most2), b.factor2);
+    lp_u32 low = __vminu2(__vimin3_u16x2(__vimin3_u16x2(p[0], p[1], p[2]), p[6], p[7]), __vimin3_u16x2(p[3], p[4], p[5]));
+#pragma unroll
+    for (int i = 0; i < 8; ++i) p[i] = (p[i] + ((w[i] & kept) >> (16 - drop))) * (2u << LP_TRAILING);
+    Codes s = signs8(x.a), t = signs8(x.b);
+    c->lo = ((permuted(p[0], p[1], 0x7531u) ^ 0x40404040u) & 0x7F7F7F7Fu) | (s.lo & 0x80808080u);
+    c->hi = ((permuted(p[2], p[3], 0x7531u) ^ 0x40404040u) & 0x7F7F7F7Fu) | (s.hi & 0x80808080u);
+    d->lo = ((permuted(p[4], p[5], 0x7531u) ^ 0x40404040u) & 0x7F7F7F7Fu) | (t.lo & 0x80808080u);
+    d->hi = ((permuted(p[6], p[7], 0x7531u) ^ 0x40404040u) & 0x7F7F7F7Fu) | (t.hi & 0x80808080u);
+    return (((low | 0x80008000u) - least) & 0x80008000u) == 0x80008000u;
+}
+#endif
+
+LPREF_FN void put16_plain(lp_u8 *codes, const Sixteen &x, const Magnitudes &r, const Block &b, const lp_u32 *w, Seen &seen) {
+    Codes c, d;
+#if LP_POWER && LP_PAIRS && LP_SR8
+    int normal = encode16_normal(&c, &d, x, r, b, w);
+#else
+    const int normal = 0;
+#endif
+    if (!normal) {
+        c = encode8_plain(x.a, r.m, b, w);
+        d = encode8_plain(x.b, r.m + 4, b, w + LP_SR / 4);
+    }
+    store16(codes, c, d);
+    count_over(seen, x, r, b);
+    if (!normal) count_under(seen, x, r, c, d);
+}
+
+/* Sixteen elements to codes, and counted, by the short way or by the long one. over: may_overflow; w: words16. */
+LPREF_FN void put16(lp_u8 *codes, const Sixteen &x, const Magnitudes &r, const lp_scale &s, const Block &b, int plain, int over, const lp_u32 *w, Seen &seen) {
+#if LP_QUICK
+    if (plain) {
+        put16_plain(codes, x, r, b, w, seen);
+        return;
+    }
+#if LP_POWER
+    Codes none = {0u, 0u};
+    store16(codes, none, none); /* what is not plain is dead */
+    return;
+#endif
+#endif
+    int dead = s.value != s.value;
+    Words one = {{w[0], w[1], w[2], w[3]}}, two = {{w[LP_SR / 4], w[LP_SR / 4 + 1], w[6], w[7]}};
+    put8(codes, 0, widen(x.a), s, dead, b.factor, over, one, seen);
+    put8(codes, 1, widen(x.b), s, dead, b.factor, over, two, seen);
+}
