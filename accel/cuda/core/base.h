@@ -34,7 +34,6 @@ LPREF_FN double lp_dsub(double a, double b) { return __dsub_rn(a, b); }
 LPREF_FN double lp_dmul(double a, double b) { return __dmul_rn(a, b); }
 LPREF_FN float lp_min(float a, float b) { return fminf(a, b); }
 LPREF_FN float lp_max(float a, float b) { return fmaxf(a, b); }
-LPREF_FN float lp_fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 LPREF_FN lp_u32 lp_min3(lp_u32 a, lp_u32 b, lp_u32 c) { return __vimin3_u32(a, b, c); }
 LPREF_FN lp_i32 lp_addmax(lp_i32 a, lp_i32 b, lp_i32 c) { return __viaddmax_s32(a, b, c); }
 LPREF_FN lp_u64 lp_product(lp_u32 a, lp_u32 b) {
@@ -66,7 +65,6 @@ LPREF_FN double lp_dsub(double a, double b) { return a - b; }
 LPREF_FN double lp_dmul(double a, double b) { return a * b; }
 LPREF_FN float lp_min(float a, float b) { return a < b ? a : b; }
 LPREF_FN float lp_max(float a, float b) { return a > b ? a : b; }
-LPREF_FN float lp_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 LPREF_FN lp_u32 lp_min3(lp_u32 a, lp_u32 b, lp_u32 c) { return a < b ? (a < c ? a : c) : (b < c ? b : c); }
 LPREF_FN lp_i32 lp_addmax(lp_i32 a, lp_i32 b, lp_i32 c) { return a + b > c ? a + b : c; }
 LPREF_FN lp_u64 lp_product(lp_u32 a, lp_u32 b) { return (lp_u64)a * b; }
