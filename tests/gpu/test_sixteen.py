@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cupy as cp
 import ml_dtypes
 import numpy as np
 import pytest
-from device_cases import wide
+from device_cases import hard, same
 
 from lpref.accel.cuda import plans
 from lpref.accel.cuda import quantize as module
@@ -27,34 +25,6 @@ CASES = [(n, "bfloat16") for n in NAMES] + [
     for s in ("", ":rounding=stochastic")
     for k in ("float16", "float32")
 ]
-
-
-def hard(rows: int, columns: int, kind: Any) -> np.ndarray:
-    """Normal rows of many sizes; rows of whole binades, zeros, subnormals, ties, one infinity, one NaN."""
-    rng = np.random.default_rng(rows)
-    x = rng.standard_normal((rows, columns)).astype(np.float32)
-    x *= np.exp2(rng.integers(-20, 8, (rows, 1))).astype(np.float32)
-    x[1] = wide(1, columns)[0]
-    x[2] = np.where(rng.random(columns) < 0.5, 0, x[2])
-    x[3] = 0
-    x[4, ::3], x[5, columns // 2] = 0, np.inf
-    x[6, 7] = np.nan
-    x[7] *= np.float32(2.0**-130)
-    x[8] = rng.integers(-255, 256, columns) / 2
-    x[9] = rng.integers(-28, 29, columns) / 4
-    x[10] = rng.choice([-1, 1], columns) * np.float32(448)
-    x[11, ::16], x[12] = 2.0**-133, 2.0**-133
-    x[13, ::3] = -0.0
-    with np.errstate(all="ignore"):
-        return x.astype(kind)
-
-
-def same(got: Any, want: Any) -> None:
-    assert np.array_equal(got.codes, want.codes), np.argwhere(got.codes != want.codes)[:5]
-    for mine, theirs in zip(got.scales, want.scales, strict=True):
-        assert np.array_equal(mine, theirs) or np.array_equal(mine.view(np.float32), theirs.view(np.float32), equal_nan=True)
-    assert np.array_equal(got.tensor_scale, want.tensor_scale, equal_nan=True)
-    assert repr(dict(got.observed)) == repr(dict(want.observed))
 
 
 @pytest.mark.parametrize(("name", "source"), CASES)

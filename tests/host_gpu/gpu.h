@@ -147,12 +147,22 @@ template <class T> static T __shfl_sync(unsigned, T v, int lane) { return gpu::t
 template <class T> static T __reduce_max_sync(unsigned, T v) { return gpu::fold(v, [](T a, T b) { return a > b ? a : b; }); }
 template <class T> static T __reduce_add_sync(unsigned, T v) { return gpu::fold(v, [](T a, T b) { return a + b; }); }
 template <class T> static T __reduce_or_sync(unsigned, T v) { return gpu::fold(v, [](T a, T b) { return (T)(a | b); }); }
+static inline int __all_sync(unsigned mask, int v) { return __reduce_or_sync(mask, (unsigned)(v == 0)) == 0; }
 static inline int __any_sync(unsigned mask, int v) { return __reduce_or_sync(mask, (unsigned)(v != 0)) != 0; }
 static inline unsigned __vmaxu2(unsigned a, unsigned b) {
     unsigned low = a & 0xFFFFu, high = a >> 16;
     low = low > (b & 0xFFFFu) ? low : b & 0xFFFFu;
     return (high > b >> 16 ? high : b >> 16) << 16 | low;
 }
+static inline unsigned __vminu2(unsigned a, unsigned b) { return ~__vmaxu2(~a, ~b); }
+static inline unsigned __vimax3_u16x2(unsigned a, unsigned b, unsigned c) { return __vmaxu2(__vmaxu2(a, b), c); }
+static inline unsigned __vimin3_u16x2(unsigned a, unsigned b, unsigned c) { return __vminu2(__vminu2(a, b), c); }
+static inline unsigned __byte_perm(unsigned a, unsigned b, unsigned order) {
+    unsigned r = 0;
+    for (int at = 0; at < 4; ++at) r |= (unsigned)(((unsigned long long)b << 32 | a) >> (order >> 4 * at & 7) * 8 & 255) << 8 * at;
+    return r;
+}
+static inline int __popc(unsigned v) { return __builtin_popcount(v); }
 static inline unsigned __vmaxu4(unsigned a, unsigned b) {
     unsigned most = 0;
     for (int at = 0; at < 32; at += 8) most |= (((a >> at) & 255u) > ((b >> at) & 255u) ? (a >> at) & 255u : (b >> at) & 255u) << at;

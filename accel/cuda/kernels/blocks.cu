@@ -7,11 +7,25 @@
 
 #define LANES (LP_K / 16)
 
+#ifdef __CUDACC_RTC__
+typedef lp_u32 Table; /* an address in shared memory */
+LPREF_FN Table table_of(const float *p) { return (lp_u32)__cvta_generic_to_shared(p); }
+LPREF_FN float entry(Table t, lp_u32 i) {
+    float f;
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(f) : "r"(t + i * 4u));
+    return f;
+}
+#else
+typedef const float *Table;
+LPREF_FN Table table_of(const float *p) { return p; }
+LPREF_FN float entry(Table t, lp_u32 i) { return t[i]; }
+#endif
+
 struct Shared {
     lp_rule q;
     lp_nvfp4 t;
     lp_u32 carry;
-    lp_u32 factors; /* in shared memory */
+    Table factors;
 };
 
 LPREF_FN lp_scale scale_of(lp_u32 top, const Shared &h) {
@@ -27,7 +41,7 @@ LPREF_FN lp_scale scale_of(lp_u32 top, const Shared &h) {
     s.code = a >= 0.0f ? lp_small_code(lp_min(a, 448.0f), 3u, 7u, &s.value) : 0x7Fu;
     s.value = a >= 0.0f ? s.value : lp_float(LP_NAN);
 #endif
-    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(s.factor) : "r"(h.factors + s.code * 4u));
+    s.factor = entry(h.factors, s.code);
     return s;
 #elif LP_POWER
     lp_scale s; /* emax >= 1: amax below 2^-126 has code 0 anyway, so the exponent's bits are read as they are */
@@ -65,7 +79,7 @@ LPREF_FN void sixteen(const Sixteen &x, lp_u32 unit, lp_u32 units, lp_u8 *codes,
 
 extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) blocks(const void *x, lp_u8 *codes, void *scales, float *tensor_scale, lp_i64 n, const lp_rule *rule,
     const lp_u32 *tensor_amax, lp_u64 *counters, LP_WORDS) {
-    Shared h = {*rule, {0.0f, 0.0f, 0.0f}, 0u, 0u};
+    Shared h = {*rule, {0.0f, 0.0f, 0.0f}, 0u, {}};
     h.q.rule = LP_RULE;
 #if LP_RULE == 2
     h.q.mode = LP_MODE;
@@ -83,7 +97,7 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) blocks(con
         float f = lp_div(1.0f, lp_mul(value, h.t.inverse));
         factors[c] = c == 127u ? lp_float(LP_NAN) : f != f ? f : lp_min(f, lp_float(LP_FLT_MAX));
     }
-    h.factors = (lp_u32)__cvta_generic_to_shared(factors);
+    h.factors = table_of(factors);
     __syncthreads();
 #endif
     Address words = LP_ADDRESS;

@@ -8,6 +8,7 @@ struct Eight {
 #endif
 };
 
+#ifdef __CUDACC_RTC__
 LPREF_FN lp_16 load16(const lp_16 *p) {
     lp_16 r;
     asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p));
@@ -20,6 +21,35 @@ LPREF_FN lp_16 cached16(const lp_16 *p) {
     asm volatile("ld.global.nc.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p));
     return r;
 }
+
+/* stores of what is not read again soon */
+LPREF_FN void stream4(lp_u8 *p, lp_u32 a) { asm volatile("st.global.cs.u32 [%0], %1;" ::"l"(p), "r"(a) : "memory"); }
+LPREF_FN void stream8(lp_u8 *p, lp_u32 a, lp_u32 b) { asm volatile("st.global.cs.v2.u32 [%0], {%1,%2};" ::"l"(p), "r"(a), "r"(b) : "memory"); }
+LPREF_FN void stream16(lp_u8 *p, lp_u32 a, lp_u32 b, lp_u32 c, lp_u32 d) {
+    asm volatile("st.global.cs.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(p), "r"(a), "r"(b), "r"(c), "r"(d) : "memory");
+}
+
+/* bytes of b:a by four-bit selectors; the upper bit of a selector asks for the byte's sign, eight times */
+LPREF_FN lp_u32 permuted(lp_u32 a, lp_u32 b, lp_u32 order) {
+    lp_u32 r;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(order));
+    return r;
+}
+#else
+LPREF_FN lp_16 load16(const lp_16 *p) { return *p; }
+LPREF_FN lp_16 cached16(const lp_16 *p) { return *p; }
+LPREF_FN void stream4(lp_u8 *p, lp_u32 a) { *(lp_u32 *)p = a; }
+LPREF_FN void stream8(lp_u8 *p, lp_u32 a, lp_u32 b) { stream4(p, a), stream4(p + 4, b); }
+LPREF_FN void stream16(lp_u8 *p, lp_u32 a, lp_u32 b, lp_u32 c, lp_u32 d) { stream8(p, a, b), stream8(p + 8, c, d); }
+LPREF_FN lp_u32 permuted(lp_u32 a, lp_u32 b, lp_u32 order) {
+    lp_u32 r = 0;
+    for (lp_u32 i = 0; i < 32; i += 8, order >>= 4) {
+        lp_u32 byte = (lp_u32)(((lp_u64)b << 32 | a) >> (order & 7u) * 8u) & 255u;
+        r |= (order & 8u ? 0u - (byte >> 7) & 255u : byte) << i;
+    }
+    return r;
+}
+#endif
 
 struct Raw {
 #if LP_IN

@@ -169,14 +169,14 @@ LPREF_FN lp_u32 nonzero(const Codes &c) {
 
 LPREF_FN void store8(lp_u8 *codes, lp_i64 i, const Codes &c) {
 #if LP_BITS == 8
-    asm volatile("st.global.cs.v2.u32 [%0], {%1,%2};" ::"l"(codes + i), "r"(c.lo), "r"(c.hi) : "memory");
+    stream8(codes + i, c.lo, c.hi);
 #elif LP_BITS == 6
     lp_u16 *p = (lp_u16 *)(codes + i / 4 * 3);
     p[0] = (lp_u16)c.lo;
     p[1] = (lp_u16)(c.lo >> 16);
     p[2] = (lp_u16)c.hi;
 #else
-    asm volatile("st.global.cs.u32 [%0], %1;" ::"l"(codes + i / 2), "r"(c.lo) : "memory");
+    stream4(codes + i / 2, c.lo);
 #endif
 }
 

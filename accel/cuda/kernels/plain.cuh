@@ -106,14 +106,7 @@ LPREF_FN Codes signs8(const Raw &r) {
     return c;
 }
 
-/* w: the eight words, packed */
-LPREF_FN lp_u32 permuted(lp_u32 a, lp_u32 b, lp_u32 order) {
-    lp_u32 r;
-    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(order));
-    return r;
-}
-
-/* The random word of element i, zeros around it: `order` is the permutation for the lowest word, `place` has a one where it reads it. */
+/* w: the eight words, packed. The random word of element i, zeros around it: `order` is the permutation for the lowest word, `place` has a one where it reads it. */
 LPREF_FN lp_u32 drawn(const lp_u32 *w, int i, lp_u32 order, lp_u32 place) {
     return permuted(w[i * LP_SR >> 5], 0u, order + place * (i * LP_SR % 32 / 8));
 }
@@ -227,9 +220,9 @@ LPREF_FN void count_under(Seen &seen, const Sixteen &x, const Magnitudes &r, con
 /* Sixteen codes of 8 or 4 bits. */
 LPREF_FN void store16(lp_u8 *p, const Codes &c, const Codes &d) {
 #if LP_BITS == 8
-    asm volatile("st.global.cs.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(p), "r"(c.lo), "r"(c.hi), "r"(d.lo), "r"(d.hi) : "memory");
+    stream16(p, c.lo, c.hi, d.lo, d.hi);
 #else
-    asm volatile("st.global.cs.v2.u32 [%0], {%1,%2};" ::"l"(p), "r"(c.lo), "r"(d.lo) : "memory");
+    stream8(p, c.lo, d.lo);
 #endif
 }
 

@@ -1,0 +1,63 @@
+"""The quantizer kernels without a GPU (host_gpu/) against the definitions: codes, scales, every count.
+
+What is here is the source as a device without the instructions of compute capability 8.9 and 9.0 runs it; those are in tests/gpu/test_sixteen.py.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import host_gpu
+import ml_dtypes
+import numpy as np
+import pytest
+from device_cases import hard, same
+
+from lpref.accel.cuda import device
+from lpref.accel.cuda.quantize import quantize
+from lpref.ref import quantize as ref
+from lpref.ref.quantize import lookup
+from lpref.ref.random import WordAddress
+
+WORDS = WordAddress(2**40 + 5, 9, "h.0.mlp.up/dgrad/a/round", start=64)
+QUICK = [
+    ("int8_row:rounding=stochastic", ml_dtypes.bfloat16), ("int8_row", np.float32), ("fp8_row:rounding=stochastic", np.float32),
+    ("mxfp8_e4m3:rounding=stochastic", ml_dtypes.bfloat16), ("mxfp4", ml_dtypes.bfloat16),
+    ("fp8_tensor", ml_dtypes.bfloat16),
+]  # fmt: skip
+NAMES = ["nvfp4", "mxfp4", "mxfp8_e4m3", "int8_row", "fp8_row", "fp8_tensor", "fp8_tile1x128", "mxfp6_e2m3"]
+DEEP = [(n + s, k) for n in NAMES for s in ("", ":rounding=stochastic") for k in (np.float32, ml_dtypes.bfloat16) if (n + s, k) not in QUICK]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    if shutil.which("g++") is None:
+        pytest.skip("no g++")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "cupy", lambda: host_gpu.MODULE)
+        patch.setattr(device, "function", host_gpu.Host(tmp_path_factory.mktemp("host")).function)
+        patch.setattr(device, "processors", lambda: 1)
+        patch.setattr(device, "resident", lambda kernel, threads: 3)
+        yield
+
+
+def check(name: str, kind: Any) -> None:
+    q = replace(lookup(name), tail="pad_zero")
+    x = hard(14, 1152, kind)
+    if "tensor" in name or name.startswith("nvfp4"):  # one amax for the tensor
+        x = np.where(np.isfinite(x.astype(np.float32)), x, np.zeros((), kind)).astype(kind)
+    same(quantize(host_gpu.put(x), q, words=WORDS).host(), ref.quantize(x, q, words=WORDS))
+
+
+@pytest.mark.parametrize(("name", "kind"), QUICK)
+def test_quantizers(name: str, kind: Any) -> None:
+    check(name, kind)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize(("name", "kind"), DEEP)
+def test_other_quantizers(name: str, kind: Any) -> None:
+    check(name, kind)
