@@ -70,7 +70,7 @@ def transformed(x: np.ndarray, k_axis: int, transforms: Sequence[tuple[Any, np.n
 
 
 def reference_ops(numerics: str) -> dict[str, Callable[..., Any]]:
-    """op -> definition. Only matrix products depend on the grade (N7)."""
+    """op -> definition. Only matrix products, and attention by them, depend on the grade (N7)."""
     return {
         # quantized linear algebra
         "operand": operand,

@@ -103,6 +103,16 @@ def small(draw: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
     }  # fmt: skip
 
 
+def write(rows: list[dict[str, Any]]) -> None:
+    """The rows, and what they were measured on, into the file that the command line names."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    about = {
+        "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode(), "driver": cp.cuda.runtime.driverGetVersion(),
+        "nvrtc": ".".join(map(str, nvrtc.version())), "cupy": cp.__version__, "numpy": np.__version__, "commit": commit,
+    }  # fmt: skip
+    Path(sys.argv[1]).write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     source = cp.random.default_rng(1)
     made = cases(lambda *shape: source.standard_normal(shape, dtype=cp.float32))
@@ -119,12 +129,7 @@ def main() -> int:
         function()
         rows.append({"name": f"call: {name}", "host_us": host_time(function)})
         print(f"call: {name:26s} {rows[-1]['host_us']:9.1f} us of Python", flush=True)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    about = {
-        "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode(), "driver": cp.cuda.runtime.driverGetVersion(),
-        "nvrtc": ".".join(map(str, nvrtc.version())), "cupy": cp.__version__, "numpy": np.__version__, "commit": commit,
-    }  # fmt: skip
-    Path(sys.argv[1]).write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    write(rows)
     return 0
 
 

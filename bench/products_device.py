@@ -7,20 +7,15 @@ one operand from float32, along either axis. Each call allocates its results fro
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import cupy as cp
-import numpy as np
-from nn_device import milliseconds
+from nn_device import milliseconds, write
 
 import lpref
-from lpref.accel.cuda import nvrtc
 from lpref.ref.quantize import lookup
 from lpref.ref.random import WordAddress
 
@@ -64,12 +59,7 @@ def main() -> int:
         ms = milliseconds(function)
         rows.append({"name": name, "us": 1000 * ms, "T_products/s": products / ms / 1e9})
         print(f"{name:50s} {1000 * ms:9.1f} us {products / ms / 1e9:8.2f} T/s", flush=True)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    about = {
-        "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode(), "driver": cp.cuda.runtime.driverGetVersion(),
-        "nvrtc": ".".join(map(str, nvrtc.version())), "cupy": cp.__version__, "numpy": np.__version__, "commit": commit,
-    }  # fmt: skip
-    Path(sys.argv[1]).write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    write(rows)
     return 0
 
 

@@ -25,7 +25,7 @@ from lpref.ref.quantize.qtensor import QTensor
 
 __all__ = ["GRADES", "HOST", "Arrays", "Backend", "Bits", "Bound", "Contract", "Kernel", "Law"]
 
-GRADES = ("exact", "fast")  # N7: one defined order everywhere | matrix products may reorder their sums
+GRADES = ("exact", "fast")  # N7: one defined order everywhere | matrix products and attention under proved bounds
 
 
 @dataclass(frozen=True)

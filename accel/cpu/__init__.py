@@ -1,4 +1,4 @@
-"""The CPU backend: Numba kernels, NumPy and BLAS."""
+"""The CPU backend: Numba kernels and NumPy; NumPy's BLAS for products of grade fast without AVX-512."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The matrix product of grade fast: BLAS on one thread for each part of the rows, the parts on threads of our own.
+"""The matrix product of grade fast where `product` does not serve (no AVX-512, or float64): BLAS on one thread for each part of the rows, the
+parts on threads of our own.
 
 OpenBLAS's threads wait by spinning: as soon as anything else wants the second core, a product of a third of a millisecond takes
 sixteen. So the product is split over rows here, and OpenBLAS is held to one thread while it runs (its count is restored afterwards).

@@ -1,4 +1,4 @@
-"""`Embedded`: a quantized operand by its values in float32, for BLAS."""
+"""`Embedded`: a quantized operand by its values in float32, for the products of grade fast."""
 
 from __future__ import annotations
 

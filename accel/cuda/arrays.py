@@ -21,7 +21,7 @@ def check(op: str, *arrays: Any) -> None:
         if not device.on_device(array):
             raise BackendError(f"{op} got a {type(array).__name__}, no CuPy array", where="cuda", remedy=f"pass cupy.asarray(x), or {device.REMEDY}")
         if array.dtype != np.float32:
-            raise BackendError(f"{op} got {array.dtype}; the kernels of the cuda backend are float32", remedy="cast, or use the reference backend")
+            raise BackendError(f"{op} got {array.dtype}; the kernels are float32", where="cuda", remedy="cast, or use the reference backend")
 
 
 def floats(op: str, *arrays: Any) -> tuple[Any, ...]:

@@ -39,7 +39,7 @@ def cupy() -> Any:
         driver, count = runtime.driverGetVersion(), runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
         raise BackendError(f"no usable GPU: {error}", where="cuda", remedy=f"check nvidia-smi, or {REMEDY}") from error
-    check_device(driver, count, tuple(int(c) for c in module.cuda.Device().compute_capability[:1]) if count else ())
+    check_device(driver, count, capability(module.cuda.Device().compute_capability) if count else ())
     return module
 
 
@@ -55,20 +55,29 @@ def usable() -> bool:
 def describe() -> str:
     """The present device and what drives it, for a person."""
     cp = cupy()
-    found, capability = cp.cuda.runtime.getDeviceProperties(cp.cuda.Device().id), cp.cuda.Device().compute_capability
+    found, (major, minor) = cp.cuda.runtime.getDeviceProperties(cp.cuda.Device().id), capability(cp.cuda.Device().compute_capability)
     nvrtc_version = ".".join(map(str, nvrtc.version()))
-    return f"{found['name'].decode()}, compute capability {capability[:-1]}.{capability[-1]}, CuPy {cp.__version__}, NVRTC {nvrtc_version}"
+    return f"{found['name'].decode()}, compute capability {major}.{minor}, CuPy {cp.__version__}, NVRTC {nvrtc_version}"
 
 
-def check_device(driver: int, count: int, capability: tuple[int, ...]) -> None:
-    """Raise BackendError for a machine that the kernels do not run on. driver: as CUDA counts, 13000 is 13.0."""
+def capability(digits: str) -> tuple[int, int]:
+    """(major, minor) of what CuPy calls a compute capability: the last digit is the minor number.
+
+    >>> capability("80"), capability("121")
+    ((8, 0), (12, 1))
+    """
+    return int(digits[:-1]), int(digits[-1])
+
+
+def check_device(driver: int, count: int, found: tuple[int, ...]) -> None:
+    """Raise BackendError for a machine that the kernels do not run on. driver: as CUDA counts, 13000 is 13.0; found: `capability`."""
     if count == 0:
         raise BackendError("there is no GPU", where="cuda", remedy=REMEDY)
     if driver < LEAST_DRIVER:
         serves = f"{driver // 1000}.{driver % 1000 // 10}"
         raise BackendError(f"the driver serves CUDA {serves}, needed 12.0", where="cuda", remedy="update the NVIDIA driver")
-    if capability < LEAST_CAPABILITY[:1]:
-        have = ".".join(map(str, capability))
+    if found < LEAST_CAPABILITY:
+        have = ".".join(map(str, found))
         raise BackendError(f"compute capability {have}, needed 8.0 (Ampere) or newer", where="cuda", remedy=REMEDY)
 
 

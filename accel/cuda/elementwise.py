@@ -117,7 +117,7 @@ def _operand(op: str, x: Any, shape: tuple[int, ...]) -> Operand:
         if type(x) in NUMBERS or (isinstance(x, (np.ndarray, np.generic)) and x.ndim == 0 and x.dtype == np.float32):
             return 0, np.float32(x), *WHOLE
         if isinstance(x, np.generic):
-            raise BackendError(f"{op} got a {x.dtype}; the kernels of the cuda backend are float32", remedy="cast, or use the reference backend")
+            raise BackendError(f"{op} got a {x.dtype}; the kernels are float32", where="cuda", remedy="cast, or use the reference backend")
     arrays.check(op, x)
     array, each, count = _spread(x, shape)
     return array, np.float32(0), each, count

@@ -17,8 +17,7 @@ from lpref.ref.formats import format as format_named
 from lpref.ref.linalg import HighPrecision
 from lpref.ref.quantize import Quantizer
 from lpref.ref.quantize.stats import figures
-
-LANES = 1024
+from lpref.ref.reduce import LANES
 
 
 def operand(

@@ -97,7 +97,7 @@ def refuse_coarse(model: Accumulate, numerics: str) -> None:
     """
     if numerics == "fast" and not model.float32_sums:
         raise SpecError(
-            [f"accumulate.inner: grade fast multiplies by BLAS and cannot follow {model.inner!r} in {model.format}"],
+            [f"accumulate.inner: grade fast adds in float32, in an order of its own, and cannot follow {model.inner!r} in {model.format}"],
             where="gemm",
             remedy="numerics: exact",
         )

@@ -77,11 +77,12 @@ def test_a_mistake_is_reported_with_the_log() -> None:
 
 
 def test_machines_that_do_not_serve() -> None:
-    bad = ((13000, 0, (), "no GPU"), (11080, 1, (9,), r"CUDA 11\.8, needed 12\.0"), (13000, 1, (7,), "capability 7"))
+    bad = ((13000, 0, (), "no GPU"), (11080, 1, (9, 0), r"CUDA 11\.8, needed 12\.0"), (13000, 1, (7, 5), r"capability 7\.5, needed 8\.0"))
     for driver, count, capability, words in bad:
         with pytest.raises(BackendError, match=words):
             device.check_device(driver, count, capability)
-    device.check_device(13000, 1, (9,))
+    for digits in ("80", "90", "100", "121"):
+        device.check_device(13000, 1, device.capability(digits))
 
 
 def test_without_cupy_the_error_names_what_to_install() -> None:
