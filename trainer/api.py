@@ -42,7 +42,7 @@ def start_run(spec: TrainSpec, path: Path, *, overwrite: bool = False, quiet: bo
     from lpref.trainer.loop import start_state
     from lpref.trainer.setup import prepare
 
-    check_output(path, overwrite)
+    runfolder.check_free(path, overwrite=overwrite)
     with _reporting(spec, quiet) as progress:
         prepared = prepare(spec, data=data)  # bad input is found before anything is written
         folder = runfolder.create(path, overwrite=overwrite)
@@ -124,17 +124,6 @@ def _loop(prepared: Any, folder: runfolder.RunFolder, state: Any, progress: Prog
             raise
         write_report([run.refresh()], folder.report)
     return run
-
-
-def check_output(path: Path, overwrite: bool) -> None:
-    """The cheap part of `runfolder.create`, before anything slow."""
-    if path.exists() and not path.is_dir():
-        raise OutputError("a file is in the way", where=str(path), remedy="choose another folder with -o DIR")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
-        names = ", ".join(sorted(entry.name for entry in path.iterdir())[:4])
-        raise OutputError(
-            f"exists and holds {names}", where=str(path), remedy="use --resume, --overwrite or another -o DIR"
-        )
 
 
 def check_facts(found: checkpoints.Checkpoint, facts: Mapping[str, Any], path: Path) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from lpref.ref.errors import DivergedError, SpecError
-from lpref.trainer.api import check_output, continued_run
+from lpref.trainer.api import continued_run
 from lpref.trainer.data import load_data
 from lpref.trainer.report import VALID_KEYS, groups, write_report
 from lpref.trainer.run import Run
-from lpref.trainer.runfolder import default_path
+from lpref.trainer.runfolder import check_free, default_path
 from lpref.trainer.setup import check_spec
 from lpref.trainer.spec import TrainSpec, load_spec, recipe_label
 
@@ -51,7 +51,7 @@ def compare(
         check_spec(variant, data)  # every recipe is known to be good before the first hour is spent
     root = out or default_path(f"compare-{base.name}")
     if not resume:
-        check_output(root, overwrite)
+        check_free(root, overwrite=overwrite)
     runs = [
         _one(variant, root / f"{variant.recipe_name}-{variant.train.seed}", resume, overwrite, quiet, data)
         for variant in variants

@@ -77,11 +77,16 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is half-written."""
+    return _TEMPORARY.match(name) is not None
+
+
 def clean_temporaries(folder: Path) -> list[str]:
     """Removes what a killed process left half-written directly below `folder`; returns the names."""
     removed = []
     for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if _TEMPORARY.match(entry.name):
+        if is_temporary(entry.name):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             removed.append(entry.name)
     return removed

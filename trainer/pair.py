@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lpref.trainer.api import check_output, continued_run
+from lpref.trainer.api import continued_run
 from lpref.trainer.commands import CommandResult
 from lpref.trainer.data import load_data
 from lpref.trainer.files import typed_os_errors
 from lpref.trainer.ngram import order2_bits_per_byte
 from lpref.trainer.report import write_report
 from lpref.trainer.run import Run
-from lpref.trainer.runfolder import default_path
+from lpref.trainer.runfolder import check_free, default_path
 from lpref.trainer.setup import load_backend, load_recipe
 from lpref.trainer.spec import TrainSpec, load_spec
 
@@ -33,7 +33,7 @@ def train_pair(
     """Both runs under one folder, their figures, and a report on the two; its path is the last line."""
     root = out or default_path(f"{spec.name}-{spec.recipe_name}-{spec.train.seed}")
     if not resume:
-        check_output(root, overwrite)
+        check_free(root, overwrite=overwrite)
     data = load_data(spec.data.name)
     if not quiet:
         print(f"data: {data.title} ({data.name}, sha256 {data.sha256[:12]})", flush=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from lpref.ref.errors import CheckpointError, OutputError
-from lpref.trainer.files import clean_temporaries, typed_os_errors
+from lpref.trainer.files import clean_temporaries, is_temporary, typed_os_errors
 
 OWN = ("spec.yaml", "env.json", "metrics.jsonl", "checkpoints", "report.html", ".lock")
 
@@ -72,19 +72,27 @@ def default_path(label: str, root: Path = Path("runs")) -> Path:
     return root / f"{label}-{n}"
 
 
-def create(path: Path, *, overwrite: bool = False) -> RunFolder:
-    """A new, empty run folder at `path`."""
+def check_free(path: Path, *, overwrite: bool = False) -> None:
+    """OutputError where a run cannot begin at `path`: a file, or a folder with something in it.
+
+    What a run leaves that was killed before its first file was whole (a lock, an empty `checkpoints`, temporary names) is nothing.
+    """
     if path.exists() and not path.is_dir():
         raise OutputError("a file is in the way", where=str(path), remedy="choose another folder with -o DIR")
+    if overwrite or not path.is_dir():
+        return
+    with typed_os_errors(path):
+        present = sorted(entry.name for entry in path.iterdir())
+        begun = [name for name in present if name not in (".lock", "checkpoints") and not is_temporary(name)]
+        if begun or ("checkpoints" in present and any((path / "checkpoints").iterdir())):
+            remedy = "use --resume, --overwrite or another -o DIR"
+            raise OutputError(f"exists and holds {', '.join(present[:4])}", where=str(path), remedy=remedy)
+
+
+def create(path: Path, *, overwrite: bool = False) -> RunFolder:
+    """A new, empty run folder at `path`."""
+    check_free(path, overwrite=overwrite)
     if path.is_dir():
-        with typed_os_errors(path):
-            present = sorted(entry.name for entry in path.iterdir())
-        if present and not overwrite:
-            raise OutputError(
-                f"exists and holds {', '.join(present[:4])}",
-                where=str(path),
-                remedy="use --resume, --overwrite or another -o DIR",
-            )
         folder = RunFolder(path)
         with folder.lock(), typed_os_errors(path):
             for name in OWN[:-1]:

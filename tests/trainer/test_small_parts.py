@@ -82,6 +82,20 @@ def test_a_folder_with_something_in_it_is_refused_and_foreign_files_survive(tmp_
     assert not folder.spec.exists()
 
 
+def test_a_folder_that_a_run_left_before_its_first_file_is_free(tmp_path: Path) -> None:
+    """Killed between `create` and the rename of spec.yaml: nothing of it can be resumed, nothing is lost."""
+    run = tmp_path / "run"
+    runfolder.create(run)
+    (run / ".tmp-17-spec.yaml").write_text("half")
+    (run / ".lock").touch()
+    folder = runfolder.create(run)
+    assert sorted(entry.name for entry in run.iterdir() if entry.name != ".lock") == ["checkpoints"]
+    (folder.checkpoints / "step-1").mkdir()
+    with pytest.raises(OutputError, match="holds"):
+        runfolder.check_free(run)
+    runfolder.check_free(run, overwrite=True)
+
+
 def test_two_writers_are_refused(tmp_path: Path) -> None:
     folder = runfolder.create(tmp_path / "run")
     with folder.lock(), pytest.raises(OutputError, match="another process"):
