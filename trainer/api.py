@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lpref.ref.errors import CheckpointError, DivergedError, OutputError, SpecError
+from lpref.ref.errors import CheckpointError, DivergedError, SpecError
 from lpref.trainer import checkpoint as checkpoints
 from lpref.trainer import metrics, runfolder
 from lpref.trainer.files import write_atomic, write_json
