@@ -9,7 +9,6 @@ What has no kernel is a `BackendError`. Nothing waits for the device, except whe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,14 +17,14 @@ import numpy as np
 from lpref.accel.cpu.cast_plan import NEVER
 from lpref.accel.cuda import cast, device, plans, word_address
 from lpref.accel.cuda import scales as scales_of
-from lpref.accel.cuda.qtensor import Counters, CudaQTensor, Observed, pack
-from lpref.ref.errors import BackendError, NonFiniteError, ShapeError, SpecError, WordsError
+from lpref.accel.cuda.job import Job, job_of
+from lpref.accel.cuda.qtensor import CudaQTensor, Observed, pack
+from lpref.ref.errors import NonFiniteError, WordsError
 from lpref.ref.formats import FloatFormat, Format
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Quantizer, lookup
 from lpref.ref.quantize.packing import code_dtype, row_bytes
-from lpref.ref.quantize.qtensor import matrix_shape
-from lpref.ref.quantize.quantize import check_tail, element_range, overflow_limits
+from lpref.ref.quantize.quantize import element_range, overflow_limits
 from lpref.ref.random import WordAddress
 from lpref.ref.rounding import overflow as overflow_of
 from lpref.ref.rounding import rounding as rounding_of
@@ -43,84 +42,11 @@ def quantize(
     Raises: what the definition raises; BackendError for quantizers and dtypes without kernels.
     """
     q = lookup(q) if isinstance(q, str) else q
-    job = _job(x, q, state, amax, words, k_axis)
+    job = job_of(x, q, state, amax, words, k_axis)
     if q.scale.rule == "none":
         return _plain(job) or _generic(job)
     run = _fast(job)
     return run(job) if run is not None else _generic(job)
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """A call with its arguments resolved. x: [R, C], contiguous."""
-
-    x: Any
-    q: Quantizer
-    fmt: Format
-    kind: int
-    logical_shape: tuple[int, ...]
-    axis: int
-    block: tuple[int, int]
-    grid: tuple[int, int]
-    amax: Any  # float32 array on the device, or None
-    encode_scale: Any  # of delayed scaling, or None
-    step: Any  # of the rules learned and constant, or None: an array or number
-    words: Any
-    counters: Counters
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        rows, columns = self.x.shape
-        return int(rows), int(columns)
-
-
-def _job(x: Any, q: Quantizer, state: Mapping[str, Any] | None, amax: Any, words: Any, k_axis: int) -> Job:
-    where = f"quantize {q.name or q.format}"
-    if not device.on_device(x):
-        raise BackendError(f"a {type(x).__name__} is no CuPy array", where=where, remedy="pass cupy.from_dlpack(x), or copy it to the host")
-    cp = device.cupy()
-    fmt, last = format_named(q.format), max(x.ndim - 1, 0)
-    if x.dtype == np.float64 and q.scale.rule != "none":
-        x = _narrow(x)
-    kind = device.source_kind(x, where)
-    if k_axis not in (-1, last) and not (x.ndim == 2 and k_axis in (0, -2)):
-        raise ShapeError(f"k_axis {k_axis} of an array of shape {x.shape}", where=where, remedy="contract over the last axis, or axis 0 of a matrix")
-    axis = 1 if k_axis in (-1, last) else 0
-    shape = matrix_shape(x.shape)
-    check_tail(shape, axis, q)
-    if q.scale.rule != "none":
-        plans.check(q)
-    elif q.scale.nonfinite == "raise" or fmt.bits > 16:
-        raise plans.unsupported(q, f"a plain cast to {q.format} with nonfinite {q.scale.nonfinite}")
-    encode_scale = None
-    if q.scale.rule == "te" and q.scale.history == "delayed":
-        if state is None or "scale" not in state:
-            raise SpecError(["scale.history: 'delayed' needs a state"], where=where, remedy="pass state=init_state(q), then update_state's")
-        encode_scale = cp.asarray(state["scale"], np.float32).reshape(1)
-    grid = q.blocks.grid(shape, axis)
-    step = None
-    if q.scale.rule in ("learned", "constant"):
-        step = state["scale"] if q.scale.rule == "learned" and state and "scale" in state else q.scale.value
-    given = None if amax is None else _given_amax(cp.asarray(amax, np.float32), q, grid, where)
-    matrix = cp.ascontiguousarray(x.reshape(shape))
-    return Job(matrix, q, fmt, kind, tuple(x.shape), axis, q.blocks.on(shape, axis), grid, given, encode_scale, step, words, Counters.take())
-
-
-def _narrow(x: Any) -> Any:
-    """float64 -> float32 to nearest even (CuPy's own conversion flushes subnormals)."""
-    cp = device.cupy()
-    out = cp.empty(x.shape, np.float32)
-    device.function("generic", "narrow", (("LP_IN", 0),))((device.blocks_for(x.size),), (device.THREADS,), (cp.ascontiguousarray(x), x.size, out))
-    return out
-
-
-def _given_amax(amax: Any, q: Quantizer, grid: tuple[int, int], where: str) -> Any:
-    if q.scale.rule == "nvfp4" and amax.size == 1:
-        return amax.reshape(1)
-    if q.scale.rule in ("amax", "te", "mx") and q.scale.history == "current" and amax.size in (1, grid[0] * grid[1]):
-        return amax.reshape(-1)
-    raise ShapeError(f"amax of shape {amax.shape} for rule {q.scale.rule!r} and {grid[0]} x {grid[1]} blocks", where=where,
-                     remedy="give a scalar, or one amax per block; delayed and plain casts read none")  # fmt: skip
 
 
 def _fast(job: Job) -> Any:

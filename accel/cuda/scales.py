@@ -7,16 +7,14 @@ Rules of amax measure it (kernels/amax.cu) and have one thread a block (core/sca
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lpref.accel.cuda import device, plans
+from lpref.accel.cuda.job import Job
 from lpref.ref.quantize import Quantizer
 from lpref.ref.scaling import given_scales
-
-if TYPE_CHECKING:
-    from lpref.accel.cuda.quantize import Job
 
 
 @cache
