@@ -165,7 +165,7 @@ class QuantizerSuite:
     def problems(self, x: np.ndarray, got: Mapping[str, Any], want: QTensor) -> Iterator[tuple[int, str]]:
         """(how many differ, the smallest), scales before codes."""
         yield from self.tensor_scale(got, want)
-        yield from self.scales(got, want)
+        yield from self.scales(x, got, want)
         yield from self.others(got, want)
         yield from self.codes(x, got, want)
         if want.residual is not None:
@@ -222,7 +222,7 @@ class QuantizerSuite:
         if mine.view(np.uint32) != theirs.view(np.uint32) and not (np.isnan(mine) and np.isnan(theirs)):
             yield 1, f"tensor scale: got {check.show_input(theirs)}, the definition gives {check.show_input(mine)}"
 
-    def scales(self, got: Mapping[str, Any], want: QTensor) -> Iterator[tuple[int, str]]:
+    def scales(self, x: np.ndarray, got: Mapping[str, Any], want: QTensor) -> Iterator[tuple[int, str]]:
         """Block scales: unsigned integers are codes of the scale format, floats are values."""
         theirs = got.get("scales")
         theirs = theirs[0] if isinstance(theirs, tuple | list) and len(theirs) == len(want.scales) > 1 else theirs
@@ -242,9 +242,11 @@ class QuantizerSuite:
             i, j = check.first(bad, None)
             shown = f"code {int(theirs[i, j]):#x}" if coded else repr(float(theirs[i, j]))
             wants = f"code {int(wanted[i, j]):#x}, " if coded else ""
+            (br, bc) = want.block
+            amax = np.max(np.abs(x[i * br : (i + 1) * br, j * bc : (j + 1) * bc]))
             yield (
                 int(np.count_nonzero(bad)),
-                f"scale of block [{i}, {j}]: got {shown}, the definition gives {wants}{float(as_values[i, j])!r}",
+                f"scale of block [{i}, {j}]: got {shown}, the definition gives {wants}{float(as_values[i, j])!r}; amax {check.show_input(amax)}",
             )
 
     def codes(self, x: np.ndarray, got: Mapping[str, Any], want: QTensor) -> Iterator[tuple[int, str]]:

@@ -32,7 +32,11 @@ class LprefError(Exception):
         super().__init__(message)
 
     def __str__(self) -> str:
-        return "".join([f"{self.where}: " if self.where else "", self.message, f"; {self.remedy}" if self.remedy else ""])
+        place = f"{self.where}:{'' if self.message.startswith(chr(10)) else ' '}" if self.where else ""
+        return "".join([place, self.message, f"; {self.remedy}" if self.remedy else ""])
+
+
+LISTED = 24  # names in the message of an unknown one
 
 
 class UnknownNameError(LprefError, KeyError):
@@ -42,8 +46,8 @@ class UnknownNameError(LprefError, KeyError):
         self.kind, self.name = kind, str(name)
         self.known = sorted(set(known), key=lambda text: (text[:1].isupper(), text))  # own names before CUDA_R_…
         near = nearest(self.name, self.known)
-        listed = near or self.known[:12]
-        remedy = f"did you mean {' or '.join(map(repr, listed))}?" if near else f"known: {', '.join(listed)}"
+        more = ", …" if len(self.known) > LISTED else ""
+        remedy = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(self.known[:LISTED])}{more}"
         super().__init__(f"unknown {kind} {self.name!r}", where=where, remedy=remedy)
 
     __str__ = LprefError.__str__

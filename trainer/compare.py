@@ -56,7 +56,7 @@ def compare(
         _one(variant, root / f"{variant.recipe_name}-{variant.train.seed}", resume, overwrite, quiet, data)
         for variant in variants
     ]
-    rows = [summary_row(recipe, members) for recipe, members in groups(runs).items()]
+    rows = with_gaps([summary_row(recipe, members) for recipe, members in groups(runs).items()])
     report = write_report(
         runs,
         root / "report.html",
@@ -91,6 +91,20 @@ def summary_row(recipe: str, members: Sequence[Run]) -> dict[str, Any]:
             row[key] = float(np.mean(values))
             row[f"{key} min..max"] = f"{np.min(values):.4f}..{np.max(values):.4f}"
     return row
+
+
+def with_gaps(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the distance of each validation mean from the first recipe's, after its spread."""
+    out = []
+    for row in rows:
+        cells: dict[str, Any] = {}
+        for key, value in row.items():
+            cells[key] = value
+            name = key.removesuffix(" min..max")
+            if name != key and name.startswith("valid.") and name in rows[0]:
+                cells[f"{name} gap"] = row[name] - rows[0][name]
+        out.append(cells)
+    return out
 
 
 def table_html(rows: Sequence[dict[str, Any]]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lpref.ref.errors import CheckpointError, SpecError
 from lpref.trainer import metrics
-from lpref.trainer.runfolder import RunFolder
+from lpref.trainer.runfolder import RunFolder, other_folder
 
 
 class Run:
@@ -29,7 +29,7 @@ class Run:
             raise CheckpointError(
                 "not a run folder: spec.yaml is missing",
                 where=str(path),
-                remedy="name a folder that `lpref train` wrote",
+                remedy=other_folder(self.path) or "name a folder that `lpref train` wrote",
             )
 
     def refresh(self) -> Run:

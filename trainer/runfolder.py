@@ -107,6 +107,12 @@ def create(path: Path, *, overwrite: bool = False) -> RunFolder:
     return RunFolder(path)
 
 
+def other_folder(path: Path) -> str:
+    """The remedy where `path` is a folder of runs, such as `lpref compare` writes, and no run itself; "" where it is neither."""
+    runs = sorted(str(spec.parent) for spec in path.glob("*/spec.yaml"))
+    return f"it holds {len(runs)} runs: name them, {' '.join(runs[:4])}{' …' if len(runs) > 4 else ''}" if runs else ""
+
+
 def reopen(path: Path) -> RunFolder:
     """The folder of a run to resume, with what a killed process left behind removed."""
     folder = RunFolder(path)
@@ -116,7 +122,7 @@ def reopen(path: Path) -> RunFolder:
         )
     if not folder.spec.exists():
         raise CheckpointError(
-            "not a run folder: spec.yaml is missing", where=str(path), remedy="start the run anew with --overwrite"
+            "not a run folder: spec.yaml is missing", where=str(path), remedy=other_folder(path) or "start the run anew with --overwrite"
         )
     with typed_os_errors(path):
         clean_temporaries(path)

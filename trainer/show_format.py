@@ -84,7 +84,8 @@ def number(text: str) -> float:
     >>> number("2.5"), number("0x1.8p+1"), number("7/2")
     (2.5, 3.0, 3.5)
     """
-    for read in (float, float.fromhex, lambda t: float(Fraction(t))):
+    hexadecimal = (float.fromhex,) if "0x" in text.lower() else ()  # it would take "abc" for 2748
+    for read in (float, *hexadecimal, lambda t: float(Fraction(t))):
         try:
             return read(text)
         except (ValueError, ZeroDivisionError, OverflowError):
@@ -113,9 +114,10 @@ def value_data(f: Format, x: float) -> dict[str, Any]:
 def value_lines(f: Format, found: dict[str, Any]) -> Iterator[str]:
     """The neighbours and the roundings as text."""
     yield f"{'x':14} {found['x']!r} ({found['x_hex']})"
+    absent = "none: x is no number" if math.isnan(found["x"]) else "none: x is outside the range"
     for side in ("lower", "upper"):
         point = found[side]
-        yield f"{side:14} {show_code(f, point['code']) if point else 'none: x is outside the range'}"
+        yield f"{side:14} {show_code(f, point['code']) if point else absent}"
     if found["nu"] is not None:
         yield f"{'nu':14} {found['nu']:.9g}" + ("" if found["nu"] else ": x is a value")
     yield ""

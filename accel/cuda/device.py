@@ -33,7 +33,8 @@ def cupy() -> Any:
     try:
         import cupy as module
     except ImportError as error:
-        raise BackendError(f"CuPy is not installed ({error})", where="cuda", remedy="pip install 'lpref[cuda13]' or 'lpref[cuda12]'") from error
+        remedy = "pip install 'lpref[cuda13]' or 'lpref[cuda12]'; without an NVIDIA GPU take backend cpu"
+        raise BackendError(f"CuPy is not installed ({error})", where="cuda", remedy=remedy) from error
     runtime = module.cuda.runtime
     try:
         driver, count = runtime.driverGetVersion(), runtime.getDeviceCount()

@@ -105,7 +105,8 @@ class Session:
             self.printed.append(f"{answer.text['printed']} bytes on standard output: {answer.text.get('printed_head', '')!r}")
         if answer.op == "error":
             error = TARGET_ERRORS.get(answer.text.get("kind", ""), TARGET_ERRORS["raised"])
-            raise error(answer.text.get("message", "an error without a message"), where=self.spec)
+            message = answer.text.get("message", "an error without a message")
+            raise error(message.removeprefix(f"{self.spec}: "), where=self.spec)
         if answer.number != self.number or answer.op != question.op:
             self.close()
             raise TargetAnswer(f"an answer to {answer.op} {answer.number}, asked was {question.op} {self.number}", where=self.spec)

@@ -3,8 +3,8 @@
     int f(const void *x, int64_t rows, int64_t cols, uint8_t *codes, uint8_t *scales, float *tensor_scale);
 
 x: row-major, in the input's dtype (bfloat16: its 16 bits). codes: room for one code an element in a cast (1, 2 or 4 bytes each, the
-smallest that holds a code), for packed rows in a quantizer. scales: room for the scale codes of the block grid. A result other than 0 is
-an error code. Casts pass rows = 1, and no room for scales (NULL).
+smallest that holds a code), for packed rows in a quantizer. A quantizer that writes one code an element where they are packed is told so.
+scales: room for the scale codes of the block grid. A result other than 0 is an error code. Casts pass rows = 1, and no room for scales (NULL).
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from lpref.conformance.targets.base import (
 from lpref.ref.formats import format as format_of
 from lpref.ref.quantize.packing import row_bytes
 from lpref.ref.quantize.registry import lookup
+
+UNTOUCHED = 0xA5  # behind the room for codes, to find a function that writes there
 
 
 class LibraryTarget(Undescribed):
@@ -76,5 +78,14 @@ class LibraryTarget(Undescribed):
         codes = np.zeros((rows, row_bytes(cols, f.bits)), f.code_dtype)
         grid, tensor_scale = (-(-rows // br), -(-cols // bc)), np.ones(1, np.float32)
         scales = np.zeros(grid, np.uint32 if q.scale.format == "float32" else np.uint8)
-        self.call(x, rows, cols, codes, scales, tensor_scale)
+        room = np.zeros(codes.nbytes + x.size * codes.itemsize, np.uint8)  # one code an element, the common mistake, stays inside
+        room[codes.nbytes :] = UNTOUCHED
+        self.call(x, rows, cols, room, scales, tensor_scale)
+        if np.any(room[codes.nbytes :] != UNTOUCHED):
+            raise TargetRaised(
+                f"wrote beyond the {codes.nbytes} bytes of codes of a {rows} x {cols} matrix",
+                where=self.name,
+                remedy=f"pack {f.bits}-bit codes as lpref_target.h says" if f.bits < 8 else "stay inside rows x cols",
+            )
+        codes = room[: codes.nbytes].view(f.code_dtype).reshape(codes.shape)
         return {"codes": codes, "scales": scales, "tensor_scale": tensor_scale.reshape(())}

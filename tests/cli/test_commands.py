@@ -85,7 +85,7 @@ BAD = {
     "show nvfp4 --diff e4m3": "",
     "inspect text.txt": "is not a tensor file",
     "quantize text.txt -o x.npz --quantizer nvfp4": "is not a tensor file",
-    "cite nothing_at_all": "unknown name",
+    "cite nothing_at_all": ", …",
     "tarin": "unknown command 'tarin'; did you mean 'train'",
 }
 
@@ -108,6 +108,7 @@ def test_all_problems_of_a_spec_at_once(folder: Path) -> None:
     assert result.exit_code == 2
     for field in ("model.layer", "train.step", "optimizer.betas", "numerics"):
         assert field in result.stderr
+    assert result.stderr.startswith("error: tiny.yaml:\n")
 
 
 def test_debug_shows_the_traceback(folder: Path) -> None:

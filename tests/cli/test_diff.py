@@ -89,8 +89,12 @@ int bf16(const void *x, int64_t rows, int64_t cols, uint8_t *codes, uint8_t *sca
   return 0;
 }
 int zero(const void *x, int64_t rows, int64_t cols, uint8_t *codes, uint8_t *scales, float *tensor_scale) { return 0; }
+int unpacked(const void *x, int64_t rows, int64_t cols, uint8_t *codes, uint8_t *scales, float *tensor_scale) {
+  for (int64_t i = 0; i < rows * cols; i++) codes[i] = 1;
+  return 0;
+}
 int fails(const void *x, int64_t rows, int64_t cols, uint8_t *codes, uint8_t *scales, float *tensor_scale) { return 7; }
-lpref_target *const checked[] = {bf16, zero, fails};
+lpref_target *const checked[] = {bf16, zero, unpacked, fails};
 """
 
 
@@ -106,6 +110,12 @@ def test_a_c_function(tmp_path: Path) -> None:
     result = run(f"lib:{tmp_path}/t.so:zero", "--quantizer", "mxfp4")
     assert result.exit_code == 1
     assert "UNEXPLAINED" in result.output
+    result = run(f"lib:{tmp_path}/t.so:unpacked", "--quantizer", "mxfp4")
+    assert result.exit_code == 1
+    assert "bytes of codes of a" in result.output
+    assert "pack 4-bit codes as lpref_target.h says" in result.output
+    result = run(f"lib:{tmp_path}/t.so:absent", "--quantizer", "mxfp4")
+    assert result.output.count(f"lib:{tmp_path}/t.so:absent") == 2  # the head, and the place of the error once
 
 
 def test_list_targets() -> None:

@@ -72,8 +72,12 @@ def test_compare_and_its_resume(folder: Path) -> None:
     assert first.exit_code == 0, first.output
     found = json.loads(first.stdout)
     assert [(r["recipe"], r["seeds"]) for r in found["rows"]] == [("fp32", 2), ("mxfp8", 2)]
+    fp32, mxfp8 = found["rows"]
+    assert (fp32["valid.loss gap"], mxfp8["valid.loss gap"]) == (0.0, mxfp8["valid.loss"] - fp32["valid.loss"])
     assert "(2 seeds)" in Path(found["report"]).read_text()
     assert run(*line).exit_code == 2
+    for command in (("report", "pair"), ("train", "--resume", "pair")):
+        assert "it holds 4 runs: name them, pair/fp32-" in run(*command).stderr
     again = run(*line, "--resume")
     assert again.exit_code == 0
     assert again.stdout.splitlines()[-1] == "pair/report.html"

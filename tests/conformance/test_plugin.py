@@ -71,7 +71,7 @@ def test_what_conforms(pytester: pytest.Pytester, options: str) -> None:
     ("options", "message"),
     [
         ("--lpref-impl=kernels:away --lpref-format=e4m3", "*FAILED  midpoints and their neighbours: * of * differ*"),
-        ("--lpref-impl=kernels:mx --lpref-quantizer=mxfp4", "*scale of block * the definition gives code*"),
+        ("--lpref-impl=kernels:mx --lpref-quantizer=mxfp4", "*scale of block * the definition gives code *; amax *"),
         ("--lpref-impl=kernels:product --lpref-accumulate=sequential", "*the definition gives*"),
         ("--lpref-impl=kernels:shape --lpref-format=e4m3", "*returned shape*it must keep the shape*"),
         ("--lpref-impl=kernels:cast --lpref-format=e4m33", "*unknown format 'e4m33'; did you mean 'e4m3'*"),
