@@ -142,8 +142,21 @@ def load_spec(
     except SpecError as error:
         problems = error.problems + problems
     if problems or spec is None:
-        raise SpecError(problems, where=where)
+        raise SpecError(problems + _recipe_problems(mapping.get("recipe")), where=where)
     return replace(spec, **{key: mapping[key] for key in parts})
+
+
+def _recipe_problems(recipe: Any) -> list[str]:
+    """What is wrong with the recipe, for the list of a spec that has other problems; alone it is `load_recipe`'s error."""
+    from lpref.specs import recipe as load
+
+    try:
+        load(recipe if isinstance(recipe, (str, Mapping)) else "fp32")
+    except SpecError as error:
+        return [f"recipe.{text}" for text in error.problems]
+    except LprefError as error:
+        return [f"recipe: {error}"]
+    return []
 
 
 def read_mapping(source: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -103,10 +103,10 @@ def test_bad_input_is_exit_2_with_one_error(folder: Path, line: str) -> None:
 
 def test_all_problems_of_a_spec_at_once(folder: Path) -> None:
     result = run(
-        "train", "tiny.yaml", "-s", "model.layer=2", "-s", "train.step=3", "-s", "optimizer.betas=5", "-s", "numerics=x"
+        "train", "tiny.yaml", "-s", "model.layer=2", "-s", "train.step=3", "-s", "optimizer.betas=5", "-s", "numerics=x", "-s", "recipe=mxfp44"
     )
     assert result.exit_code == 2
-    for field in ("model.layer", "train.step", "optimizer.betas", "numerics"):
+    for field in ("model.layer", "train.step", "optimizer.betas", "numerics", "recipe: unknown recipe 'mxfp44'"):
         assert field in result.stderr
     assert result.stderr.startswith("error: tiny.yaml:\n")
 
