@@ -126,7 +126,7 @@ weights: {clip: .nan}
         "weights.clip: expected a finite number, got nan",
     ):
         assert expected in found, f"{expected!r} is not in\n{found}"
-    assert str(caught.value).startswith("own.yaml: ")
+    assert str(caught.value).startswith("own.yaml:\n")
 
 
 @pytest.mark.parametrize(
