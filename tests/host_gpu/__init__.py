@@ -9,15 +9,19 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import re
+import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
-from lpref.accel.cuda import nvrtc
+from lpref.accel.cuda import device, nvrtc
 
 FOLDER = Path(__file__).parent
 FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-Wno-unknown-pragmas", "-fno-strict-aliasing", "-shared", "-fPIC"]
@@ -114,3 +118,15 @@ def _value(a: Any) -> Any:
     kinds = {np.int32: ctypes.c_int32, np.uint32: ctypes.c_uint32, np.uint64: ctypes.c_uint64, np.int64: ctypes.c_int64, np.float32: ctypes.c_float,
              np.float64: ctypes.c_double}  # fmt: skip
     return kinds[type(a)](a.item() if isinstance(a, np.generic) else a)
+
+
+@contextmanager
+def in_place(folder: Path, processors: int = 2) -> Iterator[pytest.MonkeyPatch]:
+    """`lpref.accel.cuda` on this module and on kernels that g++ compiles in `folder`; skips the tests where there is no g++."""
+    if shutil.which("g++") is None:
+        pytest.skip("no g++")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "cupy", lambda: MODULE)
+        patch.setattr(device, "function", Host(folder).function)
+        patch.setattr(device, "processors", lambda: processors)
+        yield patch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import host_gpu
@@ -12,17 +11,10 @@ from kernel_check import Place, check, check_cases
 from kernel_draw import Draw
 from kernel_sizes import KERNELS, MORE
 
-from lpref.accel.cuda import device
-
 
 @pytest.fixture(scope="module", autouse=True)
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    if shutil.which("g++") is None:
-        pytest.skip("no g++")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "cupy", lambda: host_gpu.MODULE)
-        patch.setattr(device, "function", host_gpu.Host(tmp_path_factory.mktemp("host")).function)
-        patch.setattr(device, "processors", lambda: 2)
+    with host_gpu.in_place(tmp_path_factory.mktemp("host")):
         yield Place(host_gpu.put, host_gpu.get)
 
 

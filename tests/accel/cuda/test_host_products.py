@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -27,12 +26,7 @@ KERNELS = {op: Kernel(op, backend.KERNELS[op], DEFINITIONS[op], Bits()) for op i
 
 @pytest.fixture(scope="module", autouse=True)
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    if shutil.which("g++") is None:
-        pytest.skip("no g++")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "cupy", lambda: host_gpu.MODULE)
-        patch.setattr(device, "function", host_gpu.Host(tmp_path_factory.mktemp("host")).function)
-        patch.setattr(device, "processors", lambda: 2)
+    with host_gpu.in_place(tmp_path_factory.mktemp("host")) as patch:
         patch.setattr(plans, "macros", lambda q: None)  # the kernels of one read are PTX in parts
         yield cuda_place()
 

@@ -5,7 +5,6 @@ What is here is the source as a device without the instructions of compute capab
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -34,12 +33,7 @@ DEEP = [(n + s, k) for n in NAMES for s in ("", ":rounding=stochastic") for k in
 
 @pytest.fixture(scope="module", autouse=True)
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    if shutil.which("g++") is None:
-        pytest.skip("no g++")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "cupy", lambda: host_gpu.MODULE)
-        patch.setattr(device, "function", host_gpu.Host(tmp_path_factory.mktemp("host")).function)
-        patch.setattr(device, "processors", lambda: 1)
+    with host_gpu.in_place(tmp_path_factory.mktemp("host"), processors=1) as patch:
         patch.setattr(device, "resident", lambda kernel, threads: 3)
         yield
 

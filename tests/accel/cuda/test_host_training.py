@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from types import SimpleNamespace
 
 import host_gpu
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from lpref.accel import backend
-from lpref.accel.cuda import device, quantize
+from lpref.accel.cuda import quantize
 from lpref.accel.cuda.backend import CudaBackend
 from lpref.trainer.data import load_data
 from lpref.trainer.data.batches import train_batch
@@ -29,15 +28,10 @@ SMALL = ("model.layers=1", "model.d_model=32", "model.ffn=48", "model.context=16
 
 @pytest.fixture(scope="module", autouse=True)
 def place(tmp_path_factory: pytest.TempPathFactory):
-    if shutil.which("g++") is None:
-        pytest.skip("no g++")
-    with pytest.MonkeyPatch.context() as patch:
+    with host_gpu.in_place(tmp_path_factory.mktemp("host")) as patch:
         patch.setattr(host_gpu.MODULE, "cuda", SimpleNamespace(Device=lambda: SimpleNamespace(mem_info=(2**32, 2**32))), raising=False)
         patch.setattr(host_gpu.ndarray, "__array_namespace__", lambda self: MOVING, raising=False)
         patch.setattr(quantize, "_fast", lambda job: None)  # the generic kernels: the fast ones have instructions of the GPU's own
-        patch.setattr(device, "cupy", lambda: host_gpu.MODULE)
-        patch.setattr(device, "function", host_gpu.Host(tmp_path_factory.mktemp("host")).function)
-        patch.setattr(device, "processors", lambda: 2)
         yield
 
 
