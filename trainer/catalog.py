@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,10 +22,20 @@ def row(name: str, kind: str, thing: Any = None, **fields: Any) -> dict[str, Any
     found = {
         "name": name, "title": getattr(thing, "title", "") or first_line(thing), "kind": kind,
         "standard": getattr(thing, "standard", "") or getattr(thing, "source", "") or says.source,
-        "revision": getattr(thing, "revision", 1), "seeds": None, "module": module,
+        "revision": getattr(thing, "revision", 1), "seeds": [], "module": module,
         "source_level": getattr(thing, "source_level", "") or says.source_level, "status": status(kind, name),
     }  # fmt: skip
-    return {**found, **fields}
+    found |= fields
+    return {**found, "seeds": seeds(found["standard"])}
+
+
+def seeds(source: str) -> list[str]:
+    """The papers that a source names, by their arXiv ids.
+
+    >>> seeds("arXiv 2509.25149, 2502.20586; NVIDIA/TransformerEngine recipe.py")
+    ['2509.25149', '2502.20586']
+    """
+    return re.findall(r"\b\d{4}\.\d{4,5}\b", source or "")
 
 
 def first_line(thing: Any) -> str:

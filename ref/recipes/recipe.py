@@ -165,6 +165,8 @@ class Recipe:
     linear        what linear layers do, where no rule says otherwise
     variants      other linear recipes, for rules; the YAML short form is the name of a recipe
     rules         in order, the first that matches a layer decides; one that matches no layer is an error when a model is bound
+    family        where the survey puts it: empty in a recipe of one's own
+    trains        from_scratch, or fine_tunes a trained model only; diverges: its source says that it fails, and it is here to show that
     executable    whether this version can run it; else `missing` names every mechanism that it lacks
     """
 
@@ -172,6 +174,8 @@ class Recipe:
     title: str = ""
     source: str = ""
     source_level: Literal["read", "secondary", "memory"] = "memory"
+    family: Literal["", "fixed_point", "integer", "binary", "floating_point", "customized", "qat"] = ""
+    trains: Literal["from_scratch", "fine_tunes", "diverges"] = "from_scratch"
     revision: int = 1
     linear: LinearRecipe = LinearRecipe()
     variants: Mapping[str, LinearRecipe] = field(default_factory=dict, hash=False)
