@@ -26,7 +26,7 @@ def row(name: str, kind: str, thing: Any = None, **fields: Any) -> dict[str, Any
         "source_level": getattr(thing, "source_level", "") or says.source_level, "status": status(kind, name),
     }  # fmt: skip
     found |= fields
-    return {**found, "seeds": seeds(found["standard"])}
+    return {**found, "seeds": seeds(str(found["standard"]))}
 
 
 def seeds(source: str) -> list[str]:
