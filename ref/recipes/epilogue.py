@@ -1,0 +1,36 @@
+"""From the accumulator of a GEMM to its output: the epilogue in order, then one rounding to the output format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lpref.ref.errors import SpecError
+from lpref.ref.recipes.gemm import Epilogue
+from lpref.ref.recipes.gradient import Mask
+from lpref.ref.recipes.layer import Layer
+
+
+def finish(layer: Layer, gemm: str, y: Any, entries: Mapping[str, Any], dparams: dict[str, Any] | None = None) -> Any:
+    """The epilogue in order, then the output format. LSQ's step gradient is taken where its mask is applied."""
+    for step in layer.recipe.gemm(gemm).epilogue:
+        if step.kind == "mask":
+            mask: Mask = entries[step.mask]
+            if mask.name and dparams is not None:
+                dparams[mask.name] = mask.step_gradient(y, layer.ops)
+            y = layer.ops.where(mask.inside, y, y.dtype.type(0))
+        else:
+            y = _epilogue(layer, step, gemm, y)
+    output = layer.recipe.gemm(gemm).output
+    return y if output == "float32" else layer.ops.cast(y, output)
+
+
+def _epilogue(layer: Layer, step: Epilogue, gemm: str, y: Any) -> Any:
+    """A scale, or the inverse of a transform."""
+    if step.kind == "scale":
+        return layer.ops.mul(y, y.dtype.type(step.factor))
+    if step.transform is None:
+        raise SpecError([f"{gemm}.epilogue: {step.kind!r} has no transform"])
+    axis = 0 if step.side == "a" else 1
+    fit, signs = layer.fitted(step.transform, gemm, y.shape[axis])
+    return layer.ops.hadamard_inverse(y, fit.size, axis=axis, signs=signs)

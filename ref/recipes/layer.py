@@ -1,0 +1,82 @@
+"""`Layer`: a recipe at a site. How its slots become operands: state, random words, transforms.
+
+Random words (N1): rounding ``site/gemm/slot/rounding``, signs ``site/STREAM/transform/signs`` (STREAM is the GEMM unless the transform
+names another), element i of a slot is the row-major index in the slot's tensor (X [M, K], W [N, K], dY [M, N]) whatever axis is contracted.
+M counts the tokens of the global batch: the rows of micro-batch i begin at i M', M' the rows of a micro-batch.
+A pass that is recomputed with an equal context sees the same words and the same state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lpref.ref import random
+from lpref.ref.quantize import Quantizer
+from lpref.ref.recipes.context import Context
+from lpref.ref.recipes.gemm import TENSORS
+from lpref.ref.recipes.observe import observe
+from lpref.ref.recipes.recipe import LinearRecipe
+from lpref.ref.recipes.transform import Transform
+from lpref.ref.rounding import is_stochastic
+
+# slot -> axis of its tensor (X [M, K], W [N, K], dY [M, N]) that the GEMM contracts
+K_AXIS = {"fprop.a": 1, "fprop.b": 1, "dgrad.a": 1, "dgrad.b": 0, "wgrad.a": 0, "wgrad.b": 0}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A recipe at a site: how its slots become operands, and its products outputs."""
+
+    recipe: LinearRecipe
+    ctx: Context
+    ops: Any
+    params: Mapping[str, Any]
+
+    def operand(self, path: str, tensor: Any) -> Any:
+        """The operand of the slot `path`, made from `tensor`; what it observed goes to ``ctx.observed``."""
+        ctx, q = self.ctx, self.recipe.slot(path).quantizer
+        words = self.words(path, TENSORS[path], tensor, q)
+        transforms = self.transforms(path, tensor.shape)
+        collect = ctx.collect and q is not None
+        made = self.ops.operand(
+            tensor, q, k_axis=K_AXIS[path], transforms=transforms, words=words, state=self.state(path), collect=collect
+        )
+        if q is not None:
+            observe(ctx.observed, ctx.key(path), made.observed)
+        return made
+
+    def words(self, slot: str, name: str, tensor: Any, q: Any) -> Any:
+        """Random words for rounding `tensor` (x, w or dy) at `slot`, None where `q` takes none.
+
+        x and dy of a later micro-batch begin behind the elements of the earlier ones; w is the same tensor in each.
+        """
+        if q is None or not is_stochastic(q.rounding):
+            return None
+        address = self.ctx.words(slot, "rounding")
+        return address if name == "w" or not self.ctx.micro else replace(address, start=self.ctx.micro * tensor.size)
+
+    def state(self, path: str) -> Mapping[str, Any] | None:
+        """State of the slot's quantizer: its learned step, or what ``ctx.state`` holds."""
+        step = self.params.get(f"{TENSORS[path]}_step") if path.startswith("fprop") else None
+        q = self.recipe.slot(path).quantizer
+        if isinstance(q, Quantizer) and q.scale.rule == "learned" and step is not None:
+            return {"scale": step}
+        return self.ctx.state.get(self.ctx.key(path))
+
+    def transforms(self, path: str, shape: tuple[int, ...]) -> tuple[tuple[Transform, Any], ...]:
+        """The slot's transforms, then the GEMM's paired one, each fitted to its axis and with its signs."""
+        gemm, k_axis = path.partition(".")[0], K_AXIS[path]
+        paired = self.recipe.gemm(gemm).transform
+        wanted = (*self.recipe.slot(path).transforms, *([paired] if paired is not None else []))
+        return tuple(self.fitted(t, gemm, shape[k_axis if t.axis == "k" else 1 - k_axis]) for t in wanted)
+
+    def fitted(self, transform: Transform, gemm: str, length: int) -> tuple[Transform, Any]:
+        """The transform on an axis of `length`, and its signs."""
+        fit = transform.fitted(length, f"{self.ctx.site}.{gemm}")
+        if fit.signs == "none":
+            return fit, None
+        if fit.signs == "fixed":
+            return fit, fit.vector
+        return fit, random.signs(self.ctx.words(f"{fit.stream or gemm}.transform", "signs"), fit.size)
