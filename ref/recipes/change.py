@@ -60,9 +60,7 @@ def _get(value: Any, key: str, path: str) -> Any:
     else:
         names = []
     near = nearest(key, names)
-    raise SpecError(
-        [f"{path}: no such field; {f'did you mean {near[0]!r}?' if near else 'known: ' + (', '.join(names) or 'none')}"]
-    )
+    raise SpecError([f"{path}: no such field; {f'did you mean {near[0]!r}?' if near else 'known: ' + (', '.join(names) or 'none')}"])
 
 
 def _leaf(key: str, old: Any, new: Any, path: str) -> Any:

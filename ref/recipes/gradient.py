@@ -76,9 +76,7 @@ def initial_step(v: Any, q: Quantizer, ops: Any) -> Any:
 def step_derivative(ratio: Any, lowest: Any, largest: Any, ops: Any) -> Any:
     """phi of the ratio v / s; the bounds are scalars of its dtype."""
     inner = ops.sub(ops.rint(ratio), ratio)
-    return ops.where(
-        ops.greater_equal(lowest, ratio), lowest, ops.where(ops.greater_equal(ratio, largest), largest, inner)
-    )
+    return ops.where(ops.greater_equal(lowest, ratio), lowest, ops.where(ops.greater_equal(ratio, largest), largest, inner))
 
 
 def mask_of(layer: Any, path: str, tensor: Any, operand: Any) -> Mask:

@@ -1,8 +1,8 @@
 """`Recipe`: what is quantized where in a training step, as data. Loads from YAML and prints back to YAML.
 
-LinearRecipe   the three GEMMs of a linear layer, and what the forward pass saves for the backward pass
-Rule           which layers get another variant, or stay in high precision
-Recipe         LinearRecipe + rules + weights, loss scale, schedule, controllers, other operations, passes per step
+    LinearRecipe   the three GEMMs of a linear layer, and what the forward pass saves for the backward pass
+    Rule           which layers get another variant, or stay in high precision
+    Recipe         LinearRecipe + rules + weights, loss scale, schedule, controllers, other operations, passes per step
 """
 
 from __future__ import annotations
@@ -212,11 +212,7 @@ class Recipe:
         """
         layers = list(layers)
         found = {s.name: self.for_layer(s.name, s.role, s.index, s.count) for s in layers}
-        idle = [
-            i
-            for i, r in enumerate(self.rules)
-            if not r.optional and not any(r.matches(s.name, s.role, s.index, s.count) for s in layers)
-        ]
+        idle = [i for i, r in enumerate(self.rules) if not r.optional and not any(r.matches(s.name, s.role, s.index, s.count) for s in layers)]
         if idle:
             roles = ", ".join(sorted({s.role for s in layers}))
             raise SpecError([f"rules.{i}: {_shown(self.rules[i])} matches no layer of the model" for i in idle],

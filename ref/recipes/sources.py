@@ -81,6 +81,4 @@ def made_in_forward(linear: LinearRecipe, path: str) -> bool:
 
 def has_high_precision(linear: LinearRecipe, tensor: str) -> bool:
     """Whether the backward pass has the tensor itself."""
-    return tensor == "dy" or any(
-        s.what in ("hp", "reference") and saved_tensor(n, s) == tensor for n, s in linear.save.items()
-    )
+    return tensor == "dy" or any(s.what in ("hp", "reference") and saved_tensor(n, s) == tensor for n, s in linear.save.items())

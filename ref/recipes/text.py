@@ -32,9 +32,7 @@ _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 def to_mapping(value: Any, *, defaults: bool = True) -> Any:
     """`value` in mappings, lists and scalars; `defaults=False` leaves out fields that equal their default."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [
-            f for f in dataclasses.fields(value) if f.init and (defaults or not _is_default(f, getattr(value, f.name)))
-        ]
+        fields = [f for f in dataclasses.fields(value) if f.init and (defaults or not _is_default(f, getattr(value, f.name)))]
         return {f.name: _blocks(value, f.name) or to_mapping(getattr(value, f.name), defaults=defaults) for f in fields}
     if isinstance(value, Mapping):
         return {str(k): to_mapping(v, defaults=defaults) for k, v in value.items()}
@@ -72,11 +70,7 @@ def scalar(value: Any) -> str:
 def _quoted(text: str) -> str:
     """Double-quoted, everything that is not printable escaped: \\uXXXX or \\UXXXXXXXX (YAML 1.2, sec. 5.7)."""
     plain = text.replace("\\", "\\\\").replace('"', '\\"')
-    return (
-        '"'
-        + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" if ord(c) < 65536 else f"\\U{ord(c):08x}" for c in plain)
-        + '"'
-    )
+    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" if ord(c) < 65536 else f"\\U{ord(c):08x}" for c in plain) + '"'
 
 
 def _lines(value: Any, indent: str) -> list[str]:
@@ -115,16 +109,10 @@ def html(recipe: Any) -> str:
     for gemm in ("fprop", "dgrad", "wgrad"):
         spec = recipe.linear.gemm(gemm)
         operands = "".join(f"<td>{escape(_operand(getattr(spec, side)))}</td>" for side in "ab")
-        transform = (
-            ""
-            if spec.transform is None
-            else f"{spec.transform.kind} {spec.transform.size}, {spec.transform.signs} signs"
-        )
+        transform = "" if spec.transform is None else f"{spec.transform.kind} {spec.transform.size}, {spec.transform.signs} signs"
         rows.append(f"<tr><th>{gemm}</th>{operands}<td>{transform}</td><td>{spec.output}</td></tr>")
     head = "<tr><th></th><th>a</th><th>b</th><th>transform</th><th>output</th></tr>"
-    return (
-        f"<table><caption><b>{escape(recipe.name)}</b>: {escape(recipe.title)}</caption>{head}{''.join(rows)}</table>"
-    )
+    return f"<table><caption><b>{escape(recipe.name)}</b>: {escape(recipe.title)}</caption>{head}{''.join(rows)}</table>"
 
 
 def _operand(slot: Any) -> str:

@@ -55,11 +55,7 @@ def linear_problems(linear: LinearRecipe) -> list[str]:
     found = [*_saves(linear), *(p for path in AXES for p in _slot(linear, path))]
     if found:  # bases are defined only where sources are
         return found
-    return [
-        p
-        for gemm in GEMMS
-        for p in [*_transforms(linear, gemm), *_masks(linear, gemm), *_tails(linear, gemm), *_terms(linear, gemm)]
-    ]
+    return [p for gemm in GEMMS for p in [*_transforms(linear, gemm), *_masks(linear, gemm), *_tails(linear, gemm), *_terms(linear, gemm)]]
 
 
 def _saves(linear: LinearRecipe) -> Iterator[str]:
@@ -187,11 +183,7 @@ def _masks(linear: LinearRecipe, gemm: str) -> Iterator[str]:
     q = linear.slot(path).quantizer
     kind = "none" if q is None else q.gradient.kind
     wanted = kind in MASKED
-    used = [
-        s.mask
-        for s in linear.gemm(gemm).epilogue
-        if s.kind == "mask" and s.mask in linear.save and linear.save[s.mask].of == path
-    ]
+    used = [s.mask for s in linear.gemm(gemm).epilogue if s.kind == "mask" and s.mask in linear.save and linear.save[s.mask].of == path]
     if wanted and not used:
         yield f"{gemm}.epilogue: the gradient rule {kind!r} of {path} needs its mask; save {{what: mask, of: {path}}} and apply it"
     if used and not wanted:
