@@ -6,20 +6,24 @@
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
+from typing import Any
 
 import lpref
 from lpref.ref import errors
 
+GENERATED = ("api", "errors", "tables", "experiments")
+
 
 def write(folder: Path) -> None:
-    pages = {**api_pages(), **error_pages(), **tables()}
+    pages = {**api_pages(), **error_pages(), **tables(), **experiment_pages(folder.parent)}
     for name, text in pages.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
-    for stale in [*(folder / "api").glob("*.md"), *(folder / "errors").glob("*.md"), *(folder / "tables").glob("*.md")]:
+    for stale in [path for name in GENERATED for path in (folder / name).glob("*.md")]:
         if str(stale.relative_to(folder)) not in pages:
             stale.unlink()
 
@@ -93,6 +97,40 @@ def tables() -> dict[str, str]:
     }
     pages["tables/index.md"] = toctree("Tables", "Written from the registries.", ["formats", "roundings", "quantizers"])
     return pages
+
+
+def experiment_pages(root: Path) -> dict[str, str]:
+    """`experiments/*.md`: every experiment's claim and signs, with the results that are kept in bench/results/experiments.json."""
+    from lpref.trainer.reproduce.experiment import experiment, experiment_names
+
+    kept = root / "bench" / "results" / "experiments.json"
+    results = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    names = experiment_names()
+    rows = ["| | claim | verdict | seeds | seconds |", "|---|---|---|---|---|"]
+    pages = {}
+    for name in names:
+        one, result = experiment(name), results.get(name)
+        verdict = result["verdict"] if result else "not run yet"
+        rows.append(f"| [{name}]({name}.md) | {one.title} | {verdict} | {one.seeds} | {result['seconds'] if result else ''} |")
+        pages[f"experiments/{name}.md"] = experiment_page(one, result)
+    intro = "Claims of the literature, tested at a size that a laptop holds: `lpref reproduce`. The signs stand in the files before anything runs;"
+    intro += " a verdict compares 95 % intervals over the seeds with them.\n\n" + "\n".join(rows)
+    pages["experiments/index.md"] = toctree("Experiments", intro, names)
+    return pages
+
+
+def experiment_page(one: Any, result: dict[str, Any] | None) -> str:
+    """Claim, source, signs and, where it was run, intervals, figures, device and commit."""
+    lines = [f"# {one.name}: {one.title}", "", one.claim, "", f"Source: {one.source}", "", one.notes, ""]
+    if result is None:
+        signs = [f"| {sign.says} | {sign.zero or f'{sign.less} < {sign.more}'} |" for sign in (*one.expect, *one.control)]
+        return "\n".join([*lines, "| expected | |", "|---|---|", *signs]) + "\n"
+    lines += [f"**{result['verdict']}**, {result['seeds']} seeds, {result['seconds']} s.", "", "| expected | found, 95 % interval |", "|---|---|"]
+    lines += [f"| {row['says']} | {row['sign']} |" for row in result["expect"]]
+    lines += [f"| control: {row['says']} | {row['sign']} |" for row in result["control"]]
+    lines += ["", "| arm | figure, seed by seed |", "|---|---|"]
+    lines += [f"| {arm} | {', '.join(f'{v:.5g}' if isinstance(v, float) else str(v) for v in values)} |" for arm, values in result["figures"].items()]
+    return "\n".join(lines) + "\n"
 
 
 def number(value: float | None) -> str:

@@ -226,14 +226,16 @@ def _targets() -> Iterable[dict[str, Any]]:
         yield row(name, "target", None, title=f"{target.title}; {here}", module=type(target).__module__, standard=target.package)
 
 
-def _none() -> Iterable[dict[str, Any]]:
-    return ()
+def _experiments() -> Iterable[dict[str, Any]]:
+    from lpref.trainer.reproduce.experiment import experiment, experiment_names
+
+    return (row(name, "experiment", experiment(name), source_level="secondary") for name in experiment_names())
 
 
 KINDS: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
     "formats": _formats, "roundings": _roundings, "overflow": _overflow, "scale-rules": _scale_rules, "accumulators": _accumulators,
     "quantizers": _quantizers, "recipes": _recipes, "optimizers": _optimizers, "schedules": _schedules, "attention": _attention,
-    "models": _models, "datasets": _datasets, "experiments": _none, "targets": _targets, "backends": _backends, "kernels": _kernels,
+    "models": _models, "datasets": _datasets, "experiments": _experiments, "targets": _targets, "backends": _backends, "kernels": _kernels,
     "methods": _methods,
 }  # fmt: skip
 

@@ -187,7 +187,7 @@ def read_mapping(source: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
 def spec_names() -> list[str]:
     """The specs of the package that `lpref train` takes."""
     root = resources.files("lpref.specs")
-    folders = [root.joinpath(name) for name in ("train", "bench", "experiments")]
+    folders = [root.joinpath(name) for name in ("train", "bench")]
     return sorted(
         f"{d.name}/{f.name.removesuffix('.yaml')}"
         for d in folders

@@ -1,0 +1,40 @@
+"""``lpref reproduce``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lpref.cli.common import Command, backend_option, echo_json, json_option, table
+
+
+@click.command("reproduce", cls=Command, examples=("lpref reproduce T9", "lpref reproduce T3 T20 --seeds 5 --json"))
+@click.argument("names", nargs=-1, metavar="[ID]…")
+@click.option("--all", "everything", is_flag=True, help="Every experiment.")
+@click.option("--seeds", type=click.IntRange(min=2), help="Seeds of every arm; default: what the experiment says.")
+@backend_option
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True, help="Folder of the training runs.")
+@click.option("--keep", type=click.Path(path_type=Path), metavar="FILE", help="Put the results into this JSON file as well.")
+@json_option
+def command(
+    names: tuple[str, ...], everything: bool, seeds: int | None, backend: str | None, out: Path, keep: Path | None, as_json: bool
+) -> None:
+    """Test claims of the literature at a small size: the figures with a 95 % interval, and whether they agree with the claim.
+
+    `lpref list experiments` names them. Without an ID and without --all: the ones of at most a minute.
+    """
+    from lpref.trainer.reproduce.experiment import experiment, experiment_names
+    from lpref.trainer.reproduce.results import keep as keep_in
+    from lpref.trainer.reproduce.results import reproduce
+
+    wanted = [experiment(name) for name in (names or experiment_names())]
+    if not names and not everything:
+        wanted = [one for one in wanted if one.minutes <= 1]
+    results = reproduce(wanted, seeds=seeds, backend=backend, out=out, echo=(lambda _: None) if as_json else click.echo)
+    if keep is not None:
+        keep_in(results, keep)
+    if as_json:
+        echo_json(results)
+    else:
+        click.echo(table(results, ("name", "verdict", "control_holds", "seeds", "seconds", "title")))

@@ -1,0 +1,47 @@
+"""The figure of one arm and one seed: a measurement's value, or a metric of a training run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lpref.ref.errors import DivergedError, SpecError
+from lpref.trainer.reproduce.experiment import Experiment
+from lpref.trainer.reproduce.measures import MEASURES
+
+
+def check(experiment: Experiment) -> None:
+    """Raise SpecError for an unknown measurement or parameter, and for a training spec that would not start."""
+    from lpref.trainer.spec import load_spec
+
+    if experiment.measure and experiment.measure not in MEASURES:
+        raise SpecError([f"measure: {experiment.measure!r} is none of {', '.join(MEASURES)}"], where=experiment.name)
+    if experiment.train:
+        for fields in experiment.arms.values():
+            load_spec(experiment.train, {**experiment.common, **fields})
+
+
+def figure(experiment: Experiment, arm: str, seed: int, folder: Path, backend: str | None = None) -> float:
+    """One number. A run that diverged has the figure infinity; its folder is kept and reused by the next call."""
+    fields = {**experiment.common, **experiment.arms[arm]}
+    if experiment.measure:
+        return float(MEASURES[experiment.measure](seed, **fields))
+    return _trained(experiment, fields, seed, folder / f"{arm}-{seed}", backend)
+
+
+def _trained(experiment: Experiment, fields: Mapping[str, Any], seed: int, path: Path, backend: str | None) -> float:
+    from lpref.trainer.api import continued_run
+    from lpref.trainer.run import Run
+    from lpref.trainer.spec import load_spec
+
+    chosen = {"backend": backend} if backend else {}
+    spec = load_spec(experiment.train, {**fields, "train.seed": seed, **chosen})
+    try:
+        run = continued_run(spec, path, resume=True, quiet=True)
+    except DivergedError:
+        run = Run(path)
+    if run.status == "diverged":
+        return math.inf
+    return run.last(experiment.figure)

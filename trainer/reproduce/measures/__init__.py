@@ -1,0 +1,16 @@
+"""The measurements of experiments: name -> f(seed, **fields of the arm) -> a number. Arithmetic is float64 of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lpref.trainer.reproduce.measures.products import accumulation_error, product_error, weight_gradient_error
+from lpref.trainer.reproduce.measures.rounding import relative_error, shrinkage
+
+MEASURES: dict[str, Callable[..., float]] = {
+    "relative_error": relative_error,
+    "shrinkage": shrinkage,
+    "accumulation_error": accumulation_error,
+    "product_error": product_error,
+    "weight_gradient_error": weight_gradient_error,
+}
