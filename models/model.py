@@ -12,6 +12,7 @@ from lpref.autodiff import functional as F
 from lpref.models.parameters import LinearSite, ParameterSpec, check_sizes, initial
 from lpref.ref.errors import ShapeError, UnknownNameError
 from lpref.ref.recipes import Context, LinearRecipe, linear_parameters
+from lpref.ref.recipes.learned import PARAMETERS
 
 
 class Model:
@@ -130,10 +131,10 @@ class Model:
                 self._add_learned(site, key, value)
 
     def _adopt(self, arrays: Mapping[str, Any]) -> None:
-        """Declare the learned quantizer parameters (`SITE.x_step`, `SITE.w_step`) that `arrays` holds."""
+        """Declare the learned quantizer parameters (`SITE.x_step`, `SITE.w_zero`, …) that `arrays` holds."""
         for name, value in arrays.items():
             site, _, key = name.rpartition(".")
-            if name not in self.params and self.recipes is not None and site in self.sites and key in ("x_step", "w_step"):
+            if name not in self.params and self.recipes is not None and site in self.sites and key in PARAMETERS:
                 self._add_learned(site, key, value)
 
     def _add_learned(self, site: str, key: str, value: Any) -> None:

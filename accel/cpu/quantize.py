@@ -120,7 +120,7 @@ def _observed(ready: Prepared, counts: tuple[int, int]) -> dict[str, Any]:
 def prepare(
     x: Any, q: Quantizer, plan: Plan, *, state: Mapping[str, Any] | None, amax: Any, k_axis: int, transforms: tuple[Hadamard, ...] = ()
 ) -> Prepared | None:
-    """Transform, amax of every block, scales; None where the tensor is empty or holds NaN or infinity."""
+    """Transform, amax of every block, scales; None where the tensor is empty or holds NaN or infinity, or has zero points."""
     x, axis = logical_view(x, k_axis)
     shape = matrix_shape(x.shape)
     check_tail(shape, axis, q)
@@ -140,7 +140,7 @@ def prepare(
         return None
     tensor_amax = largest.view(np.float32)
     scales = grid_scales(matrix, top, tensor_amax, q, plan, axis, state, amax)
-    if np.isnan(scales.tensor_scale) or not np.isfinite(scales.factor).all():
+    if scales.zero is not None or np.isnan(scales.tensor_scale) or not np.isfinite(scales.factor).all():
         return None
     flat = fitting_rows(matrix, block)
     if flat is not matrix:

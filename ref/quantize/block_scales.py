@@ -84,8 +84,8 @@ def block_scales(
         return double_scales(found, target, q.scale)
     if rule not in ("learned", "constant"):
         return _of_elements(x, q, fmt, q.blocks.on(x.shape, axis))
-    step = state["scale"] if rule == "learned" and state and "scale" in state else q.scale.value
-    return given_scales(step, grid, q.scale)
+    known = state if rule == "learned" and state else {}
+    return given_scales(known.get("scale", q.scale.value), grid, q.scale, known.get("zero"))
 
 
 def _nvfp4(x: NDArray[np.float32], found: NDArray[np.float32], amax: np.float32, target: float, q: Quantizer, axis: int) -> BlockScales:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lpref.ref.errors import LprefError, SpecError
 from lpref.ref.formats import VECTOR_FORMATS, Format, VectorFormat
@@ -15,18 +15,20 @@ from lpref.ref.scaling import Blocks, Scale
 
 PER_TENSOR, AMAX = Blocks(), Scale()
 TAILS = ("error", "pad_zero", "partial")
-GRADIENTS = ("ste", "clipped_ste", "lsq", "trust", "dge", "pact", "tanh", "zero")
+Gradient = Literal["ste", "clipped_ste", "zero", "trust", "dge", "tanh", "dsq", "ewgs", "lsq", "lsq_plus", "pact", "affine"]
+GRADIENTS: tuple[str, ...] = get_args(Gradient)
 
 
 @dataclass(frozen=True)
 class GradRule:
-    """What the backward pass puts in place of the derivative of rounding.
+    """What the backward pass puts in place of the derivative of rounding: the pages of `lpref.ref.recipes.gradients`, and their settings.
 
-    ste: 1 everywhere. clipped_ste: 0 where the element saturated. lsq: clipped_ste for x, and the learned-step gradient for the scale.
-    trust: 1 where ``|q - x| <= threshold``. dge, pact, tanh: surrogates with `params`. zero: no gradient.
+    ste: 1 everywhere. clipped_ste: 0 where the element saturated. zero: no gradient. trust: 1 where the rounding error is small. dge, tanh, dsq:
+    derivatives of surrogates. ewgs: scaled by the rounding error. lsq: a learned step; lsq_plus: and offset; affine: and zero point; pact: a
+    learned clipping level.
     """
 
-    kind: Literal["ste", "clipped_ste", "lsq", "trust", "dge", "pact", "tanh", "zero"] = "ste"
+    kind: Gradient = "ste"
     params: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -136,6 +138,6 @@ class Quantizer:
             problems.append(f"scale.rule: {rule!r} makes -1, 0 and 1: use format ternary, or int2 with narrow: true, not {self.format}")
         if rule == "s2fp8" and fmt.precision is None:
             problems.append(f"scale.rule: 's2fp8' needs a float format such as e5m2, not the code book {self.format}")
-        if rule in ("affine", "s2fp8", "trit_planes", "twn") and self.gradient.kind in ("clipped_ste", "lsq"):
+        if rule in ("affine", "s2fp8", "trit_planes", "twn") and self.gradient.kind in ("clipped_ste", "lsq", "lsq_plus"):
             problems.append(f"gradient.kind: rule {rule!r} has no clipping range; use ste, not {self.gradient.kind!r}")
         return problems

@@ -7,18 +7,18 @@ from typing import Any
 
 from lpref.ref.errors import SpecError
 from lpref.ref.recipes.gemm import Epilogue
-from lpref.ref.recipes.gradient import Mask
+from lpref.ref.recipes.gradient import LocalGradient
 from lpref.ref.recipes.layer import Layer
 
 
 def finish(layer: Layer, gemm: str, y: Any, entries: Mapping[str, Any], dparams: dict[str, Any] | None = None) -> Any:
-    """The epilogue in order, then the output format. LSQ's step gradient is taken where its mask is applied."""
+    """The epilogue in order, then the output format. A gradient rule is applied at its mask, and gives the gradients of what it learns there."""
     for step in layer.recipe.gemm(gemm).epilogue:
         if step.kind == "mask":
-            mask: Mask = entries[step.mask]
-            if mask.name and dparams is not None:
-                dparams[mask.name] = mask.step_gradient(y, layer.ops)
-            y = layer.ops.where(mask.inside, y, y.dtype.type(0))
+            local: LocalGradient = entries[step.mask]
+            y, learned = local.pull(y, layer.ops)
+            if dparams is not None:
+                dparams.update(learned)
         else:
             y = _epilogue(layer, step, gemm, y)
     output = layer.recipe.gemm(gemm).output

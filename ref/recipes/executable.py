@@ -8,7 +8,6 @@ from lpref.ref.recipes.gemm import GEMMS, GemmSpec, PlannedQuantizer, Slot
 from lpref.ref.recipes.recipe import LinearRecipe, Recipe
 
 OUTPUTS = ("float32", "bfloat16", "binary16")
-GRADIENTS = ("ste", "clipped_ste", "lsq")
 
 
 def missing_mechanisms(recipe: Recipe) -> list[str]:
@@ -65,5 +64,3 @@ def _slot(slot: Slot) -> Iterator[str]:
         yield f"weight slots that hold a {slot.expression.kind} expression"
     if isinstance(slot.quantizer, PlannedQuantizer):
         yield slot.quantizer.missing
-    elif slot.quantizer is not None and slot.quantizer.gradient.kind not in GRADIENTS:
-        yield f"the gradient rule {slot.quantizer.gradient.kind}"

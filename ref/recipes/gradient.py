@@ -1,49 +1,44 @@
-r"""Gradient rules: what takes the place of the derivative of a quantizer $\hat v = s\,\mathrm{round}(\mathrm{clip}(v / s, Q_n, Q_p))$.
+"""The gradient rule of a forward slot at work: what it keeps of the forward pass, and what it makes of the gradient that comes back.
 
-For an upstream gradient $g = \partial L / \partial \hat v$:
-
-    ste           dv = g                                            everywhere
-    clipped_ste   dv = g   where Qn <= v / s <= Qp,  else 0;   with ``params.bounds: exclusive``, <
-    lsq           dv = g   where Qn <  v / s <  Qp,  else 0
-                  ds = c * sum g phi,   phi = Qn               where v / s <= Qn
-                                              Qp               where v / s >= Qp
-                                              round(v/s) - v/s between
-                  c  = 1 / sqrt(n Qp);  n = the weight's elements, or an activation's features (its columns)
-
-s is the block's scale times the tensor scale. LSQ: Esser et al., arXiv 1902.08153; hustzxd/LSQuantization
-lsq.py. First step s = 2 mean|v| / sqrt(Qp). ``gradient.params.count: numel`` takes n over all elements of an activation, batch included,
-as the public implementations do. The sum over elements is the one of `lpref.ref.reduce`, products rounded to float32.
+The rules are the pages of `lpref.ref.recipes.gradients`. Here they meet the tensors: the slot's tensor in the slot's basis (after its
+transforms), the operand that it became, and the blocks that share a learned parameter.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-import numpy as np
-
-from lpref.ref.arrays import namespace
 from lpref.ref.formats import IntFormat
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.gemm import TENSORS
+from lpref.ref.recipes.gradients import RULES, GradientRule, Seen
+from lpref.ref.recipes.gradients.rule import Kept
+from lpref.ref.recipes.shared import SharedBlocks
 
-__all__ = ["Mask", "element_range", "gradient_scale", "initial_step", "mask_of", "step_derivative"]
+__all__ = ["LocalGradient", "element_range", "levels", "local_gradient"]
 
 
 @dataclass(frozen=True)
-class Mask:
-    """Where the gradient passes; for LSQ also what the step's gradient needs: its parameter's name, phi and c."""
+class LocalGradient:
+    """A rule with what it kept of one forward pass. `tensor` (x or w) begins the names of the learned parameters."""
 
-    inside: Any
-    name: str = ""
-    phi: Any = None
-    factor: Any = None
+    rule: GradientRule
+    kept: Kept
+    tensor: str
+    shared: SharedBlocks
+    learned: tuple[str, ...] = ()
+    factor: float = 1.0
 
-    def step_gradient(self, upstream: Any, ops: Any) -> Any:
-        """ds = c * sum(upstream * phi), a scalar of upstream's dtype."""
-        return ops.mul(ops.tree_sum(ops.mul(upstream, self.phi).reshape(-1)), upstream.dtype.type(self.factor))
+    def pull(self, g: Any, ops: Any) -> tuple[Any, dict[str, Any]]:
+        """(dv, gradients of the learned parameters by name) of g, in the basis of the slot."""
+        found = {}
+        for name in self.learned:
+            total = self.shared.sum(self.rule.learned[name](g, self.kept, ops))
+            found[f"{self.tensor}_{name}"] = total if self.factor == 1.0 else ops.mul(total, g.dtype.type(self.factor))
+        return self.rule.vjp_x(g, self.kept, ops), found
 
 
 def element_range(q: Quantizer) -> tuple[float, float]:
@@ -59,48 +54,34 @@ def element_range(q: Quantizer) -> tuple[float, float]:
     return -float(form.max) - (1.0 if wide else 0.0), float(form.max)
 
 
-def gradient_scale(q: Quantizer, tensor: str, shape: tuple[int, ...]) -> float:
-    """c = 1 / sqrt(n Qp)."""
-    features = tensor == "x" and q.gradient.params.get("count", "features") == "features"
-    n = shape[-1] if features else math.prod(shape)
-    return 1.0 / math.sqrt(n * element_range(q)[1])
+@cache
+def levels(q: Quantizer) -> tuple[float, ...]:
+    """Every element value of a quantizer of at most 8 bits, ascending; of a wider one, its two ends.
+
+    >>> levels(Quantizer("int2"))
+    (-1.0, 0.0, 1.0)
+    """
+    form, (low, high) = format_named(q.format), element_range(q)
+    if form.bits > 8:
+        return low, high
+    values = {float(v) for v in form.decode(range(2**form.bits))}
+    return tuple(sorted(v + 0.0 for v in values if low <= v <= high))
 
 
-def initial_step(v: Any, q: Quantizer, ops: Any) -> Any:
-    """The first step, 2 mean|v| / sqrt(Qp), float32; at least the smallest normal number, so that it stays positive."""
-    mean = ops.div(ops.tree_sum(ops.abs(v).reshape(-1)), v.dtype.type(v.size))
-    first = ops.mul(mean, v.dtype.type(2.0 / math.sqrt(element_range(q)[1])))
-    return ops.maximum(first, v.dtype.type(np.finfo(np.float32).tiny))
+def learned_names(q: Quantizer) -> tuple[str, ...]:
+    """What the quantizer learns: the parameters of its rule, where its scale is learned."""
+    return tuple(RULES[q.gradient.kind].learned) if q.scale.rule == "learned" else ()
 
 
-def step_derivative(ratio: Any, lowest: Any, largest: Any, ops: Any) -> Any:
-    """phi of the ratio v / s; the bounds are scalars of its dtype."""
-    inner = ops.sub(ops.rint(ratio), ratio)
-    return ops.where(ops.greater_equal(lowest, ratio), lowest, ops.where(ops.greater_equal(ratio, largest), largest, inner))
-
-
-def mask_of(layer: Any, path: str, tensor: Any, operand: Any) -> Mask:
-    """The mask of the forward slot `path`, in the basis of that slot; `operand` is what it was quantized to."""
+def local_gradient(layer: Any, path: str, tensor: Any, quantized: Any) -> LocalGradient:
+    """The rule of the forward slot `path` on `tensor`, in the basis of that slot; `quantized` is what the quantizer made of it."""
     q: Quantizer = layer.recipe.slot(path).quantizer
-    ops = layer.ops
-    plain = ops.operand(tensor, None, k_axis=1, transforms=layer.transforms(path, tensor.shape))
-    v = plain.dequantize(tensor.dtype)
+    name, ops, rule = TENSORS[path], layer.ops, RULES[q.gradient.kind]
+    v = layer.plain(path, tensor)
     lowest, largest = (v.dtype.type(bound) for bound in element_range(q))
-    s = _scale(operand, v, ops)
-    if q.gradient.kind != "lsq":
-        beyond = ops.greater if q.gradient.params.get("bounds") == "exclusive" else ops.greater_equal
-        return Mask(beyond(v, ops.mul(s, lowest)) & beyond(ops.mul(s, largest), v))
-    ratio = ops.div(v, s)
-    factor = gradient_scale(q, TENSORS[path], tensor.shape)
-    phi = step_derivative(ratio, lowest, largest, ops)
-    return Mask(ops.greater(ratio, lowest) & ops.greater(largest, ratio), f"{TENSORS[path]}_step", phi, factor)
-
-
-def _scale(operand: Any, v: Any, ops: Any) -> Any:
-    """Block scale times tensor scale, spread over the elements, in v's dtype."""
-    scales = ops.mul(operand.scale_values().astype(v.dtype), operand.tensor_scale.astype(v.dtype))
-    if scales.shape == (1, 1):
-        return scales
-    rows, columns = operand.block
-    repeat = namespace(v).repeat
-    return repeat(repeat(scales, rows, axis=0)[: v.shape[0]], columns, axis=1)[:, : v.shape[1]]
+    shared = SharedBlocks.of(q, v.shape, ops)
+    scales = ops.mul(quantized.scale_values().astype(v.dtype), quantized.tensor_scale.astype(v.dtype))
+    s = scales if scales.shape == (1, 1) else shared.spread(scales)
+    seen = Seen(v, quantized, s, lowest, largest, levels(q), rule.settings(q), q, ops)
+    factor = 1.0 if rule.factor is None else rule.factor(q, name, tensor.shape)
+    return LocalGradient(rule, rule.keep(seen), name, shared, learned_names(q), factor)

@@ -16,13 +16,23 @@ from lpref.ref import random
 from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.context import Context
 from lpref.ref.recipes.gemm import TENSORS
+from lpref.ref.recipes.learned import learned_state, slot_parameters
 from lpref.ref.recipes.observe import observe
 from lpref.ref.recipes.recipe import LinearRecipe
+from lpref.ref.recipes.shared import SharedBlocks
 from lpref.ref.recipes.transform import Transform
 from lpref.ref.rounding import is_stochastic
 
 # slot -> axis of its tensor (X [M, K], W [N, K], dY [M, N]) that the GEMM contracts
 K_AXIS = {"fprop.a": 1, "fprop.b": 1, "dgrad.a": 1, "dgrad.b": 0, "wgrad.a": 0, "wgrad.b": 0}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a slot's tensor: the GEMM's `operand`, and what the quantizer made (`quantized`; mostly the same)."""
+
+    operand: Any
+    quantized: Any
 
 
 @dataclass(frozen=True)
@@ -36,9 +46,36 @@ class Layer:
 
     def operand(self, path: str, tensor: Any) -> Any:
         """The operand of the slot `path`, made from `tensor`; what it observed goes to ``ctx.observed``."""
+        return self.made(path, tensor).operand
+
+    def made(self, path: str, tensor: Any) -> Made:
+        """The operand of the slot `path`, and what the slot's quantizer made.
+
+        With a learned offset b they differ: b is subtracted before quantization and added to the values, in float32, and the product
+        is one of high precision.
+        """
+        offset = self.offset(path, tensor.shape)
+        if offset is None:
+            quantized = self._quantized(path, tensor, self.transforms(path, tensor.shape))
+            return Made(quantized, quantized)
+        quantized = self._quantized(path, self.plain(path, tensor), ())
+        values = self.ops.add(quantized.dequantize(tensor.dtype), offset)
+        return Made(self.ops.operand(values, None, k_axis=K_AXIS[path]), quantized)
+
+    def plain(self, path: str, tensor: Any) -> Any:
+        """What the slot's quantizer sees: the tensor in the slot's basis, a learned offset subtracted."""
+        v = self.ops.operand(tensor, None, k_axis=K_AXIS[path], transforms=self.transforms(path, tensor.shape)).dequantize(tensor.dtype)
+        offset = self.offset(path, tensor.shape)
+        return v if offset is None else self.ops.sub(v, offset)
+
+    def offset(self, path: str, shape: tuple[int, int]) -> Any:
+        """The learned offset of the slot `path`, spread over its elements; None where it learns none."""
+        offset, q = slot_parameters(self.params, path).get("offset"), self.recipe.slot(path).quantizer
+        return None if offset is None or not isinstance(q, Quantizer) else SharedBlocks.of(q, shape, self.ops).spread(offset)
+
+    def _quantized(self, path: str, tensor: Any, transforms: Any) -> Any:
         ctx, q = self.ctx, self.recipe.slot(path).quantizer
         words = self.words(path, TENSORS[path], tensor, q)
-        transforms = self.transforms(path, tensor.shape)
         collect = ctx.collect and q is not None
         made = self.ops.operand(
             tensor, q, k_axis=K_AXIS[path], transforms=transforms, words=words, state=self.state(path), collect=collect
@@ -58,12 +95,9 @@ class Layer:
         return address if name == "w" or not self.ctx.micro else replace(address, start=self.ctx.micro * tensor.size)
 
     def state(self, path: str) -> Mapping[str, Any] | None:
-        """State of the slot's quantizer: its learned step, or what ``ctx.state`` holds."""
-        step = self.params.get(f"{TENSORS[path]}_step") if path.startswith("fprop") else None
-        q = self.recipe.slot(path).quantizer
-        if isinstance(q, Quantizer) and q.scale.rule == "learned" and step is not None:
-            return {"scale": step}
-        return self.ctx.state.get(self.ctx.key(path))
+        """State of the slot's quantizer: its learned parameters, or what ``ctx.state`` holds."""
+        learned = learned_state(self.params, path, self.recipe.slot(path).quantizer, self.ops)
+        return self.ctx.state.get(self.ctx.key(path)) if learned is None else learned
 
     def transforms(self, path: str, shape: tuple[int, ...]) -> tuple[tuple[Transform, Any], ...]:
         """The slot's transforms, then the GEMM's paired one, each fitted to its axis and with its signs."""

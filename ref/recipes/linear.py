@@ -16,15 +16,16 @@ from functools import lru_cache
 from typing import Any
 
 from lpref.ref.errors import ShapeError, SpecError
-from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.context import Context
 from lpref.ref.recipes.epilogue import finish
 from lpref.ref.recipes.executable import missing_in_linear
 from lpref.ref.recipes.gemm import TENSORS
-from lpref.ref.recipes.gradient import initial_step
 from lpref.ref.recipes.layer import Layer
+from lpref.ref.recipes.learned import first_parameters
 from lpref.ref.recipes.recipe import LinearRecipe
 from lpref.ref.recipes.saved import Kept, backward_operand, saved_by
+
+FIRST = Context()
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ def linear_forward(
     params = {} if params is None else params
     layer = Layer(recipe, ctx, ops, params)
     tensors = {"x": x, "w": w}
-    operands = {path: layer.operand(path, tensors[TENSORS[path]]) for path in ("fprop.a", "fprop.b")}
-    y = ops.gemm(operands["fprop.a"], operands["fprop.b"], recipe.fprop.accumulate)
-    return finish(layer, "fprop", y, {}), Kept(saved_by(layer, tensors, operands), params)
+    made = {path: layer.made(path, tensors[TENSORS[path]]) for path in ("fprop.a", "fprop.b")}
+    y = ops.gemm(made["fprop.a"].operand, made["fprop.b"].operand, recipe.fprop.accumulate)
+    return finish(layer, "fprop", y, {}), Kept(saved_by(layer, tensors, made), params)
 
 
 def linear_backward(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, ops: Any) -> LinearGrads:
@@ -74,14 +75,9 @@ def linear_backward(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, op
     return LinearGrads(results["dgrad"], results["wgrad"], dparams)
 
 
-def linear_parameters(x: Any, w: Any, recipe: LinearRecipe, ops: Any) -> dict[str, Any]:
+def linear_parameters(x: Any, w: Any, recipe: LinearRecipe, ops: Any, ctx: Context = FIRST) -> dict[str, Any]:
     """Learned parameters of the layer by name, from its first input: ``x_step`` and ``w_step`` for LSQ, none for most recipes."""
-    tensors, found = {"x": x, "w": w}, {}
-    for path in ("fprop.a", "fprop.b"):
-        q = recipe.slot(path).quantizer
-        if isinstance(q, Quantizer) and q.gradient.kind == "lsq":
-            found[f"{TENSORS[path]}_step"] = initial_step(tensors[TENSORS[path]], q, ops)
-    return found
+    return first_parameters(Layer(recipe, ctx, ops, {}), {"x": x, "w": w})
 
 
 @lru_cache(maxsize=256)

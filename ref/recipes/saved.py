@@ -7,35 +7,35 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lpref.ref.recipes.gemm import TENSORS
-from lpref.ref.recipes.gradient import mask_of
-from lpref.ref.recipes.layer import K_AXIS, Layer
+from lpref.ref.recipes.gradient import local_gradient
+from lpref.ref.recipes.layer import K_AXIS, Layer, Made
 from lpref.ref.recipes.recipe import LinearRecipe
 from lpref.ref.recipes.sources import made_in_forward, maker, origin, saved_tensor
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What the forward pass saved: name in `save` -> tensor, operand or `Mask`; and the learned parameters that it used."""
+    """What the forward pass saved: name in `save` -> tensor, operand or `LocalGradient`; and the learned parameters that it used."""
 
     entries: Mapping[str, Any]
     params: Mapping[str, Any]
 
 
-def saved_by(layer: Layer, tensors: Mapping[str, Any], operands: Mapping[str, Any]) -> dict[str, Any]:
-    """Every entry of `save`."""
+def saved_by(layer: Layer, tensors: Mapping[str, Any], made: Mapping[str, Made]) -> dict[str, Any]:
+    """Every entry of `save`; `made` are the forward slots."""
     found = {}
     for name, saved in layer.recipe.save.items():
         tensor = tensors[saved_tensor(name, saved)]
         if saved.what in ("hp", "reference"):
             found[name] = tensor
         elif saved.what == "mask":
-            found[name] = mask_of(layer, saved.of, tensor, operands[saved.of])
+            found[name] = local_gradient(layer, saved.of, tensor, made[saved.of].quantized)
         elif saved.quantizer is not None:
             words = layer.words(f"save.{name}", saved_tensor(name, saved), tensor, saved.quantizer)
             found[name] = layer.ops.operand(tensor, saved.quantizer, k_axis=1, words=words)
         else:
             path = maker(layer.recipe, name)
-            found[name] = operands[path] if path in operands else layer.operand(path, tensor)
+            found[name] = made[path].operand if path in made else layer.operand(path, tensor)
     return found
 
 

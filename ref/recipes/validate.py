@@ -9,6 +9,7 @@ V5  formats: a signed tensor gets a signed format, dY no learned scale; stochast
 V6  tails: two operands that are blocked along k pad alike
 V7  sums: every term names parts of its operands, combined parts were stacked
 V8  rules, schedule and `executable` agree with the rest
+V9  gradient rules (`lpref.ref.recipes.validate_gradient`)
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.basis import AXES, Word, inverse, letter, reduced, shown
 from lpref.ref.recipes.executable import missing_mechanisms
 from lpref.ref.recipes.gemm import GEMMS, TENSORS, Slot
+from lpref.ref.recipes.gradient import learned_names
 from lpref.ref.recipes.recipe import EXEMPT, LinearRecipe, Recipe
 from lpref.ref.recipes.sources import (
     AnyQuantizer,
@@ -34,11 +36,11 @@ from lpref.ref.recipes.sources import (
     origin,
     saved_tensor,
 )
+from lpref.ref.recipes.validate_gradient import gradient_problems
 from lpref.ref.rounding import is_stochastic
 
 # GEMM of a gradient -> the forward slot whose tensor it is the gradient of
 GRADIENT_OF = {"dgrad": "fprop.a", "wgrad": "fprop.b"}
-MASKED = ("clipped_ste", "lsq", "trust", "pact")
 
 
 def problems_of(recipe: Recipe) -> list[str]:
@@ -123,14 +125,9 @@ def _quantizer(where: str, q: Quantizer, tensor: str, backward: bool) -> Iterato
     except LprefError as error:
         yield f"{where}.format: {error}"
         return
-    if not form.signed and tensor in ("w", "dy"):
+    if not form.signed and tensor in ("w", "dy") and not {"offset", "zero"} & set(learned_names(q)):
         yield f"{where}.format: {q.format} has no sign, and {tensor} has negative values"
-    if backward and q.scale.rule == "learned":
-        yield f"{where}.scale.rule: a learned scale belongs to the forward pass; here nothing would train it"
-    if backward and q.gradient.kind != "ste":
-        yield f"{where}.gradient.kind: {q.gradient.kind!r} belongs to the forward pass; nothing is differentiated here"
-    if (q.scale.rule == "learned") != (q.gradient.kind == "lsq"):
-        yield f"{where}.gradient.kind: a learned scale goes with lsq, and lsq with a learned scale"
+    yield from gradient_problems(where, q, tensor, backward)
     if is_stochastic(q.rounding) and q.word_bits not in (None, 8, 16, 32):
         yield f"{where}.word_bits: {q.word_bits}; a word has 8, 16 or 32 bits"
     if not is_stochastic(q.rounding) and q.word_bits is not None:
@@ -182,12 +179,12 @@ def _masks(linear: LinearRecipe, gemm: str) -> Iterator[str]:
     path = GRADIENT_OF[gemm]
     q = linear.slot(path).quantizer
     kind = "none" if q is None else q.gradient.kind
-    wanted = kind in MASKED
+    wanted = kind not in ("none", "ste")
     used = [s.mask for s in linear.gemm(gemm).epilogue if s.kind == "mask" and s.mask in linear.save and linear.save[s.mask].of == path]
     if wanted and not used:
         yield f"{gemm}.epilogue: the gradient rule {kind!r} of {path} needs its mask; save {{what: mask, of: {path}}} and apply it"
     if used and not wanted:
-        yield f"{gemm}.epilogue: {path} has the gradient rule {kind!r}, which masks nothing"
+        yield f"{gemm}.epilogue: {path} has the gradient rule {kind!r}, which leaves gradients as they are"
 
 
 def _tails(linear: LinearRecipe, gemm: str) -> Iterator[str]:

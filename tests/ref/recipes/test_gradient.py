@@ -22,7 +22,8 @@ from lpref.ref.recipes import (
     linear_forward,
     linear_parameters,
 )
-from lpref.ref.recipes.gradient import element_range, gradient_scale, step_derivative
+from lpref.ref.recipes.gradient import element_range
+from lpref.ref.recipes.gradients.lsq import gradient_scale, step_derivative
 from lpref.specs import recipe
 
 OPS = ReferenceBackend("exact")

@@ -22,7 +22,7 @@ CASES = [
     ("v2_mask_after_rotating_back", "quartet", {"linear.dgrad.epilogue": [{"kind": "inverse", "transform": {"size": 32}}, {"kind": "mask", "mask": "x_mask"}]}, "linear.dgrad.epilogue.1.mask: 'x_mask' was made in H32 along K, here the output is in the plain basis"),
     ("v2_mask_of_another_tensor", "lsq", {"linear.dgrad.epilogue.0.mask": "w_mask"}, "'w_mask' has the axes K x N, the output M x K"),
     ("v2_mask_forgotten", "lsq", {"linear.wgrad.epilogue": []}, "linear.wgrad.epilogue: the gradient rule 'lsq' of fprop.b needs its mask"),
-    ("v2_mask_without_rule", "lsq", {"linear.fprop.a.quantizer": "int8_tensor"}, "linear.dgrad.epilogue: fprop.a has the gradient rule 'ste', which masks nothing"),
+    ("v2_mask_without_rule", "lsq", {"linear.fprop.a.quantizer": "int8_tensor"}, "linear.dgrad.epilogue: fprop.a has the gradient rule 'ste', which leaves gradients as they are"),
     ("v2_no_such_mask", "lsq", {"linear.dgrad.epilogue.0.mask": "xmask"}, "linear.dgrad.epilogue.0.mask: 'xmask' is no saved mask; save has x_mask, w_mask"),
     # V3 sources
     ("v3_x_not_saved", "nvfp4", {"linear.save": {"w": {"what": "codes", "of": "fprop.b"}}}, "linear.wgrad.b.source: hp, but save keeps neither x in high precision nor the codes of wgrad.b"),
@@ -41,7 +41,7 @@ CASES = [
     ("v5_no_sign", "fp8_current", {"linear.dgrad.a.quantizer.format": "uint8"}, "linear.dgrad.a.quantizer.format: uint8 has no sign, and dy has negative values"),
     ("v5_unknown_format", "fp8_current", {"linear.dgrad.a.quantizer.format": "e5m22"}, "linear.dgrad.a.quantizer.format: "),
     ("v5_learned_gradient", "lsq", {"linear.dgrad.a.quantizer": {"base": "int4_learned", "gradient": "lsq"}}, "linear.dgrad.a.quantizer.scale.rule: a learned scale belongs to the forward pass"),
-    ("v5_learned_without_lsq", "lsq", {"linear.fprop.a.quantizer.gradient": "clipped_ste"}, "linear.fprop.a.quantizer.gradient.kind: a learned scale goes with lsq"),
+    ("v5_learned_without_lsq", "lsq", {"linear.fprop.a.quantizer.gradient": "clipped_ste"}, "linear.fprop.a.quantizer.gradient.kind: 'clipped_ste' trains no scale, and the scale is learned"),
     ("v5_word_bits", "nvfp4", {"linear.dgrad.a.quantizer.word_bits": 12}, "linear.dgrad.a.quantizer"),
     ("v5_words_without_need", "nvfp4", {"linear.fprop.a.quantizer.word_bits": 8}, "linear.fprop.a.quantizer.word_bits: rounding 'nearest_even' takes no random bits"),
     # V6 tails
