@@ -15,10 +15,11 @@ from lpref.cli.common import Command, backend_option, echo_json, json_option, ta
 @click.option("--seeds", type=click.IntRange(min=2), help="Seeds of every arm; default: what the experiment says.")
 @backend_option
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True, help="Folder of the training runs.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Arms and seeds that run side by side.")
 @click.option("--keep", type=click.Path(path_type=Path), metavar="FILE", help="Put the results into this JSON file as well.")
 @json_option
 def command(
-    names: tuple[str, ...], everything: bool, seeds: int | None, backend: str | None, out: Path, keep: Path | None, as_json: bool
+    names: tuple[str, ...], everything: bool, seeds: int | None, backend: str | None, out: Path, jobs: int, keep: Path | None, as_json: bool
 ) -> None:
     """Test claims of the literature at a small size: the figures with a 95 % interval, and whether they agree with the claim.
 
@@ -31,7 +32,7 @@ def command(
     wanted = [experiment(name) for name in (names or experiment_names())]
     if not names and not everything:
         wanted = [one for one in wanted if one.minutes <= 1]
-    results = reproduce(wanted, seeds=seeds, backend=backend, out=out, echo=(lambda _: None) if as_json else click.echo)
+    results = reproduce(wanted, seeds=seeds, backend=backend, out=out, jobs=jobs, echo=(lambda _: None) if as_json else click.echo)
     if keep is not None:
         keep_in(results, keep)
     if as_json:

@@ -45,6 +45,7 @@ class Experiment:
 
     measure   a function of `MEASURES`, whose parameters are the arms' fields over `common`
     train     a training spec, whose fields (dotted paths) are the arms' over `common`; `figure` names the metric
+              (``valid.loss``: its last value; ``sum:…``, ``max:…``, ``mean:…`` over the logged steps)
     expect    the signs the claim predicts
     control   signs that hold whatever the claim is worth, by which a broken experiment shows
     minutes   on `device`, all arms and seeds

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lpref.ref.errors import DivergedError, SpecError
 from lpref.trainer.reproduce.experiment import Experiment
 from lpref.trainer.reproduce.measures import MEASURES
+from lpref.trainer.run import Run
+
+REDUCTIONS: Mapping[str, Callable[[Any], Any]] = {"": lambda values: values[-1], "sum": np.sum, "max": np.max, "mean": np.mean}
 
 
 def check(experiment: Experiment) -> None:
@@ -33,7 +38,6 @@ def figure(experiment: Experiment, arm: str, seed: int, folder: Path, backend: s
 
 def _trained(experiment: Experiment, fields: Mapping[str, Any], seed: int, path: Path, backend: str | None) -> float:
     from lpref.trainer.api import continued_run
-    from lpref.trainer.run import Run
     from lpref.trainer.spec import load_spec
 
     chosen = {"backend": backend} if backend else {}
@@ -44,4 +48,17 @@ def _trained(experiment: Experiment, fields: Mapping[str, Any], seed: int, path:
         run = Run(path)
     if run.status == "diverged":
         return math.inf
-    return run.last(experiment.figure)
+    return reduced(run, experiment.figure)
+
+
+def reduced(run: Run, figure: str) -> float:
+    """A metric of a run: ``NAME`` its last value, ``sum:NAME``, ``max:NAME`` or ``mean:NAME`` over all logged steps.
+
+    Raises: SpecError for a metric that the run did not log.
+    """
+    how, _, name = figure.rpartition(":")
+    values = run.metrics.get(name, np.array([]))
+    values = values[~np.isnan(values)]
+    if not values.size or how not in REDUCTIONS:
+        raise SpecError([f"figure: {figure!r}; the run has {', '.join(run.metrics)}"], where=str(run.path))
+    return float(REDUCTIONS[how](values))
