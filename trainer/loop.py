@@ -208,18 +208,18 @@ class Loop:
 
 
 def start_state(prepared: Prepared) -> TrainState:
-    """Before the first step."""
+    """Before the first step; the model gets its first weights as the recipe keeps them."""
     rules = prepared.rules
-    return TrainState(
-        0, 0, rules.optimizer.init(prepared.model.arrays(), prepared.backend), rules.quantizers.start(), rules.loss_scale.start()
-    )
+    first, moments = rules.optimizer.start(prepared.model.arrays(), rules.seed, prepared.backend)
+    prepared.model.set_arrays(first)
+    return TrainState(0, 0, moments, rules.quantizers.start(), rules.loss_scale.start())
 
 
 def resumed_state(prepared: Prepared, found: checkpoints.Checkpoint) -> TrainState:
     """The state of a checkpoint; its weights go into the model."""
-    prepared.model.set_arrays(found.params)
     states = found.states
     base = start_state(prepared)
+    prepared.model.set_arrays(found.params)
     moments = {name: prepared.backend.arrays.make(array) for name, array in states["optimizer"].items()}
     return replace(
         base, step=found.step, update=found.update, optimizer=moments, quantizers=states["quantizers"],

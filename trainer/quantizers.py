@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lpref.ref.quantize import Quantizer, init_state, update_state
+from lpref.ref.recipes import EXEMPT
 
 Observed = Mapping[str, Sequence[Mapping[str, Any]]]
 TENSOR = {
@@ -64,6 +65,18 @@ class QuantizerStates:
                 figures = {"sqnr_db": round(float(sqnr), 3), **figures}
             out[place] = figures
         return out
+
+
+def kept_weights(recipe: Any, model: Any) -> dict[str, Any]:
+    """Parameter name -> how the recipe keeps it between steps; empty where weights are plain float32.
+
+    `model` has the recipe bound. A weight that several sites share is kept where one of them is quantized.
+    """
+    if recipe.weights.plain:
+        return {}
+    if recipe.weights.of == "all":
+        return {name: recipe.weights for name, role in model.roles.items() if role != "quantizer_step"}
+    return {site.parameter: recipe.weights for name, site in model.sites.items() if model.recipes[name] != EXEMPT}
 
 
 def places_of(recipes: Mapping[str, Any] | None) -> dict[str, Quantizer]:

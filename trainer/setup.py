@@ -18,7 +18,7 @@ from lpref.trainer.data.batches import Batch, check_length, train_batch
 from lpref.trainer.data.types import Data, TokenData
 from lpref.trainer.environment import environment
 from lpref.trainer.histograms import LookingBackend, histograms
-from lpref.trainer.quantizers import QuantizerStates, places_of
+from lpref.trainer.quantizers import QuantizerStates, kept_weights, places_of
 from lpref.trainer.spec import TrainSpec, plain, to_yaml
 from lpref.trainer.step import Rules, TrainState, gradients
 
@@ -145,8 +145,9 @@ def prepare_on(backend: Any, spec: TrainSpec, data: Data) -> Prepared:
     }
     own = {key: value for key, value in spec.optimizer.items() if key != "kind"}
     rules = Rules(
-        optimizer=optimizer(spec.optimizer["kind"], roles=model.roles, **own), schedule=make_schedule(spec), loss_scale=recipe.loss_scale,
+        optimizer=optimizer(spec.optimizer["kind"], roles=model.roles, weights=kept_weights(recipe, model), **own), schedule=make_schedule(spec), loss_scale=recipe.loss_scale,
         quantizers=QuantizerStates(places_of(model.recipes)), clip=spec.train.clip, seed=spec.train.seed, backend=backend,
+        steps=spec.train.steps,
     )  # fmt: skip
     layers = [site for name, linear in model.recipes.items() for site in random_sites(linear, name)]
     check_streams([*layers, *rules.optimizer.random_sites(model.params)])

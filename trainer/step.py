@@ -52,6 +52,7 @@ class Rules:
     clip: float | None
     seed: int
     backend: Any
+    steps: int | None = None
 
 
 def gradients(
@@ -87,7 +88,7 @@ def train_step(
     """
     lr = rules.schedule(state.update)
     loss, grads, observed = gradients(model, batches, context, state.loss_scale.scale)
-    ctx = OptimContext(step=state.step, update=state.update, seed=rules.seed, lr=lr)
+    ctx = OptimContext(step=state.step, update=state.update, seed=rules.seed, lr=lr, peak=rules.schedule.lr, total=rules.steps)
     try:
         done = guarded_step(
             rules.optimizer, model.arrays(), grads, state.optimizer, ctx, loss_scale=rules.loss_scale, scale=state.loss_scale,

@@ -18,7 +18,7 @@ from lpref.ref.rounding import OVERFLOW, default_word_bits, is_stochastic
 
 RULES = {"amax": 0, "te": 1, "mx": 2, "nvfp4": 3}
 TORCHAO = 4
-POW2 = {"none": 0, "up": 1, "down": 2}
+POW2 = {"none": 0, "up": 1, "down": 2, "nearest": 3}
 RULE = np.dtype(
     [(n, "<i4") for n in ("rule", "mode", "emax", "threshold", "saturate", "format", "pow2", "apply_inverse")]
     + [(n, "<f4") for n in ("target", "inverse", "eps", "divider", "least")]
@@ -30,9 +30,9 @@ TUNING = {
 }  # fmt: skip
 """Kernel -> sixteens (tiles, columns: eights) a thread and step, the registers that a thread may have, and what goes ahead (LP_AHEAD: blocks: the
 loads of the next step; rows: the random words of so many sixteens); measured on an H200."""
-OTHERS = ("learned", "constant", "absmean")
+OTHERS = ("learned", "constant", "fan_in", "absmean")
 """Rules whose scales are not made from amax; they have the generic kernels only."""
-WHAT_EXISTS = "rules none, amax, te, mx, nvfp4 (without select), learned, constant and absmean, nonfinite propagate (mx: or saturate)"
+WHAT_EXISTS = "rules none, amax, te, mx, nvfp4 (without select), learned, constant, fan_in and absmean, nonfinite propagate (mx: or saturate)"
 
 
 def unsupported(q: Quantizer, why: str) -> BackendError:

@@ -188,7 +188,7 @@ def _generic(job: Job) -> CudaQTensor:
     target = (flat, np.int32(flat.itemsize), job.counters.row)
     args = (job.x, rows, columns, *block, values, factors, divide, multiplier, _limits(q), made.array, _zeros(fmt), *target)
     run(*device.plane(rows, columns), args)
-    may = made.plan.raises_above != NEVER and (q.scale.rule in ("te", "none", "learned", "constant") or job.amax is not None)
+    may = made.plan.raises_above != NEVER and (q.scale.rule in ("te", "none", "learned", "constant", "fan_in") or job.amax is not None)
     if may and int(job.counters.row[3]):
         fmt.encode(np.float32(np.nan), rounding_of(q.rounding), q.overflow, np.zeros((), np.uint32))  # raises
         raise NonFiniteError("an element is NaN", where=f"quantize {q.name or q.format}")

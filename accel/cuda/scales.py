@@ -14,7 +14,7 @@ import numpy as np
 from lpref.accel.cuda import device, plans
 from lpref.accel.cuda.job import Job
 from lpref.ref.quantize import Quantizer
-from lpref.ref.scaling import given_scales
+from lpref.ref.scaling import fan_in_scales, given_scales
 
 
 @cache
@@ -39,7 +39,7 @@ def reach(x: Any, kind: int = 0, out: Any = None) -> Any:
 
 def blocks(job: Job, scales: Any, ts: Any) -> tuple[Any, Any]:
     """Values and factors of the grid; the codes go to `scales`."""
-    made = {"learned": _given, "constant": _given, "absmean": _absmean}.get(job.q.scale.rule, _of_amax)
+    made = {"learned": _given, "constant": _given, "fan_in": _fan_in, "absmean": _absmean}.get(job.q.scale.rule, _of_amax)
     return made(job, scales, ts)
 
 
@@ -69,6 +69,13 @@ def _of_amax(job: Job, scales: Any, ts: Any) -> tuple[Any, Any]:
 def _given(job: Job, scales: Any, ts: Any) -> tuple[Any, Any]:
     cp = device.cupy()
     made = given_scales(cp.asnumpy(job.step), job.grid, job.q.scale)
+    scales[...] = cp.asarray(made.codes)
+    return cp.asarray(made.values), cp.asarray(made.factor)
+
+
+def _fan_in(job: Job, scales: Any, ts: Any) -> tuple[Any, Any]:
+    cp = device.cupy()
+    made = fan_in_scales(job.shape[job.axis], job.grid, job.q.scale)
     scales[...] = cp.asarray(made.codes)
     return cp.asarray(made.values), cp.asarray(made.factor)
 

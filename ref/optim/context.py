@@ -16,3 +16,7 @@ class OptimContext:
     seed: int = 0
     lr: float | None = None
     """Learning rate of this update, `schedule(update)`; None uses the rule's own `lr`."""
+    peak: float | None = None
+    """Largest learning rate of the schedule: what an update in integers measures `lr` by."""
+    total: int | None = None
+    """Updates of the whole run: shares of it (averaging) are shares of this."""

@@ -5,6 +5,7 @@ For parameter p with gradient g and stored state Q::
     s32 = decode(Q);   delta, s32' = rule(p, g, s32);   p' = store(p + delta);   Q' = encode(s32')
 
 The update uses the unquantized new moments; only what is kept is rounded (bitsandbytes, torchao, COAT and FP8-LM do the same).
+Parameters that a recipe keeps without a master copy have `weights` of their own (`lpref.ref.optim.weights`), whatever the storages say.
 `AdamW` is thus written once; 8-bit AdamW, or bfloat16 weights with stochastic rounding, is AdamW with a storage table.
 Random words of tensor `param/role` come from the site of that name, so they do not depend on the order of the parameters.
 """
@@ -21,9 +22,10 @@ import numpy as np
 from lpref.ref.arrays import namespace
 from lpref.ref.errors import ShapeError, SpecError, UnknownNameError
 from lpref.ref.optim.context import OptimContext
-from lpref.ref.optim.rules import RULES, Rule
+from lpref.ref.optim.rules import RULES, Rule, StateSpec
 from lpref.ref.optim.slab import pack, unpack
 from lpref.ref.optim.storage import Sign, Storage, storage
+from lpref.ref.optim.weights import DefinedOps, Weights
 from lpref.ref.random import WordAddress
 from lpref.ref.rounding import is_stochastic
 
@@ -42,15 +44,27 @@ class Optimizer:
     roles: Mapping[str, str] = field(default_factory=dict)
     """Role of each parameter; empty: no groups, everything decays."""
     no_decay: tuple[str, ...] = NO_DECAY
+    weights: Mapping[str, Weights] = field(default_factory=dict)
+    """How a recipe keeps parameters, by name."""
+
+    def start(self, params: Mapping[str, Array], seed: int = 0, backend: Any = None) -> tuple[dict[str, Array], dict[str, Array]]:
+        """(first params, first state): the params of the model as `weights` keep them, and the state of `init`."""
+        first, kept = {}, {}
+        for name, p in params.items():
+            first[name], arrays = self.weights[name].first(name, p, seed, backend or DefinedOps) if name in self.weights else (p, {})
+            kept |= arrays
+        return first, self.init(first, backend) | kept
 
     def init(self, params: Mapping[str, Array], backend: Any = None) -> dict[str, Array]:
         """Zero state for `params`, encoded in its storage. backend: that of the arrays, None for NumPy's definitions."""
         state: dict[str, Array] = {}
         for name, p in params.items():
-            for spec in self.rule.states():
+            for spec in self._states(name):
                 words = WordAddress(0, 0, f"{name}/{spec.name}")  # zero is exact: no word can change it
                 zero = namespace(p).zeros_like(p)
-                state |= self._storage(spec.name).encode(f"{name}/{spec.name}", zero, spec.sign, words, backend)
+                state |= self._storage(spec.name, name).encode(f"{name}/{spec.name}", zero, spec.sign, words, backend)
+            if name in self.weights:
+                state |= self.weights[name].first(name, p, 0, backend or DefinedOps)[1]
         return state
 
     def update(
@@ -78,9 +92,9 @@ class Optimizer:
         """Parameters that are updated as one vector: an elementwise rule on plain float32, one dtype and one decay group each."""
         groups: dict[Any, list[str]] = {}
         for name, p in params.items():
-            plain = self.rule.elementwise and all(
+            plain = name not in self.weights and self.rule.elementwise and all(
                 self._storage(role).quantizer(p.size, sign) is None for role, sign in self._roles().items()
-            )
+            )  # fmt: skip
             groups.setdefault((p.dtype, self.decays(name)) if plain else name, []).append(name)
         return list(groups.values())
 
@@ -89,22 +103,39 @@ class Optimizer:
         backend: Any, new_params: dict[str, Array], new_state: dict[str, Array],
     ) -> None:  # fmt: skip
         """Update `names`, all plain, or a single one in any storage."""
-        shapes = [params[name].shape for name in names]
+        shapes, own = [params[name].shape for name in names], self.weights.get(names[0])
         lr = self.rule.lr if ctx.lr is None else ctx.lr
+        grads = grads if own is None else {names[0]: own.before(names[0], grads[names[0]], ctx, backend or DefinedOps)}
+        if own is not None and own.update == "codes":
+            moved = (np.subtract if backend is None else backend.sub)(params[names[0]], grads[names[0]])
+            self._store(names[0], params, moved, state, ctx, backend, new_params, new_state)
+            return
         old = {}
         for s in self.rule.states():
-            kept = self._storage(s.name)
+            kept = self._storage(s.name, names[0])
             old[s.name] = pack([kept.decode(f"{n}/{s.name}", state, params[n].shape, s.sign, backend) for n in names])
         p = pack([params[n] for n in names])
         g = pack([grads[n] for n in names])
         delta, new = self.rule.update(p, g, old, t=ctx.update + 1, lr=lr, decay=self.decays(names[0]), ops=backend)
         delta = np.add(delta, p) if backend is None else backend.add(delta, p)
         for name, value in zip(names, unpack(delta, shapes), strict=True):
-            new_params[name] = self._storage("param").round(value, WordAddress(ctx.seed, ctx.step, f"{name}/param"), backend)
+            self._store(name, params, value, state, ctx, backend, new_params, new_state)
         for s in self.rule.states():
             for name, value in zip(names, unpack(new[s.name], shapes), strict=True):
                 words = WordAddress(ctx.seed, ctx.step, f"{name}/{s.name}")
-                new_state |= self._storage(s.name).encode(f"{name}/{s.name}", value, s.sign, words, backend)
+                rounded = value if own is None else own.moment(name, s.name, value, ctx, backend or DefinedOps)
+                new_state |= self._storage(s.name, name).encode(f"{name}/{s.name}", rounded, s.sign, words, backend)
+
+    def _store(
+        self, name: str, params: Mapping[str, Array], value: Array, state: Mapping[str, Array], ctx: OptimContext, backend: Any,
+        new_params: dict[str, Array], new_state: dict[str, Array],
+    ) -> None:  # fmt: skip
+        """Round one updated parameter to how it is kept."""
+        if name in self.weights:
+            new_params[name], arrays = self.weights[name].after(name, params[name], value, state, ctx, backend or DefinedOps)
+            new_state |= arrays
+        else:
+            new_params[name] = self._storage("param").round(value, WordAddress(ctx.seed, ctx.step, f"{name}/param"), backend)
 
     def random_sites(self, params: Mapping[str, Array]) -> list[str]:
         """The site paths whose random words the storages of `params` draw."""
@@ -112,7 +143,13 @@ class Optimizer:
             role for role, sign in self._roles().items()
             if (q := getattr(self._storage(role), sign)) is not None and is_stochastic(q.rounding)
         ]  # fmt: skip
-        return [f"{name}/{role}" for name in params for role in drawing]
+        states = [s.name for s in self.rule.states()]
+        found = []
+        for name in params:
+            own = self.weights.get(name)
+            roles = drawing if own is None else own.draws(states) + [r for r in drawing if r != "param" and own.state is None]
+            found += [f"{name}/{role}" for role in roles]
+        return found
 
     def decays(self, name: str) -> bool:
         """Whether the parameter is in the decay group."""
@@ -124,16 +161,29 @@ class Optimizer:
 
     def memory(self, params: Mapping[str, Array]) -> dict[str, int]:
         """Bytes kept for all parameters, by role: "param" and each state tensor; from shapes alone."""
-        sizes = [p.size for p in params.values()]
-        return {role: sum(self._storage(role).nbytes(n, sign) for n in sizes) for role, sign in self._roles().items()}
+        found = {}
+        for role, sign in self._roles().items():
+            sizes = [
+                self.weights[name].nbytes(p.shape) if role == "param" and name in self.weights else self._storage(role, name).nbytes(p.size, sign)
+                for name, p in params.items() if role == "param" or any(s.name == role for s in self._states(name))
+            ]  # fmt: skip
+            found[role] = sum(sizes)
+        return found
 
     def _roles(self) -> dict[str, Sign]:
         """What is stored for each parameter: itself and its state, with the signs that occur."""
         roles: dict[str, Sign] = {"param": "signed"}
         return roles | {s.name: s.sign for s in self.rule.states()}
 
-    def _storage(self, role: str) -> Storage:
-        return self.storages.get(role, Storage())
+    def _states(self, name: str) -> tuple[StateSpec, ...]:
+        """The state tensors of one parameter: none where its update is in codes."""
+        own = self.weights.get(name)
+        return () if own is not None and own.update == "codes" else self.rule.states()
+
+    def _storage(self, role: str, name: str = "") -> Storage:
+        """Storage of a role; plain for the state of a parameter whose recipe puts it on a grid itself."""
+        own = self.weights.get(name)
+        return Storage() if own is not None and own.state is not None else self.storages.get(role, Storage())
 
 
 def optimizer(
@@ -142,12 +192,14 @@ def optimizer(
     storage_of: Mapping[str, Any] | None = None,
     roles: Mapping[str, str] | None = None,
     no_decay: tuple[str, ...] = NO_DECAY,
+    weights: Mapping[str, Weights] | None = None,
     **hyper: Any,
 ) -> Optimizer:
     """An optimizer by rule name.
 
     name: a key of RULES.  hyper: fields of the rule's dataclass, for AdamW lr, betas, eps, weight_decay, wd_order, eps_mode.
     storage_of: {state name or "param": storage name, quantizer, or Storage}.  roles: parameter name -> role, for the decay groups.
+    weights: parameter name -> how a recipe keeps it.
     Raises UnknownNameError for an unknown rule, hyper-parameter, state name or storage, SpecError for a value out of range.
 
     >>> optimizer("adamw", betas=(0.9, 0.95)).rule.betas
@@ -166,7 +218,7 @@ def optimizer(
     for key in storage_of or {}:
         if key not in slots:
             raise UnknownNameError("state", key, slots, where=f"optimizer {name}.storage_of")
-    return Optimizer(rule, {key: storage(value) for key, value in (storage_of or {}).items()}, dict(roles or {}), tuple(no_decay))
+    return Optimizer(rule, {key: storage(value) for key, value in (storage_of or {}).items()}, dict(roles or {}), tuple(no_decay), dict(weights or {}))
 
 
 def check_hyper(rule: Rule, name: str) -> None:

@@ -20,6 +20,7 @@ from lpref.ref.scaling import (
     amax_scales,
     bfp_scales,
     double_scales,
+    fan_in_scales,
     flexpoint_scales,
     four_over_six_scales,
     from_encode_scale,
@@ -82,6 +83,8 @@ def block_scales(
         return bfp_scales(found, fmt.bits - 1, q.scale)
     if rule == "double":
         return double_scales(found, target, q.scale)
+    if rule == "fan_in":
+        return fan_in_scales(x.shape[axis], grid, q.scale)
     if rule not in ("learned", "constant"):
         return _of_elements(x, q, fmt, q.blocks.on(x.shape, axis))
     known = state if rule == "learned" and state else {}

@@ -1,5 +1,6 @@
 """Recipes: what is quantized where in a training step, as data, and the linear layer that they define."""
 
+from lpref.ref.optim.weights import Weights
 from lpref.ref.recipes.context import Context
 from lpref.ref.recipes.gemm import GEMMS, Epilogue, Expression, GemmSpec, PlannedQuantizer, Sampling, Slot, Split, Term
 from lpref.ref.recipes.linear import LinearGrads, linear_backward, linear_forward, linear_parameters
@@ -15,7 +16,6 @@ from lpref.ref.recipes.recipe import (
     Recipe,
     Rule,
     Saved,
-    Weights,
 )
 from lpref.ref.recipes.share import gemm_flop_share
 from lpref.ref.recipes.transform import Transform

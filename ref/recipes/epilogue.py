@@ -26,7 +26,9 @@ def finish(layer: Layer, gemm: str, y: Any, entries: Mapping[str, Any], dparams:
 
 
 def _epilogue(layer: Layer, step: Epilogue, gemm: str, y: Any) -> Any:
-    """A scale, or the inverse of a transform."""
+    """A scale, a quantizer, or the inverse of a transform."""
+    if step.quantizer is not None:
+        return layer.ops.qdq(y, step.quantizer, words=layer.words(f"{gemm}.output", "", y, step.quantizer))
     if step.kind == "scale":
         return layer.ops.mul(y, y.dtype.type(step.factor))
     if step.transform is None:

@@ -21,8 +21,6 @@ def missing_mechanisms(recipe: Recipe) -> list[str]:
         "passes": "several passes per step",
     }
     found += [text for name, text in parts.items() if getattr(recipe, name)]
-    if (recipe.weights.stored, recipe.weights.master, recipe.weights.update_rounding, recipe.weights.clip) != ("float32", None, "nearest_even", None):
-        found.append("weights that are not stored in float32 and updated to nearest")
     return list(dict.fromkeys(found))
 
 

@@ -132,16 +132,21 @@ class Epilogue:
     mask      keep what the saved mask `mask` lets pass, +0 elsewhere (whatever stood there), in the basis in which the mask was made
     inverse   undo `transform` along the axis that the output has from operand `side` (a: rows, b: columns)
     combine   add the parts of a stacked operand
+    quantize  to codes of `quantizer` and back, as the result is stored; words ``site/gemm/output/rounding``, element index row-major in
+              the output (dY's and X's counting for Y and dX: micro-batches one behind the other)
     """
 
-    kind: Literal["scale", "mask", "inverse", "combine"]
+    kind: Literal["scale", "mask", "inverse", "combine", "quantize"]
     factor: float = 1.0
     mask: str = ""
     side: Literal["a", "b"] = "b"
     transform: Transform | None = None
+    quantizer: Quantizer | None = None
 
     def __post_init__(self) -> None:
         problems = []
+        if (self.kind == "quantize") != (self.quantizer is not None):
+            problems.append("quantizer: a quantize step has one, and no other step does")
         if (self.kind == "mask") != bool(self.mask):
             problems.append("mask: a mask step names a saved mask, and no other step does")
         if (self.kind == "inverse") != (self.transform is not None):

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from lpref.ref.errors import SpecError, UnknownNameError
 from lpref.ref.optim.loss_scale import LossScale
+from lpref.ref.optim.weights import Weights
 from lpref.ref.quantize import Quantizer
 from lpref.ref.random import check_streams
 from lpref.ref.recipes.gemm import GEMMS, GemmSpec, PlannedQuantizer, Slot
@@ -101,16 +102,6 @@ class Rule:
             and (self.first is None or 0 <= index < self.first)
             and (self.last is None or (index >= 0 and index >= count - self.last))
         )
-
-
-@dataclass(frozen=True)
-class Weights:
-    """How weights are kept between steps: stored format, master copy, rounding of the update, clip after it."""
-
-    stored: str = "float32"
-    master: str | None = None
-    update_rounding: str = "nearest_even"
-    clip: float | None = None
 
 
 @dataclass(frozen=True)
@@ -262,6 +253,7 @@ def random_sites(linear: LinearRecipe, site: str) -> list[str]:
     """
     quantizers = {f"{gemm}/{side}": getattr(linear.gemm(gemm), side).quantizer for gemm in GEMMS for side in "ab"}
     quantizers |= {f"save/{name}": saved.quantizer for name, saved in linear.save.items()}
+    quantizers |= {f"{gemm}/output": step.quantizer for gemm in GEMMS for step in linear.gemm(gemm).epilogue if step.kind == "quantize"}
     found = [f"{site}/{path}/rounding" for path, q in quantizers.items() if q is not None and is_stochastic(q.rounding)]
     for gemm in GEMMS:
         spec = linear.gemm(gemm)

@@ -10,6 +10,7 @@ V6  tails: two operands that are blocked along k pad alike
 V7  sums: every term names parts of its operands, combined parts were stacked
 V8  rules, schedule and `executable` agree with the rest
 V9  gradient rules (`lpref.ref.recipes.validate_gradient`)
+V10 weights: what is stored has a sign and needs no state, an update of codes has its integers and their unit, a fixed grid an amax
 """
 
 from __future__ import annotations
@@ -148,6 +149,8 @@ def _transforms(linear: LinearRecipe, gemm: str) -> Iterator[str]:
         if step.kind == "inverse" and step.transform is not None:
             axis = row if step.side == "a" else column
             here[axis] = reduced((*here[axis], inverse(letter(step.transform, gemm))))
+        elif step.quantizer is not None:
+            yield from _output(f"{where}.quantizer", step.quantizer)
         elif step.kind == "mask":
             yield from _mask_basis(linear, step.mask, here, where)
     for axis, word in here.items():
@@ -155,6 +158,14 @@ def _transforms(linear: LinearRecipe, gemm: str) -> Iterator[str]:
             side = "a" if axis == row else "b"
             remedy = f"undo it with a step {{kind: inverse, side: {side}, transform: …}}"
             yield f"{gemm}.epilogue: axis {axis} of the output stays in {shown(word)}; {remedy}"
+
+
+def _output(where: str, q: Quantizer) -> Iterator[str]:
+    """V5 for what a product is stored as."""
+    if q.scale.history != "current" or q.scale.rule == "learned":
+        yield f"{where}.scale: its scale needs a state, which outputs do not have; use history current"
+    if not format_named(q.format).signed:
+        yield f"{where}.format: {q.format} has no sign, and products have negative values"
 
 
 def _mask_basis(linear: LinearRecipe, name: str, here: dict[str, Word], where: str) -> Iterator[str]:
@@ -228,6 +239,7 @@ def _recipe_level(recipe: Recipe) -> Iterator[str]:
                 changed(recipe, {**entry.set, "schedule": (), "passes": ()})
             except LprefError as error:
                 yield f"{kind}.{index}.set: {error}"
+    yield from recipe.weights.problems()
     lacking = missing_mechanisms(recipe)
     if recipe.executable and lacking:
         yield f"executable: true, but this version lacks {'; '.join(lacking)}"

@@ -8,7 +8,7 @@ Every intermediate, float32, in this order::
 
     a = max(amax, eps)              amax over the block without padding
     s = a / t
-    pow2 up: s = 2^ceil(log2 s)     down: s = 2^floor(log2 s)          from exponent bits
+    pow2 up: s = 2^ceil(log2 s)     down: s = 2^floor(log2 s)     nearest: s = 2^round(log2 s)     from bits
     s = 1 where a = 0               s = 2^-149 where the division underflowed to 0
     s = cast(s) in a stored format of 8 bits (e4m3, ue4m3, ue5m3): nearest even, saturated, at least its smallest positive value
     divide:      u = x / s

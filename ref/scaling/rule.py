@@ -10,10 +10,10 @@ from lpref.ref.errors import SpecError, nearest
 
 Rule = Literal[
     "none", "amax", "te", "mx", "nvfp4", "absmean", "twn", "affine", "bfp", "flexpoint", "s2fp8", "double", "trit_planes", "quartic",
-    "learned", "constant",
+    "learned", "constant", "fan_in",
 ]  # fmt: skip
 Mode = Literal["floor", "ceil", "rceil", "even", "midmax", "tetrajet"]
-Pow2 = Literal["none", "up", "down"]
+Pow2 = Literal["none", "up", "down", "nearest"]
 Apply = Literal["divide", "mul_inverse", "te_nvfp4", "torchao"]
 NonFinite = Literal["propagate", "ignore", "raise", "saturate"]
 Select = Literal["none", "mae", "mse"]
@@ -21,10 +21,10 @@ Select = Literal["none", "mae", "mse"]
 _CHOICES: dict[str, tuple[str, ...]] = {
     "rule": (
         "none", "amax", "te", "mx", "nvfp4", "absmean", "twn", "affine", "bfp", "flexpoint", "s2fp8", "double", "trit_planes", "quartic",
-        "learned", "constant",
+        "learned", "constant", "fan_in",
     ),
     "mode": ("floor", "ceil", "rceil", "even", "midmax", "tetrajet"),
-    "pow2": ("none", "up", "down"),
+    "pow2": ("none", "up", "down", "nearest"),
     "apply": ("divide", "mul_inverse", "te_nvfp4", "torchao"),
     "history": ("current", "delayed"),
     "algo": ("max", "most_recent"),
@@ -51,6 +51,7 @@ READS: dict[str, frozenset[str]] = {
         "quartic": "eps",
         "learned": "eps apply value",
         "constant": "eps apply value",
+        "fan_in": "value",
     }.items()
 }
 """Rule -> the fields that it reads, beside `rule`, `format` and `nonfinite`."""
@@ -78,7 +79,7 @@ class Scale:
     mode: Mode = "floor"
     """mx: how the exponent of amax becomes the shared exponent; floor is OCP MX v1.0, rceil NVIDIA's. bfp: floor or ceil."""
     pow2: Pow2 = "none"
-    """Round the rule's primary scale to a power of two: the decode scale for `amax`, the encode scale for `te`."""
+    """Round the rule's primary scale to a power of two: the decode scale for `amax`, the encode scale for `te`. nearest: the nearest exponent."""
     target: float | None = None
     """The element value that amax is mapped to; None: the largest value of the element format (`narrow` respected), 2^15 for s2fp8."""
     eps: float = 0.0
@@ -94,7 +95,7 @@ class Scale:
     margin: int = 0
     """te: the encode scale is divided by 2^margin."""
     value: float = 1.0
-    """constant: the scale. learned: the scale where no state holds one yet."""
+    """constant: the scale. learned: the scale where no state holds one yet. fan_in: the step of the elements."""
     nonfinite: NonFinite = "propagate"
     """NaN or infinity in a block: what the rule's page says; `ignore`: statistics over the finite elements; `raise`: NonFiniteError;
     `saturate` (mx): infinity is the next power of two above float32, and saturates."""
@@ -146,7 +147,7 @@ class Scale:
         if self.format not in allowed:
             problems.append(f"scale.format: rule {self.rule!r} stores its scales as {' or '.join(allowed)}, not {self.format!r}")
         if self.rule in ("amax", "te") and self.format == "e8m0" and self.pow2 == "none":
-            problems.append("scale.pow2: 'none', but e8m0 scales are powers of two; use up or down")
+            problems.append("scale.pow2: 'none', but e8m0 scales are powers of two; use up, down or nearest")
         if (self.apply in ("te_nvfp4", "torchao")) != (self.rule == "nvfp4"):
             problems.append(
                 f"scale.apply: 'te_nvfp4' and 'torchao' go with rule 'nvfp4' only, and it with no other; got {self.apply!r} with {self.rule!r}"

@@ -45,13 +45,18 @@ class BlockScales:
 
 
 def power_of_two(s: NDArray, direction: str) -> NDArray[np.float32]:
-    """`s` > 0 rounded to a power of two, up or down, from its exponent bits; zero, NaN and infinity pass.
+    """`s` > 0 rounded to a power of two, up, down or to the nearest exponent (up from sqrt(2) on), from its bits; zero, NaN and infinity pass.
 
     >>> power_of_two(np.float32([3, 4, 0.3]), "up").tolist(), power_of_two(np.float32([3, 4, 0.3]), "down").tolist()
     ([4.0, 4.0, 0.5], [2.0, 4.0, 0.25])
+    >>> power_of_two(np.float32([1.414213, 1.4142136]), "nearest").tolist()
+    [1.0, 2.0]
     """
     mantissa, exponent = np.frexp(s)
-    exponent = exponent - (1 if direction == "down" else (mantissa == 0.5).astype(np.int32))
+    if direction == "nearest":  # the square of 24 bits is exact in float64
+        exponent = exponent - (np.square(mantissa, dtype=np.float64) < 0.5).astype(np.int32)
+    else:
+        exponent = exponent - (1 if direction == "down" else (mantissa == 0.5).astype(np.int32))
     with np.errstate(over="ignore"):
         rounded = np.ldexp(np.float32(1), exponent)
     return np.where(np.isfinite(s) & (s > 0), np.minimum(rounded, np.float32(2.0**127)), s).astype(np.float32)

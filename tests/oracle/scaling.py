@@ -44,7 +44,8 @@ def amax_block(
     s = fl32(a / t)
     assert s is not None
     if s > 0 and pow2 != "none":
-        s = F(2) ** (ceil_log2(s) if pow2 == "up" else floor_log2(s))
+        e = ceil_log2(s) if pow2 == "up" else floor_log2(s)
+        s = F(2) ** (e + 1 if pow2 == "nearest" and s * s >= F(2) ** (2 * e + 1) else e)
     if a == 0:
         s = F(1)
     elif s == 0:

@@ -15,7 +15,7 @@ typedef struct {
 enum { LP_RULE_AMAX, LP_RULE_TE, LP_RULE_MX, LP_RULE_NVFP4, LP_RULE_TORCHAO };
 enum { LP_MX_FRACTION, LP_MX_RCEIL, LP_MX_TETRAJET };
 enum { LP_FLOAT32, LP_E8M0, LP_SMALL };
-enum { LP_POW2_NONE, LP_POW2_UP, LP_POW2_DOWN };
+enum { LP_POW2_NONE, LP_POW2_UP, LP_POW2_DOWN, LP_POW2_NEAREST };
 
 /* What a rule is told. mode, emax, threshold: mx (threshold: fraction bits of amax from which the exponent is one more; floor, even,
  * ceil, midmax differ in nothing else). saturate: mx, infinity is 2^128. target, inverse = fl32(1 / target), eps: float32.
@@ -41,7 +41,8 @@ LPREF_FN float lp_power_of_two(float s, lp_i32 direction) {
     lp_u32 fraction, b = lp_bits(s);
     if (b == 0 || b >= LP_INF || direction == LP_POW2_NONE) return s;
     lp_i32 e = lp_exponent(s, &fraction);
-    return lp_power(lp_imin(e + (direction == LP_POW2_UP && fraction != 0), 127));
+    int up = direction == LP_POW2_UP ? fraction != 0 : direction == LP_POW2_NEAREST && fraction >= 3474676u; /* sqrt(2) */
+    return lp_power(lp_imin(e + up, 127));
 }
 
 /* E8M0 code of a power of two, NaN is 255. */

@@ -134,7 +134,7 @@ def test_nvfp4_scales(core: ctypes.CDLL, amax: float) -> None:
         check_scales(core, lookup("nvfp4_torchao"), lambda a: torchao_scales(a, np.float32(amax), 6.0), amax)
 
 
-@pytest.mark.parametrize("pow2", ["none", "up", "down"])
+@pytest.mark.parametrize("pow2", ["none", "up", "down", "nearest"])
 def test_amax_and_te_scales(core: ctypes.CDLL, pow2: str) -> None:
     for eps in (0.0, 1e-4):
         for apply in ("divide", "mul_inverse"):

@@ -57,7 +57,14 @@ CASES = [
     ("v8_executable", "halo", {"executable": False}, "missing: names the mechanisms"),
     ("v8_not_executable", "quartet", {"executable": True, "missing": []}, "executable: true, but this version lacks the scale rule of a block's standard deviation"),
     ("v8_controllers", "fp32", {"controllers": [{"kind": "bit_allocator"}]}, "executable: true, but this version lacks controllers"),
-    ("v8_stored", "fp32", {"weights.stored": "bfloat16"}, "weights that are not stored in float32"),
+    # V9 weights
+    ("v9_sign", "fp32", {"weights.stored": "uint8_affine"}, "weights.stored.format: uint8 has no sign"),
+    ("v9_state", "fp32", {"weights.stored": "int4_learned"}, "weights.stored.scale: its scale needs a state"),
+    ("v9_tail", "fp32", {"weights.gradient": "mxfp4"}, "weights.gradient.tail: 'error'"),
+    ("v9_unit", "fp32", {"weights.update": "codes"}, "weights.unit: 0.0 is not a positive number"),
+    ("v9_codes", "fp32", {"weights.update": "codes", "weights.unit": 0.5, "weights.gradient": "int8_row"}, "needs integers under one scale per tensor"),
+    ("v9_grid", "fp32", {"weights.grid": "first"}, "weights.grid: 'first' fixes amax"),
+    ("v9_clip", "fp32", {"weights.clip": -1.0}, "weights.clip: -1.0 is not a positive number"),
 ]  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def check(t: QTensor, tab: table.Table, x: np.ndarray, scale: F, scaled: list[F 
 @pytest.mark.parametrize("apply", ["divide", "mul_inverse"])
 @pytest.mark.parametrize(("name", "target"), [("e4m3", 448), ("int8", 127), ("nf4", 1)])
 @settings(max_examples=40)
-@given(x=blocks(), pow2=st.sampled_from(["none", "up", "down"]), eps=st.sampled_from([0.0, 1e-4]))
+@given(x=blocks(), pow2=st.sampled_from(["none", "up", "down", "nearest"]), eps=st.sampled_from([0.0, 1e-4]))
 def test_amax(name: str, target: int, apply: str, x: np.ndarray, pow2: str, eps: float) -> None:
     q = lookup(f"fp8_tile1x128:k=8:format={name}:pow2={pow2}:eps={eps}:apply={apply}")
     scale, scaled = oracle.amax_block([F(float(v)) for v in x[0]], F(target), eps=F(float(np.float32(eps))), pow2=pow2, apply=apply)
