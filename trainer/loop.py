@@ -96,13 +96,30 @@ class Loop:
         last = step == self.settings.steps
         record = self.record(result, collect)
         if due(self.settings.eval_every, step) or last:
-            record["valid"] = evaluate(self.p.model, self.p.data, self.valid, self.p.evaluation_context(self.state))
+            record["valid"] = self.evaluated()
+            record |= self.evaluated_average()
         if due(self.settings.log_every, step) or "valid" in record or collect or result.skipped or step == 1:
             record["tokens_per_s"] = self.clock.rate()
             self.metrics.write(record)
             self.progress.show(record)
         if due(self.settings.checkpoint_every, step) or last:
             self.save()
+
+    def evaluated(self) -> dict[str, float]:
+        """The figures of the model's weights on the held-out data."""
+        return evaluate(self.p.model, self.p.data, self.valid, self.p.evaluation_context(self.state))
+
+    def evaluated_average(self) -> dict[str, Any]:
+        """The same of the running mean of the weights, where the recipe keeps one and it has begun."""
+        weights = self.p.model.arrays()
+        mean = self.p.rules.optimizer.averages(weights, self.state.optimizer, self.state.update, self.settings.steps)
+        if not mean:
+            return {}
+        self.p.model.set_arrays(mean)
+        try:
+            return {"valid_average": self.evaluated()}
+        finally:
+            self.p.model.set_arrays(weights)
 
     @staticmethod
     def due(every: int, step: int) -> bool:

@@ -144,10 +144,10 @@ def prepare_on(backend: Any, spec: TrainSpec, data: Data) -> Prepared:
         "spec_sha256": hashlib.sha256(to_yaml(resolved).encode()).hexdigest(),
     }
     own = {key: value for key, value in spec.optimizer.items() if key != "kind"}
+    chosen = optimizer(spec.optimizer["kind"], roles=model.roles, weights=kept_weights(recipe, model), **own)
     rules = Rules(
-        optimizer=optimizer(spec.optimizer["kind"], roles=model.roles, weights=kept_weights(recipe, model), **own), schedule=make_schedule(spec), loss_scale=recipe.loss_scale,
-        quantizers=QuantizerStates(places_of(model.recipes)), clip=spec.train.clip, seed=spec.train.seed, backend=backend,
-        steps=spec.train.steps,
+        optimizer=chosen, schedule=make_schedule(spec), loss_scale=recipe.loss_scale, quantizers=QuantizerStates(places_of(model.recipes)),
+        clip=spec.train.clip, seed=spec.train.seed, backend=backend, steps=spec.train.steps,
     )  # fmt: skip
     layers = [site for name, linear in model.recipes.items() for site in random_sites(linear, name)]
     check_streams([*layers, *rules.optimizer.random_sites(model.params)])

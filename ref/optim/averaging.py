@@ -48,6 +48,10 @@ class Averaging:
         past = t - math.floor(self.start * total)
         return past // self.every if past > 0 and past % self.every == 0 else 0
 
+    def begun(self, updates: int, total: int) -> bool:
+        """Whether a mean exists after so many updates."""
+        return updates - math.floor(self.start * total) >= self.every
+
 
 def averaged(mean: Any, w: Any, n: int, add: Any = np.add, mul: Any = np.multiply) -> Any:
     """The mean of n weights from that of n - 1 and the last one, float32.

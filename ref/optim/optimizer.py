@@ -49,7 +49,8 @@ class Optimizer:
 
     def start(self, params: Mapping[str, Array], seed: int = 0, backend: Any = None) -> tuple[dict[str, Array], dict[str, Array]]:
         """(first params, first state): the params of the model as `weights` keep them, and the state of `init`."""
-        first, kept = {}, {}
+        first: dict[str, Array] = {}
+        kept: dict[str, Array] = {}
         for name, p in params.items():
             first[name], arrays = self.weights[name].first(name, p, seed, backend or DefinedOps) if name in self.weights else (p, {})
             kept |= arrays
@@ -137,6 +138,11 @@ class Optimizer:
         else:
             new_params[name] = self._storage("param").round(value, WordAddress(ctx.seed, ctx.step, f"{name}/param"), backend)
 
+    def averages(self, params: Mapping[str, Array], state: Mapping[str, Array], updates: int, total: int) -> dict[str, Array]:
+        """The params with the running means in the place of those that have one; empty where no mean exists yet."""
+        begun = [n for n, w in self.weights.items() if w.average is not None and w.average.begun(updates, total)]
+        return {**params, **{name: state[f"{name}/average"] for name in begun}} if begun else {}
+
     def random_sites(self, params: Mapping[str, Array]) -> list[str]:
         """The site paths whose random words the storages of `params` draw."""
         drawing = [
@@ -218,7 +224,8 @@ def optimizer(
     for key in storage_of or {}:
         if key not in slots:
             raise UnknownNameError("state", key, slots, where=f"optimizer {name}.storage_of")
-    return Optimizer(rule, {key: storage(value) for key, value in (storage_of or {}).items()}, dict(roles or {}), tuple(no_decay), dict(weights or {}))
+    storages = {key: storage(value) for key, value in (storage_of or {}).items()}
+    return Optimizer(rule, storages, dict(roles or {}), tuple(no_decay), dict(weights or {}))
 
 
 def check_hyper(rule: Rule, name: str) -> None:

@@ -48,6 +48,6 @@ PAGES: dict[str, ModuleType] = {
 
 __all__ = [
     "PAGES", "BlockScales", "Blocks", "Scale", "absmean_scales", "affine_scales", "amax_scales", "bfp_scales", "double_scales",
-    "fan_in_scales", "flexpoint_scales", "four_over_six_scales", "from_encode_scale", "given_scales", "mx_scales", "nvfp4_scales", "quartic_scales", "s2fp8_scales",
-    "shared_exponent", "te_scales", "torchao_scales", "trit_plane_scales", "twn_scales",
+    "fan_in_scales", "flexpoint_scales", "four_over_six_scales", "from_encode_scale", "given_scales", "mx_scales", "nvfp4_scales",
+    "quartic_scales", "s2fp8_scales", "shared_exponent", "te_scales", "torchao_scales", "trit_plane_scales", "twn_scales",
 ]  # fmt: skip
