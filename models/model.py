@@ -9,7 +9,7 @@ import numpy as np
 
 from lpref.autodiff import Tensor
 from lpref.autodiff import functional as F
-from lpref.models.parameters import LinearSite, ParameterSpec, check_sizes, initial
+from lpref.models.parameters import LinearSite, ParameterSpec, check_sizes, initial, stored
 from lpref.ref.errors import ShapeError, UnknownNameError
 from lpref.ref.recipes import Context, LinearRecipe, linear_parameters
 from lpref.ref.recipes.learned import PARAMETERS
@@ -27,18 +27,18 @@ class Model:
     def __init__(self, cfg: Any, recipe: Any = None, seed: int = 0, backend: Any = None) -> None:
         """cfg: the kind's configuration.  recipe: a Recipe, None for unquantized layers.  backend: where the arrays live."""
         self.cfg, self.backend, self.seed = cfg, backend, seed
-        specs = self.declare()
+        self.sites: dict[str, LinearSite] = {site.name: site for site in self.linear_sites()}
+        self.recipes: dict[str, LinearRecipe] | None = None if recipe is None else recipe.bind(self.sites.values())
+        specs = stored(self.declare(), self.sites, self.recipes)
         check_sizes(specs, f"{self.kind} model")
         self.params: dict[str, Tensor] = {s.name: self._tensor(initial(s, seed)) for s in specs}
         self.roles: dict[str, str] = {s.name: s.role for s in specs}
-        self.sites: dict[str, LinearSite] = {site.name: site for site in self.linear_sites()}
-        self.recipes: dict[str, LinearRecipe] | None = None if recipe is None else recipe.bind(self.sites.values())
         self.learned: dict[str, dict[str, str]] = {}
         """Learned quantizer parameters: site -> {name in the recipe: parameter name}."""
 
     @classmethod
     def shapes(cls, cfg: Any) -> dict[str, tuple[int, ...]]:
-        """Name -> shape of every parameter of a configuration, without making any array."""
+        """Name -> shape of every parameter of a configuration without a recipe, without making any array."""
         blank = cls.__new__(cls)
         blank.cfg = cfg
         return {spec.name: spec.shape for spec in blank.declare()}

@@ -7,8 +7,9 @@ every backend and do not change when another parameter is added.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -84,6 +85,19 @@ def linear_parameters(site: LinearSite, std: float, bias: bool = False) -> Itera
     yield ParameterSpec(f"{site.name}.weight", (site.n, site.k), site.role, std)
     if bias:
         yield ParameterSpec(f"{site.name}.bias", (site.n,), "bias")
+
+
+def stored(specs: Iterable[ParameterSpec], sites: Mapping[str, LinearSite], recipes: Mapping[str, Any] | None) -> list[ParameterSpec]:
+    """The parameters as their layers' recipes store them: the weight of a complex layer is (n, k / 2).
+
+    Raises SpecError where a complex layer has an odd number of inputs or outputs, is a convolution, or shares its weight.
+    """
+    halved = {site.parameter: site for name, site in sites.items() if recipes is not None and recipes[name].stored > 1}
+    problems = [f"{s.name}: {s.k} inputs, {s.n} outputs; pairs need even numbers" for s in halved.values() if s.k % 2 or s.n % 2]
+    problems += [f"{s.name}: a {s.role} layer cannot be complex" for s in halved.values() if s.role in ("conv", "patch") or s.weight]
+    if problems:
+        raise SpecError(problems, where="complex linear layers", remedy="exempt these layers by a rule of the recipe")
+    return [replace(spec, shape=(spec.shape[0], spec.shape[1] // 2)) if spec.name in halved else spec for spec in specs]
 
 
 def norm_parameters(name: str, width: int, kind: str) -> Iterable[ParameterSpec]:

@@ -93,15 +93,16 @@ HIGH_PRECISION = LinearRecipe()
 def linear(
     x: Tensor, w: Tensor, *, recipe: Any = None, ctx: Any = None, params: Any = None, bias: Tensor | None = None
 ) -> Tensor:
-    """y = x wᵀ + bias; x [..., K], w [N, K], bias [N].
+    """y = x wᵀ + bias; x [..., K], w [N, K] ([N, K / 2] where the recipe's algebra is complex), bias [N].
 
     `recipe` (a LinearRecipe) says how the three GEMMs are quantized; it needs `ctx`, the Context at this layer's site
     (seed, step, state, observations). `params`: the recipe's learned tensors by name. None, or the recipe that
     quantizes nothing: high precision, which has second derivatives.
     """
-    if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[1]:
+    stored = 1 if recipe is None else recipe.stored
+    if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != stored * w.shape[1]:
         raise ShapeError(f"x of shape {x.shape} and w of shape {w.shape}", where="autodiff.linear",
-                         remedy="x [..., K] and w [N, K]")  # fmt: skip
+                         remedy="x [..., K] and w [N, K]" if stored == 1 else f"x [..., K] and w [N, K / {stored}]")  # fmt: skip
     if recipe is None or recipe == HIGH_PRECISION:
         y = LINEAR(x, w)
     elif ctx is None:

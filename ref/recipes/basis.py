@@ -5,8 +5,8 @@ matrices, so for operands a = A U and b = B V (U, V words along the contraction 
 
     a b^T = A U V^T B^T = A B^T    for all A, B    exactly when U = V    (U, V reduced).
 
-Reduction: a letter and its inverse cancel; a Hadamard matrix without signs is its own inverse. Two random sign vectors are equal only
-if they come from the same stream.
+Reduction: a letter and its inverse cancel; a Hadamard matrix without signs is its own inverse. Two random sign vectors are equal only if
+they come from the same stream. A letter of lower rank r is a matrix P with P P^T a projection: the product is then A P P^T B^T, by intention.
 
 >>> from lpref.ref.recipes.transform import Transform
 >>> h = letter(Transform(size=32), "fprop")
@@ -42,11 +42,13 @@ class Letter:
     signs: str
     """none, the fixed vector, or the stream of random ones."""
     tail: str
+    rank: int = 0
     inverse: bool = False
 
     def __str__(self) -> str:
         signs = "" if self.signs == "none" else f" with {self.signs} signs"
-        return f"H{self.size}{signs}{' inverted' if self.inverse else ''}"
+        rank = f" of rank {self.rank}" if self.rank else ""
+        return f"H{self.size}{rank}{signs}{' inverted' if self.inverse else ''}"
 
 
 Word = tuple[Letter, ...]
@@ -58,19 +60,19 @@ def letter(transform: Transform, gemm: str) -> Letter:
         signs = "fixed " + "".join("+" if s > 0 else "-" for s in transform.vector)
     else:
         signs = "none" if transform.signs == "none" else f"random {transform.stream or gemm}"
-    return Letter(transform.size, signs, transform.tail)
+    return Letter(transform.size, signs, transform.tail, transform.rank)
 
 
 def inverse(one: Letter) -> Letter:
     """The letter that undoes `one`."""
-    return one if one.signs == "none" else replace(one, inverse=not one.inverse)
+    return one if one.signs == "none" and not one.rank else replace(one, inverse=not one.inverse)
 
 
 def reduced(word: Word) -> Word:
     """The word without neighbours that cancel."""
     out: list[Letter] = []
     for one in word:
-        if out and out[-1] == inverse(one):
+        if out and not one.rank and out[-1] == inverse(one):
             out.pop()
         else:
             out.append(one)

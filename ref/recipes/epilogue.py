@@ -9,6 +9,7 @@ from lpref.ref.errors import SpecError
 from lpref.ref.recipes.gemm import Epilogue
 from lpref.ref.recipes.gradient import LocalGradient
 from lpref.ref.recipes.layer import Layer
+from lpref.ref.recipes.products import combined
 
 
 def finish(layer: Layer, gemm: str, y: Any, entries: Mapping[str, Any], dparams: dict[str, Any] | None = None) -> Any:
@@ -19,6 +20,8 @@ def finish(layer: Layer, gemm: str, y: Any, entries: Mapping[str, Any], dparams:
             y, learned = local.pull(y, layer.ops)
             if dparams is not None:
                 dparams.update(learned)
+        elif step.kind == "combine":
+            y = combined(y, len(layer.recipe.gemm(gemm).a.quantizers()), layer.ops)
         else:
             y = _epilogue(layer, step, gemm, y)
     output = layer.recipe.gemm(gemm).output

@@ -30,35 +30,24 @@ def missing_in_linear(linear: LinearRecipe) -> list[str]:
 
 
 def _linear(linear: LinearRecipe) -> Iterator[str]:
-    if linear.algebra != "real":
-        yield f"{linear.algebra} linear layers"
     for name in GEMMS:
         spec = linear.gemm(name)
         yield from _gemm(spec)
         for slot in (spec.a, spec.b):
             yield from _slot(slot)
     for saved in linear.save.values():
-        if saved.what in ("signs", "projection", "recompute"):
-            yield f"saving a {saved.what}"
         if isinstance(saved.quantizer, PlannedQuantizer):
             yield saved.quantizer.missing
 
 
 def _gemm(spec: GemmSpec) -> Iterator[str]:
-    if spec.terms:
-        yield "sums of GEMMs"
-    if spec.sampling is not None:
-        yield f"{spec.sampling.kind} row sampling"
-    if any(step.kind == "combine" for step in spec.epilogue):
-        yield "combining stacked parts"
     if spec.output not in OUTPUTS:
         yield f"output in {spec.output}"
 
 
 def _slot(slot: Slot) -> Iterator[str]:
-    if slot.split is not None:
-        yield f"operands split into {slot.split.kind} parts"
     if slot.expression is not None:
         yield f"weight slots that hold a {slot.expression.kind} expression"
-    if isinstance(slot.quantizer, PlannedQuantizer):
-        yield slot.quantizer.missing
+    for q in slot.quantizers().values():
+        if isinstance(q, PlannedQuantizer):
+            yield q.missing

@@ -47,21 +47,55 @@ class PlannedQuantizer:
 
 @dataclass(frozen=True)
 class Split:
-    """An operand as a sum of parts, each with a quantizer's worth of bits; the GEMM becomes the sum of its `terms`.
+    """An operand as a sum of parts; the GEMM becomes the sum of its `terms`, or one product of the stacked parts (`stacked`).
 
-    digits    x scaled so that amax maps to `target`; hi = round(clamp(x / radix, -limit, limit)), lo = round(x - radix hi), clamped alike
-    residual  hi = Q(x), lo = x - hi where |x| is beyond `target` quantiles
-    complex   real and imaginary part
+    residual  p_1 = Q_1(x), p_2 = Q_2(x - p_1), ...: each part quantizes what the parts before it have left. With `target`, z = x target / amax
+              is split, and the product is divided by fl32(target / amax): parts in constant steps are the digits of z.
+    fallback  p_1 = Q_1(x), p_2 = Q_2(x - p_1) in those blocks of Q_1 whose amax is above `threshold`, and 0 in the others
+    outliers  c = clamp(x, lo, hi), p_1 = Q_1(c), p_2 = Q_2(x - c); hi and lo are the elements with the ranks floor(keep (n - 1)) and
+              ceil((1 - keep)(n - 1)) of the n elements in ascending order: keep 1 clamps nothing
+    samples   p_i = Q_i(x), with random words of its own for every part
+    complex   p_1, p_2 = real and imaginary parts, which stand side by side in the tensor (see `parts`); Q_i quantizes each
     """
 
-    kind: Literal["digits", "residual", "complex"]
+    kind: Literal["residual", "fallback", "outliers", "samples", "complex"]
     parts: tuple[str, ...]
-    radix: float = 1.0
-    limit: int = 0
-    target: float = 0.0
-    rounding: tuple[str, ...] = ()
+    quantizers: tuple[Quantizer | PlannedQuantizer | None, ...] = ()
+    """One for each part; null keeps it in high precision. Left out: the slot's, for every part."""
+    target: float | None = None
+    keep: float = 1.0
+    threshold: float = 0.0
     stacked: bool = False
     """The parts are stacked as more rows (before sampling), instead of being multiplied one by one."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if len(set(self.parts)) != len(self.parts) or len(self.parts) < (1 if self.kind == "residual" else 2):
+            problems.append(f"parts: {', '.join(self.parts) or 'none'}; a {self.kind} split has parts of different names, two at least")
+        if self.kind in ("fallback", "outliers", "complex") and len(self.parts) != 2:
+            problems.append(f"parts: {self.kind} makes two parts, not {len(self.parts)}")
+        if self.quantizers and len(self.quantizers) != len(self.parts):
+            problems.append(f"quantizers: {len(self.quantizers)} for {len(self.parts)} parts")
+        if self.target is not None and (self.kind != "residual" or self.target <= 0):
+            problems.append(f"target: {self.target!r}; the number above 0 that amax becomes in a residual split")
+        if not 0.5 < self.keep <= 1 or (self.keep != 1 and self.kind != "outliers"):
+            problems.append(f"keep: {self.keep!r}; the quantile, above 0.5 and up to 1, of an outliers split")
+        if self.threshold < 0 or (self.threshold and self.kind != "fallback"):
+            problems.append(f"threshold: {self.threshold!r}; the amax of a block, at least 0, of a fallback split")
+        if problems:
+            raise SpecError(problems)
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Rows mixed before quantization and unmixed after it: x^ = T^-1 Q(T x), with a matrix T that the tensor chooses.
+
+    householder  rows are sorted by range (max - min + eps); the rows with the largest ranges lead a group each, the small rows are dealt out in
+                 proportion to the leader's range; T is diag(s) times a reflection in each group, see `lpref.ref.recipes.mixing`
+    """
+
+    kind: Literal["householder"] = "householder"
+    eps: float = 1e-8
 
 
 @dataclass(frozen=True)
@@ -89,6 +123,8 @@ class Slot:
     of          whose codes: an entry of `save`, or ``dgrad.a``. Empty: `w`, `x`, or for dY ``dgrad.a``
     quantizer   null keeps high precision
     transforms  applied in order before quantization; the GEMM's paired transform comes last
+    split       the operand in parts, after the transforms
+    mixing      rows mixed and unmixed around the quantizer
     """
 
     source: Literal["hp", "requant", "reuse", "reuse_transposed"] = "hp"
@@ -96,7 +132,15 @@ class Slot:
     quantizer: Quantizer | PlannedQuantizer | None = None
     transforms: tuple[Transform, ...] = ()
     split: Split | None = None
+    mixing: Mixing | None = None
     expression: Expression | None = None
+
+    def quantizers(self) -> dict[str, Quantizer | PlannedQuantizer | None]:
+        """Part -> its quantizer; the part of an operand that is not split is the empty name."""
+        if self.split is None:
+            return {"": self.quantizer}
+        given = self.split.quantizers or (self.quantizer,) * len(self.split.parts)
+        return dict(zip(self.split.parts, given, strict=True))
 
 
 @dataclass(frozen=True)
@@ -111,17 +155,30 @@ class Term:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Rows of the stacked operands that take part.
+    """Rows of the stacked operands that take part: the tokens, axis `other` of dgrad and `k` of wgrad.
 
     leverage   row i with probability p_i, capped at 1 with the rest redistributed, kept rows times 1 / p_i: unbiased
-    top        the rows with the largest p_i, not rescaled: biased
-    p_i is proportional to the product of the norms of the rows that `norms` names; they add up to share x rows.
+    top        the rows with the largest scores, not rescaled: biased
+    p_i is proportional to the product of the scores of the rows that `norms` names; they add up to share x rows.
     """
 
     kind: Literal["leverage", "top"] = "leverage"
     axis: Literal["k", "other"] = "k"
     share: float = 0.5
-    norms: tuple[str, ...] = ("a", "b")
+    norms: tuple[Literal["a", "b"], ...] = ("a", "b")
+    score: Literal["norm", "amax"] = "norm"
+    """Of a row: the Euclidean norm, or the largest magnitude."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 0 < self.share <= 1:
+            problems.append(f"share: {self.share!r} of the rows; above 0, at most 1")
+        if not self.norms or len(set(self.norms)) != len(self.norms):
+            problems.append(f"norms: {', '.join(self.norms) or 'none'}; a, b, or both")
+        if self.axis == "other" and "b" in self.norms:
+            problems.append("norms: b; along the other axis of a, b has no rows to weigh")
+        if problems:
+            raise SpecError(problems)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`Layer`: a recipe at a site. How its slots become operands: state, random words, transforms.
+"""`Layer`: a recipe at a site. How its slots become operands: transforms, splits, mixing, state, random words.
 
 Random words (N1): rounding ``site/gemm/slot/rounding``, signs ``site/STREAM/transform/signs`` (STREAM is the GEMM unless the transform
 names another), element i of a slot is the row-major index in the slot's tensor (X [M, K], W [N, K], dY [M, N]) whatever axis is contracted.
@@ -17,7 +17,9 @@ from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.context import Context
 from lpref.ref.recipes.gemm import TENSORS
 from lpref.ref.recipes.learned import learned_state, slot_parameters
+from lpref.ref.recipes.mixing import mixed_operand
 from lpref.ref.recipes.observe import observe
+from lpref.ref.recipes.parts import split_operand
 from lpref.ref.recipes.recipe import LinearRecipe
 from lpref.ref.recipes.shared import SharedBlocks
 from lpref.ref.recipes.transform import Transform
@@ -25,6 +27,8 @@ from lpref.ref.rounding import is_stochastic
 
 # slot -> axis of its tensor (X [M, K], W [N, K], dY [M, N]) that the GEMM contracts
 K_AXIS = {"fprop.a": 1, "fprop.b": 1, "dgrad.a": 1, "dgrad.b": 0, "wgrad.a": 0, "wgrad.b": 0}
+
+Transforms = tuple[tuple[Transform, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,24 @@ class Layer:
         With a learned offset b they differ: b is subtracted before quantization and added to the values, in float32, and the product
         is one of high precision.
         """
+        slot, transforms = self.recipe.slot(path), self.transforms(path, tensor.shape)
+        if slot.split is not None or slot.mixing is not None or any(t.rank for t, _ in transforms):
+            operand = self._of_parts(path, self.transformed(path, tensor, transforms))
+            return Made(operand, operand)
         offset = self.offset(path, tensor.shape)
         if offset is None:
-            quantized = self._quantized(path, tensor, self.transforms(path, tensor.shape))
+            quantized = self.quantized(path, tensor, slot.quantizer, transforms=transforms)
             return Made(quantized, quantized)
-        quantized = self._quantized(path, self.plain(path, tensor), ())
+        quantized = self.quantized(path, self.plain(path, tensor), slot.quantizer)
         values = self.ops.add(quantized.dequantize(tensor.dtype), offset)
         return Made(self.ops.operand(values, None, k_axis=K_AXIS[path]), quantized)
+
+    def _of_parts(self, path: str, tensor: Any) -> Any:
+        """The operand of a tensor that is already in the slot's basis."""
+        slot = self.recipe.slot(path)
+        if slot.mixing is not None:
+            return mixed_operand(self, path, tensor)
+        return self.quantized(path, tensor, slot.quantizer) if slot.split is None else split_operand(self, path, tensor)
 
     def plain(self, path: str, tensor: Any) -> Any:
         """What the slot's quantizer sees: the tensor in the slot's basis, a learned offset subtracted."""
@@ -73,9 +88,10 @@ class Layer:
         offset, q = slot_parameters(self.params, path).get("offset"), self.recipe.slot(path).quantizer
         return None if offset is None or not isinstance(q, Quantizer) else SharedBlocks.of(q, shape, self.ops).spread(offset)
 
-    def _quantized(self, path: str, tensor: Any, transforms: Any) -> Any:
-        ctx, q = self.ctx, self.recipe.slot(path).quantizer
-        words = self.words(path, TENSORS[path], tensor, q)
+    def quantized(self, path: str, tensor: Any, q: Any, part: str = "", transforms: Transforms = ()) -> Any:
+        """The operand that `q` makes of `tensor`, or of what a split gives to one `part` of the slot."""
+        ctx = self.ctx
+        words = self.words(f"{path}.{part}" if part else path, TENSORS[path], tensor, q)
         collect = ctx.collect and q is not None
         made = self.ops.operand(
             tensor, q, k_axis=K_AXIS[path], transforms=transforms, words=words, state=self.state(path), collect=collect
@@ -83,6 +99,20 @@ class Layer:
         if q is not None:
             observe(ctx.observed, ctx.key(path), made.observed)
         return made
+
+    def transformed(self, path: str, x: Any, transforms: Transforms) -> Any:
+        """x after every transform in order; one of lower rank leaves fewer elements."""
+        for transform, signs in transforms:
+            axis = self.k_axis(path) if transform.axis == "k" else 1 - self.k_axis(path)
+            x = self.ops.hadamard(x, transform.size, axis=axis, signs=signs)
+            if transform.rank:
+                kept = transform.kept(x.shape[axis])
+                x = x[kept] if axis == 0 else x[:, kept]
+        return x
+
+    def k_axis(self, path: str) -> int:
+        """The axis of the slot's tensor that its GEMM contracts."""
+        return K_AXIS[path]
 
     def words(self, slot: str, name: str, tensor: Any, q: Any) -> Any:
         """Random words for rounding `tensor` (x, w or dy) at `slot`, None where `q` takes none.
@@ -99,7 +129,7 @@ class Layer:
         learned = learned_state(self.params, path, self.recipe.slot(path).quantizer, self.ops)
         return self.ctx.state.get(self.ctx.key(path)) if learned is None else learned
 
-    def transforms(self, path: str, shape: tuple[int, ...]) -> tuple[tuple[Transform, Any], ...]:
+    def transforms(self, path: str, shape: tuple[int, ...]) -> Transforms:
         """The slot's transforms, then the GEMM's paired one, each fitted to its axis and with its signs."""
         gemm, k_axis = path.partition(".")[0], K_AXIS[path]
         paired = self.recipe.gemm(gemm).transform

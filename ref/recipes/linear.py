@@ -4,7 +4,9 @@
     dgrad   dX = A B^T   A = Q(dY T)    B = Q(W^T T)    contracts N
     wgrad   dW = A B^T   A = Q(dY^T T)  B = Q(X^T T)    contracts M
 
-with each Q, T (transforms) and source as the recipe says, then the epilogue in order, then one rounding to the output format. `ops` is the
+A split operand makes the product a sum (`products`). With complex algebra X, dY and Y hold pairs (`parts`), and W is [N, K / 2].
+
+With each Q, T (transforms) and source as the recipe says, then the epilogue in order, then one rounding to the output format. `ops` is the
 backend: `operand` transforms and quantizes, `gemm` multiplies, `cast` rounds. Nothing is mutated but ``ctx.observed``; state is read.
 """
 
@@ -22,6 +24,7 @@ from lpref.ref.recipes.executable import missing_in_linear
 from lpref.ref.recipes.gemm import TENSORS
 from lpref.ref.recipes.layer import Layer
 from lpref.ref.recipes.learned import first_parameters
+from lpref.ref.recipes.products import is_whole, product
 from lpref.ref.recipes.recipe import LinearRecipe
 from lpref.ref.recipes.saved import Kept, backward_operand, saved_by
 
@@ -45,17 +48,14 @@ def linear_forward(
     Raises SpecError for a recipe that this version cannot run, ShapeError for shapes that do not fit.
     """
     _require(recipe)
-    if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
-        raise ShapeError(
-            f"x is {tuple(x.shape)}, w is {tuple(w.shape)}",
-            where=ctx.site or "linear_forward",
-            remedy="x [M, K] and w [N, K]",
-        )
+    if x.ndim != 2 or w.ndim != 2 or x.shape[1] != recipe.stored * w.shape[1] or w.shape[0] % recipe.stored:
+        width = "K" if recipe.stored == 1 else f"K / {recipe.stored}"
+        raise ShapeError(f"x is {tuple(x.shape)}, w is {tuple(w.shape)}", where=ctx.site or "linear_forward", remedy=f"x [M, K] and w [N, {width}]")
     params = {} if params is None else params
     layer = Layer(recipe, ctx, ops, params)
     tensors = {"x": x, "w": w}
     made = {path: layer.made(path, tensors[TENSORS[path]]) for path in ("fprop.a", "fprop.b")}
-    y = ops.gemm(made["fprop.a"].operand, made["fprop.b"].operand, recipe.fprop.accumulate)
+    y = product(layer, "fprop", made["fprop.a"].operand, made["fprop.b"].operand)
     return finish(layer, "fprop", y, {}), Kept(saved_by(layer, tensors, made), params)
 
 
@@ -67,7 +67,10 @@ def linear_backward(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, op
     gemms = ("dgrad", "wgrad")
     for path in (f"{gemm}.{side}" for gemm in gemms for side in "ab"):
         made[path] = backward_operand(layer, path, dy, saved, made)
-    products = ops.gemms([(made[f"{gemm}.a"], made[f"{gemm}.b"], recipe.gemm(gemm).accumulate) for gemm in gemms])
+    if all(is_whole(recipe.gemm(gemm)) for gemm in gemms):
+        products = ops.gemms([(made[f"{gemm}.a"], made[f"{gemm}.b"], recipe.gemm(gemm).accumulate) for gemm in gemms])
+    else:
+        products = [product(layer, gemm, made[f"{gemm}.a"], made[f"{gemm}.b"]) for gemm in gemms]
     results = {
         gemm: finish(layer, gemm, product, saved.entries, dparams)
         for gemm, product in zip(gemms, products, strict=True)

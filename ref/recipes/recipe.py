@@ -32,12 +32,13 @@ class Saved:
                 with an own `quantizer`, the tensor `of` quantized by it
     reference   the parameter itself, no copy
     mask        where the gradient rule of the slot `of` lets the gradient pass, in the basis of that slot
-    signs       the random signs of the stream `of`
-    projection  the tensor `of` times a random matrix of `ratio` times fewer columns
-    recompute   nothing: made again from its inputs in the backward pass
+    projection  the tensor `of` times a random matrix of `ratio` times fewer columns, quantized by `quantizer` if there is one; the backward pass
+                reads it times the transposed matrix, as if it were `hp` (see `lpref.ref.recipes.projection`)
+
+    Random words are not kept: a pass draws them again. Recomputing X instead of keeping it is the tape's part, not the layer's.
     """
 
-    what: Literal["hp", "codes", "reference", "mask", "signs", "projection", "recompute"] = "hp"
+    what: Literal["hp", "codes", "reference", "mask", "projection"] = "hp"
     of: str = ""
     quantizer: Quantizer | PlannedQuantizer | None = None
     ratio: int = 1
@@ -56,6 +57,12 @@ class LinearRecipe:
     wgrad: GemmSpec = PLAIN
     save: Mapping[str, Saved] = field(default_factory=_save_high_precision, hash=False)
     algebra: Literal["real", "complex"] = "real"
+    """complex: the layer multiplies complex numbers, two of X, Y and dY by one of W."""
+
+    @property
+    def stored(self) -> int:
+        """Inputs of the layer for each column of W."""
+        return 2 if self.algebra == "complex" else 1
 
     def gemm(self, name: str) -> GemmSpec:
         """One of fprop, dgrad, wgrad."""
@@ -251,12 +258,16 @@ def random_sites(linear: LinearRecipe, site: str) -> list[str]:
     >>> random_sites(LinearRecipe(dgrad=GemmSpec(transform=Transform(signs="random"))), "head")
     ['head/dgrad/transform/signs']
     """
-    quantizers = {f"{gemm}/{side}": getattr(linear.gemm(gemm), side).quantizer for gemm in GEMMS for side in "ab"}
+    slots = {f"{gemm}/{side}": getattr(linear.gemm(gemm), side) for gemm in GEMMS for side in "ab"}
+    quantizers = {f"{path}/{part}" if part else path: q for path, slot in slots.items() for part, q in slot.quantizers().items()}
     quantizers |= {f"save/{name}": saved.quantizer for name, saved in linear.save.items()}
     quantizers |= {f"{gemm}/output": step.quantizer for gemm in GEMMS for step in linear.gemm(gemm).epilogue if step.kind == "quantize"}
     found = [f"{site}/{path}/rounding" for path, q in quantizers.items() if q is not None and is_stochastic(q.rounding)]
+    found += [f"{site}/save/{name}/projection" for name, saved in linear.save.items() if saved.what == "projection"]
     for gemm in GEMMS:
         spec = linear.gemm(gemm)
+        if spec.sampling is not None and spec.sampling.kind == "leverage":
+            found += [f"{site}/{gemm}/a/{part}/sampling" if part else f"{site}/{gemm}/a/sampling" for part in spec.a.quantizers()]
         transforms = [*spec.a.transforms, *spec.b.transforms, *([spec.transform] if spec.transform is not None else [])]
         found += [f"{site}/{t.stream or gemm}/transform/signs" for t in transforms if t.signs == "random"]
     return found

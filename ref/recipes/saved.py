@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lpref.ref.recipes.gemm import TENSORS
 from lpref.ref.recipes.gradient import local_gradient
 from lpref.ref.recipes.layer import K_AXIS, Layer, Made
+from lpref.ref.recipes.parts import tensor_of_operand
+from lpref.ref.recipes.products import transposed
+from lpref.ref.recipes.projection import expanded, projected
 from lpref.ref.recipes.recipe import LinearRecipe
 from lpref.ref.recipes.sources import made_in_forward, maker, origin, saved_tensor
 
@@ -30,6 +33,8 @@ def saved_by(layer: Layer, tensors: Mapping[str, Any], made: Mapping[str, Made])
             found[name] = tensor
         elif saved.what == "mask":
             found[name] = local_gradient(layer, saved.of, tensor, made[saved.of].quantized)
+        elif saved.what == "projection":
+            found[name] = projected(layer, name, saved, tensor)
         elif saved.quantizer is not None:
             words = layer.words(f"save.{name}", saved_tensor(name, saved), tensor, saved.quantizer)
             found[name] = layer.ops.operand(tensor, saved.quantizer, k_axis=1, words=words)
@@ -44,10 +49,12 @@ def entry(saved: Kept, recipe: LinearRecipe, wanted: Any) -> Any:
     return next(saved.entries[name] for name, declared in recipe.save.items() if wanted(declared))
 
 
-def tensor_of(saved: Kept, recipe: LinearRecipe, tensor: str) -> Any:
-    """x or w in high precision."""
-    names = [n for n, s in recipe.save.items() if s.what in ("hp", "reference") and saved_tensor(n, s) == tensor]
-    return saved.entries[names[0]]
+def tensor_of(layer: Layer, saved: Kept, tensor: str, dtype: Any) -> Any:
+    """x or w in high precision, or what a projection has left of it."""
+    save = layer.recipe.save
+    name = next(n for n, s in save.items() if s.what in ("hp", "reference", "projection") and saved_tensor(n, s) == tensor)
+    kept = saved.entries[name]
+    return expanded(layer, name, save[name], kept, dtype) if save[name].what == "projection" else kept
 
 
 def backward_operand(layer: Layer, path: str, dy: Any, saved: Kept, made: Mapping[str, Any]) -> Any:
@@ -56,9 +63,9 @@ def backward_operand(layer: Layer, path: str, dy: Any, saved: Kept, made: Mappin
     if slot.source == "hp":
         if tensor != "dy" and made_in_forward(layer.recipe, path):
             return entry(saved, layer.recipe, lambda s: s.what == "codes" and s.quantizer is None and s.of == path)
-        return layer.operand(path, dy if tensor == "dy" else tensor_of(saved, layer.recipe, tensor))
+        return layer.operand(path, dy if tensor == "dy" else tensor_of(layer, saved, tensor, dy.dtype))
     of = origin(layer.recipe, path)
     codes = made[of] if of in made else saved.entries[of]
     if slot.source == "requant":
-        return layer.operand(path, codes.dequantize(dy.dtype))
-    return replace(codes, k_axis=K_AXIS[path])
+        return layer.operand(path, tensor_of_operand(codes, dy.dtype, layer.ops))
+    return transposed(codes, K_AXIS[path])

@@ -45,7 +45,7 @@ def effective(linear: LinearRecipe, path: str) -> AnyQuantizer | None:
     if slot.source in ("reuse", "reuse_transposed"):
         of = origin(linear, path)
         return None if maker(linear, of) == path else code_quantizer(linear, of)
-    return slot.quantizer
+    return next((q for q in slot.quantizers().values() if q is not None), None)
 
 
 def code_axis(linear: LinearRecipe, of: str) -> str:
@@ -81,4 +81,4 @@ def made_in_forward(linear: LinearRecipe, path: str) -> bool:
 
 def has_high_precision(linear: LinearRecipe, tensor: str) -> bool:
     """Whether the backward pass has the tensor itself."""
-    return tensor == "dy" or any(s.what in ("hp", "reference") and saved_tensor(n, s) == tensor for n, s in linear.save.items())
+    return tensor == "dy" or any(s.what in ("hp", "reference", "projection") and saved_tensor(n, s) == tensor for n, s in linear.save.items())

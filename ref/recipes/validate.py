@@ -7,7 +7,7 @@ V3  sources: what a backward slot reads is saved, or made before it
 V4  reuse: codes are contracted along the axis they were made for, or the blocks are transpose-closed
 V5  formats: a signed tensor gets a signed format, dY no learned scale; stochastic rounding takes 8, 16 or 32 bits a word
 V6  tails: two operands that are blocked along k pad alike
-V7  sums: every term names parts of its operands, combined parts were stacked
+V7  sums: see `validate_sums`
 V8  rules, schedule and `executable` agree with the rest
 V9  gradient rules (`lpref.ref.recipes.validate_gradient`)
 V10 weights: what is stored has a sign and needs no state, an update of codes has its integers and their unit, a fixed grid an amax
@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lpref.ref.errors import LprefError, nearest
+from lpref.ref.formats import VECTOR_FORMATS, VectorFormat
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.basis import AXES, Word, inverse, letter, reduced, shown
@@ -38,6 +39,7 @@ from lpref.ref.recipes.sources import (
     saved_tensor,
 )
 from lpref.ref.recipes.validate_gradient import gradient_problems
+from lpref.ref.recipes.validate_sums import split_problems, sum_problems
 from lpref.ref.rounding import is_stochastic
 
 # GEMM of a gradient -> the forward slot whose tensor it is the gradient of
@@ -58,7 +60,7 @@ def linear_problems(linear: LinearRecipe) -> list[str]:
     found = [*_saves(linear), *(p for path in AXES for p in _slot(linear, path))]
     if found:  # bases are defined only where sources are
         return found
-    return [p for gemm in GEMMS for p in [*_transforms(linear, gemm), *_masks(linear, gemm), *_tails(linear, gemm), *_terms(linear, gemm)]]
+    return [p for gemm in GEMMS for p in [*_transforms(linear, gemm), *_masks(linear, gemm), *_tails(linear, gemm), *sum_problems(linear, gemm)]]
 
 
 def _saves(linear: LinearRecipe) -> Iterator[str]:
@@ -69,18 +71,22 @@ def _saves(linear: LinearRecipe) -> Iterator[str]:
             yield f"{where}.of: {saved.what} belong to a slot (fprop.a, …), not to {saved.of!r}"
         elif saved.what == "codes" and TENSORS.get(saved.of) == "dy":
             yield f"{where}.of: dY does not exist yet when the forward pass saves"
-        elif saved.what != "signs" and saved_tensor(name, saved) not in ("x", "w"):
+        elif saved_tensor(name, saved) not in ("x", "w"):
             yield f"{where}.of: what is saved is x, w, or a slot that holds one, not {saved.of or name!r}"
         elif saved.what == "reference" and saved_tensor(name, saved) != "w":
             yield f"{where}.what: only the weight outlives the forward pass; x is saved as hp or codes"
+        elif saved.what == "projection" and (saved_tensor(name, saved) != "x" or saved.ratio < 1):
+            yield f"{where}: a projection is of x, with ratio 1 or more; got {saved_tensor(name, saved)} and {saved.ratio}"
 
 
 def _slot(linear: LinearRecipe, path: str) -> Iterator[str]:
     slot, tensor = linear.slot(path), TENSORS[path]
     yield from _source(linear, path, slot, tensor)
-    q = slot.quantizer
-    if isinstance(q, Quantizer):
-        yield from _quantizer(f"{path}.quantizer", q, tensor, backward=not path.startswith("fprop"))
+    for index, q in enumerate(slot.quantizers().values()):
+        where = f"{path}.split.quantizers.{index}" if slot.split is not None and slot.split.quantizers else f"{path}.quantizer"
+        if isinstance(q, Quantizer):
+            yield from _quantizer(where, q, tensor, backward=not path.startswith("fprop"))
+    yield from split_problems(linear, path)
 
 
 def _source(linear: LinearRecipe, path: str, slot: Slot, tensor: str) -> Iterator[str]:
@@ -122,9 +128,11 @@ def _reuse(linear: LinearRecipe, path: str, slot: Slot, of: str, q: AnyQuantizer
 def _quantizer(where: str, q: Quantizer, tensor: str, backward: bool) -> Iterator[str]:
     """V5."""
     try:
-        form = format_named(q.format)
+        form = VECTOR_FORMATS.get(q.format) or format_named(q.format)
     except LprefError as error:
         yield f"{where}.format: {error}"
+        return
+    if isinstance(form, VectorFormat):
         return
     if not form.signed and tensor in ("w", "dy") and not {"offset", "zero"} & set(learned_names(q)):
         yield f"{where}.format: {q.format} has no sign, and {tensor} has negative values"
@@ -204,24 +212,6 @@ def _tails(linear: LinearRecipe, gemm: str) -> Iterator[str]:
     tails = {q.tail for q in quantizers if isinstance(q, Quantizer) and q.blocks.k is not None}
     if len(tails) > 1:
         yield f"{gemm}: the operands' tails differ ({' and '.join(sorted(tails))}), so their padded lengths do"
-
-
-def _terms(linear: LinearRecipe, gemm: str) -> Iterator[str]:
-    """V7."""
-    spec = linear.gemm(gemm)
-    for side in "ab":
-        split = getattr(spec, side).split
-        parts = split.parts if split is not None else ("",)
-        for index, term in enumerate(spec.terms):
-            name = getattr(term, side)
-            if name not in parts:
-                given = f"the parts {', '.join(parts)}" if split is not None else "no parts"
-                yield f"{gemm}.terms.{index}.{side}: {name!r}, but {gemm}.{side} has {given}"
-        if split is not None and not spec.terms:
-            yield f"{gemm}.terms: {gemm}.{side} is split into {', '.join(split.parts)}; say which products are added"
-    stacked = any(s.split is not None and s.split.stacked for s in (spec.a, spec.b))
-    if not stacked and any(step.kind == "combine" for step in spec.epilogue):
-        yield f"{gemm}.epilogue: combine adds stacked parts, and no operand is stacked"
 
 
 def _recipe_level(recipe: Recipe) -> Iterator[str]:
