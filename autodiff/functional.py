@@ -205,12 +205,13 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
 # ---------------------------------------------------------------- tables and positions
 
 
-def embedding(table: Tensor, ids: Any) -> Tensor:
+def embedding(table: Tensor, ids: Any, under: Any = None) -> Tensor:
     """Rows of table [V, D] by integer ids [...]: [..., D]. Its gradient adds rows in index order.
 
     Raises DTypeError when ids are not integers.
     """
-    return apply("embedding", table, ids=ids.data if isinstance(ids, Tensor) else ids)
+    ids = ids.data if isinstance(ids, Tensor) else ids
+    return apply("embedding", table, ids=ids) if under is None else EMBEDDING(table, ids=ids, under=under)
 
 
 def rope(x: Tensor, cos: Any, sin: Any) -> Tensor:
@@ -248,11 +249,13 @@ from lpref.autodiff.fused.attention import attention, attention_packed  # noqa: 
 from lpref.autodiff.fused.linear import conv2d, linear  # noqa: E402
 from lpref.autodiff.fused.loss import softmax_cross_entropy  # noqa: E402
 from lpref.autodiff.fused.norm import layernorm, rmsnorm  # noqa: E402
+from lpref.autodiff.fused.operation import EMBEDDING, product, residual_add, residual_split  # noqa: E402
 
 __all__ = [
     "abs", "add", "attention", "attention_packed", "broadcast_to", "concat", "conv2d", "cos", "div", "embedding", "erf", "exp",
     "expand_dims", "gelu", "getitem", "layernorm", "linear", "log", "log_softmax", "matmul", "max", "maximum", "mean",
-    "mul", "neg", "pad", "power", "relu", "reshape", "rmsnorm", "rope", "rsqrt", "sigmoid", "silu", "sin", "softmax",
+    "mul", "neg", "pad", "power", "product", "relu",
+    "reshape", "residual_add", "residual_split", "rmsnorm", "rope", "rsqrt", "sigmoid", "silu", "sin", "softmax",
     "softmax_cross_entropy", "sqrt", "squeeze", "stack", "stop_gradient", "sub", "sum", "swiglu", "swiglu_packed", "tanh", "transpose",
     "where", "zeros_like",
 ]  # fmt: skip

@@ -105,27 +105,41 @@ class CNN(Model):
         if inputs.ndim != 4 or inputs.shape[1:] != (c.channels, c.image, c.image):
             raise ShapeError(f"images are {inputs.shape}; needed [N, {c.channels}, {c.image}, {c.image}]", where="cnn")
         convolutions = {v.name: v for v in self.convolutions()}
-        x = F.relu(self.normed(convolutions["stem"], Tensor(self.array(inputs), self.backend), ctx))
+        x = self.relu("stem", self.normed(convolutions["stem"], Tensor(self.array(inputs), self.backend), ctx), ctx)
         for s in range(len(c.widths)):
             for b in range(c.blocks):
                 name = f"stage.{s}.{b}"
-                y = F.relu(self.normed(convolutions[f"{name}.conv1"], x, ctx))
+                y = self.relu(f"{name}.conv1", self.normed(convolutions[f"{name}.conv1"], x, ctx), ctx)
                 y = self.normed(convolutions[f"{name}.conv2"], y, ctx)
                 short = convolutions.get(f"{name}.shortcut")
-                x = F.relu(y + (x if short is None else self.normed(short, x, ctx)))
+                x = x if short is None else self.normed(short, x, ctx)
+                x = self.relu(name, F.residual_add(x, y, self.under("residual_add", f"{name}.add", ctx)), ctx)
         n, channels = x.shape[:2]
         return self.linear("classifier", F.mean(x.reshape(n, channels, -1), axis=2), ctx)
 
     def normed(self, v: Convolution, x: Tensor, ctx: Context) -> Tensor:
         """The convolution followed by its group normalisation."""
-        return self.group_norm(f"{v.name}.norm", self.conv(v.name, x, v.kernel, v.stride, ctx))
+        return self.group_norm(f"{v.name}.norm", self.conv(v.name, x, v.kernel, v.stride, ctx), ctx)
 
-    def group_norm(self, name: str, x: Tensor) -> Tensor:
+    def relu(self, name: str, x: Tensor, ctx: Context) -> Tensor:
+        """ReLU behind a convolution, or behind the sum of a block."""
+        return F.relu(x, self.under("activation", f"{name}.activation", ctx))
+
+    def operation_sites(self) -> Iterator[tuple[str, str]]:
+        convolutions = [v.name for v in self.convolutions()]
+        blocks = [name.removesuffix(".conv1") for name in convolutions if name.endswith(".conv1")]
+        yield from (("norm", f"{name}.norm") for name in convolutions)
+        yield from (("activation", f"{name}.activation") for name in ["stem", *blocks, *(f"{b}.conv1" for b in blocks)])
+        yield from (("residual_add", f"{name}.add") for name in blocks)
+        yield ("loss", "loss")
+
+    def group_norm(self, name: str, x: Tensor, ctx: Context) -> Tensor:
         """Each group of channels of each image to mean 0 and variance 1, then a scale and a shift for each channel."""
         n, channels, height, width = x.shape
         values = channels // self.cfg.groups * height * width
         ones, zeros = (self.array(make(values, x.dtype)) for make in (np.ones, np.zeros))
         flat = x.reshape(n * self.cfg.groups, values)
-        normal = F.layernorm(flat, Tensor(ones, self.backend), Tensor(zeros, self.backend), self.cfg.norm_eps)
+        under = self.under("norm", name, ctx)
+        normal = F.layernorm(flat, Tensor(ones, self.backend), Tensor(zeros, self.backend), self.cfg.norm_eps, under)
         weight, bias = (self.params[f"{name}.{part}"].reshape(1, channels, 1, 1) for part in ("weight", "bias"))
         return normal.reshape(n, channels, height, width) * weight + bias

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 
 from lpref.autodiff import Tensor
-from lpref.autodiff import functional as F
 from lpref.models.config import complain, one_of, positive
 from lpref.models.parameters import LinearSite, ParameterSpec, linear_parameters, norm_parameters
 from lpref.models.transformer import Transformer, TransformerConfig
@@ -80,15 +79,15 @@ class GPT(Transformer):
         if inputs.ndim != 2 or not 1 <= inputs.shape[1] <= c.context:
             raise ShapeError(f"token ids are {inputs.shape}; needed [B, T] with 1 <= T <= {c.context}", where="gpt")
         batch, tokens = inputs.shape
-        x = F.embedding(self.params["wte.weight"], inputs.reshape(-1))
+        x = self.embed("wte", inputs.reshape(-1), ctx)
         rotary = None
         if c.positions == "rope":
             rotary = self._rotary(tokens, x.dtype)
         else:
-            x = x + F.embedding(self.params["wpe.weight"], np.tile(np.arange(tokens), batch))
+            x = x + self.embed("wpe", np.tile(np.arange(tokens), batch), ctx)
         for i in range(c.layers):
             x = self.block(i, x, batch, ctx, causal=True, rotary=rotary)
-        return self.linear("head", self.norm("norm", x), ctx).reshape(batch, tokens, c.vocab)
+        return self.linear("head", self.norm("norm", x, ctx), ctx).reshape(batch, tokens, c.vocab)
 
     def _rotary(self, tokens: int, dtype: np.dtype) -> tuple[Any, Any]:
         """cos and sin of the first positions."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -54,5 +54,9 @@ class MLP(Model):
             raise ShapeError(f"inputs are {inputs.shape}; needed {self.cfg.features} values each", where="mlp")
         x = Tensor(self.array(flat), self.backend)
         for i in range(len(self.cfg.hidden)):
-            x = F.relu(self.linear(f"fc.{i}", x, ctx))
+            x = F.relu(self.linear(f"fc.{i}", x, ctx), self.under("activation", f"fc.{i}.activation", ctx))
         return self.linear("classifier", x, ctx)
+
+    def operation_sites(self) -> Iterator[tuple[str, str]]:
+        yield from (("activation", f"fc.{i}.activation") for i in range(len(self.cfg.hidden)))
+        yield ("loss", "loss")

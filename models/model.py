@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,15 +11,24 @@ from lpref.autodiff import Tensor
 from lpref.autodiff import functional as F
 from lpref.models.parameters import LinearSite, ParameterSpec, check_sizes, initial, stored
 from lpref.ref.errors import ShapeError, UnknownNameError
-from lpref.ref.recipes import Context, LinearRecipe, linear_parameters
+from lpref.ref.random import check_streams
+from lpref.ref.recipes import (
+    Context,
+    LinearRecipe,
+    Operation,
+    OpRecipe,
+    linear_parameters,
+    operation_sites,
+    random_sites,
+)
 from lpref.ref.recipes.learned import PARAMETERS
 
 
 class Model:
     """Parameters by name, and a forward pass written in `lpref.autodiff.functional`.
 
-    Only linear layers and convolutions are quantized; embeddings, norms, attention scores and residual sums stay in float32.
-    Subclasses define `declare`, `linear_sites` and `logits`.
+    A recipe quantizes linear layers and convolutions, and of the other operations those that it names (`under`); all else stays in float32.
+    Subclasses define `declare`, `linear_sites`, `operation_sites` and `logits`.
     """
 
     kind: ClassVar[str]
@@ -28,7 +37,10 @@ class Model:
         """cfg: the kind's configuration.  recipe: a Recipe, None for unquantized layers.  backend: where the arrays live."""
         self.cfg, self.backend, self.seed = cfg, backend, seed
         self.sites: dict[str, LinearSite] = {site.name: site for site in self.linear_sites()}
-        self.recipes: dict[str, LinearRecipe] | None = None if recipe is None else recipe.bind(self.sites.values())
+        self.recipes: dict[str, LinearRecipe] | None = None
+        self.operations: Mapping[str, OpRecipe] = {}
+        if recipe is not None:
+            self.use(recipe)
         specs = stored(self.declare(), self.sites, self.recipes)
         check_sizes(specs, f"{self.kind} model")
         self.params: dict[str, Tensor] = {s.name: self._tensor(initial(s, seed)) for s in specs}
@@ -52,14 +64,34 @@ class Model:
         """The places where a recipe applies, in the order of the forward pass."""
         raise NotImplementedError
 
+    def operation_sites(self) -> Iterator[tuple[str, str]]:
+        """(kind, site) of every operation of `lpref.ref.recipes.OPERATIONS` that is no linear site."""
+        raise NotImplementedError
+
     def logits(self, inputs: np.ndarray, ctx: Context) -> Tensor:
         """Scores of the classes, last axis."""
         raise NotImplementedError
 
     # ---- what it does
+    def use(self, recipe: Any) -> None:
+        """Put a recipe in force. Raises SpecError for a rule that matches no layer, WordsError for two uses of one stream."""
+        self.recipes, self.operations = recipe.bind(self.sites.values()), recipe.operations
+        check_streams(self.random_sites())
+
+    def random_sites(self) -> list[str]:
+        """The site paths whose random words the recipe in force draws."""
+        linear = [path for name, layer in (self.recipes or {}).items() for path in random_sites(layer, name)]
+        own = ((kind, site) for kind, site in self.operation_sites() if kind in self.operations)
+        return [*linear, *(path for kind, site in own for path in operation_sites(self.operations[kind], kind, site))]
+
+    def under(self, kind: str, site: str, ctx: Context, **sizes: float) -> Operation | None:
+        """The operation `site` under the recipe in force; None where that says nothing about its kind."""
+        recipe = self.operations.get(kind)
+        return None if recipe is None else Operation(kind, recipe, ctx.at(site), sizes)
+
     def loss(self, batch: Any, ctx: Context) -> Tensor:
         """Mean cross entropy in nats over all targets of `batch` (`.inputs`, `.targets`), a scalar."""
-        return F.softmax_cross_entropy(self.logits(batch.inputs, ctx), batch.targets)
+        return F.softmax_cross_entropy(self.logits(batch.inputs, ctx), batch.targets, self.under("loss", "loss", ctx))
 
     def parameters(self) -> list[Tensor]:
         """The parameters in their fixed order."""
@@ -116,12 +148,17 @@ class Model:
         recipe, at = self.recipes[name], ctx.at(name)
         return F.conv2d(x, shaped, stride=stride, padding=padding, recipe=recipe, ctx=at, params=self._learned(name))
 
-    def norm(self, name: str, x: Tensor) -> Tensor:
+    def norm(self, name: str, x: Tensor, ctx: Context) -> Tensor:
         """RMSNorm or LayerNorm over the last axis, as `cfg.norm` says."""
-        weight = self.params[f"{name}.weight"]
+        weight, under = self.params[f"{name}.weight"], self.under("norm", name, ctx)
         if self.cfg.norm == "rmsnorm":
-            return F.rmsnorm(x, weight, self.cfg.norm_eps)
-        return F.layernorm(x, weight, self.params[f"{name}.bias"], self.cfg.norm_eps)
+            return F.rmsnorm(x, weight, self.cfg.norm_eps, under)
+        return F.layernorm(x, weight, self.params[f"{name}.bias"], self.cfg.norm_eps, under)
+
+    def embed(self, table: str, ids: Any, ctx: Context) -> Tensor:
+        """Rows `ids` of the table of that name."""
+        weight = self.params[f"{table}.weight"]
+        return F.embedding(weight, ids, self.under("embedding", table, ctx, rows=ids.size, entries=weight.shape[0]))
 
     def _learn(self, site: str, x: Any, weight: Any) -> None:
         """Make the learned quantizer parameters of a site from its first input, once."""

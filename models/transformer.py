@@ -99,19 +99,54 @@ class Transformer(Model):
 
     def block(self, i: int, x: Tensor, batch: int, ctx: Context, causal: bool, rotary: tuple | None = None) -> Tensor:
         """Block i on x [batch·T, D]; `rotary` is (cos, sin) of T positions."""
-        h = self.norm(f"h.{i}.norm1", x)
-        x = x + self.linear(f"h.{i}.attn.out", self.heads(self.linear(f"h.{i}.attn.qkv", h, ctx), batch, causal, rotary), ctx)
-        h = self.linear(f"h.{i}.mlp.up", self.norm(f"h.{i}.norm2", x), ctx)
-        return x + self.linear(f"h.{i}.mlp.down", self.activate(h), ctx)
+        x, h = self.split(f"h.{i}.attn", x, 2 * i, ctx)
+        h = self.linear(f"h.{i}.attn.qkv", self.norm(f"h.{i}.norm1", h, ctx), ctx)
+        h = self.heads(f"h.{i}.attn", h, batch, causal, rotary, ctx)
+        x = self.join(f"h.{i}.attn", x, self.linear(f"h.{i}.attn.out", h, ctx), 2 * i, ctx)
+        x, h = self.split(f"h.{i}.mlp", x, 2 * i + 1, ctx)
+        h = self.linear(f"h.{i}.mlp.up", self.norm(f"h.{i}.norm2", h, ctx), ctx)
+        return self.join(
+            f"h.{i}.mlp", x, self.linear(f"h.{i}.mlp.down", self.activate(f"h.{i}.mlp", h, ctx), ctx), 2 * i + 1, ctx
+        )
 
-    def heads(self, qkv: Tensor, batch: int, causal: bool, rotary: tuple | None) -> Tensor:
+    def split(self, name: str, x: Tensor, branch: int, ctx: Context) -> tuple[Tensor, Tensor]:
+        """The residual stream, and what its branch (counted from 0) takes from it."""
+        return F.residual_split(
+            x, self.under("residual_split", f"{name}.split", ctx, branch=branch, branches=2 * self.cfg.layers)
+        )
+
+    def join(self, name: str, x: Tensor, h: Tensor, branch: int, ctx: Context) -> Tensor:
+        """The residual stream with its branch added."""
+        return F.residual_add(
+            x, h, self.under("residual_add", f"{name}.add", ctx, branch=branch, branches=2 * self.cfg.layers)
+        )
+
+    def heads(self, name: str, qkv: Tensor, batch: int, causal: bool, rotary: tuple | None, ctx: Context) -> Tensor:
         """Attention of the packed projections [B·T, (H + 2 Hkv) d] -> [B·T, H d]."""
         c = self.cfg
-        scale = 1.0 / math.sqrt(c.head_dim)
-        return F.attention_packed(qkv, batch=batch, heads=c.heads, kv_heads=c.kv, rotary=rotary, causal=causal, scale=scale)
+        scale, tokens = 1.0 / math.sqrt(c.head_dim), qkv.shape[0] // batch
+        under = self.under("attention", f"{name}.heads", ctx, tokens=tokens, causal=causal, head=c.head_dim)
+        return F.attention_packed(
+            qkv, batch=batch, heads=c.heads, kv_heads=c.kv, rotary=rotary, causal=causal, scale=scale, under=under
+        )
 
-    def activate(self, h: Tensor) -> Tensor:
+    def activate(self, name: str, h: Tensor, ctx: Context) -> Tensor:
         """The block's nonlinearity on the output of `mlp.up`."""
-        if self.cfg.activation == "swiglu":
-            return F.swiglu_packed(h)
-        return F.gelu(h, kind="tanh" if self.cfg.activation == "gelu" else "erf")
+        kind, under = self.cfg.activation, self.under("activation", f"{name}.activation", ctx)
+        if kind != "swiglu":
+            return F.gelu(h, "tanh" if kind == "gelu" else "erf", under)
+        if not {"silu", "mul"} & set(self.operations):
+            return F.swiglu_packed(h, under)
+        gate, up = h[:, : self.cfg.ffn], h[:, self.cfg.ffn :]
+        return F.product(
+            F.silu(gate, self.under("silu", f"{name}.silu", ctx)), up, self.under("mul", f"{name}.mul", ctx)
+        )
+
+    def operation_sites(self) -> Iterator[tuple[str, str]]:
+        """The operations of the blocks, the last norm, the tables and the loss."""
+        for i in range(self.cfg.layers):
+            yield from (("norm", f"h.{i}.norm1"), ("norm", f"h.{i}.norm2"), ("attention", f"h.{i}.attn.heads"))
+            yield from ((kind, f"h.{i}.mlp.{kind}") for kind in ("activation", "silu", "mul"))
+            for branch in ("attn", "mlp"):
+                yield from (("residual_split", f"h.{i}.{branch}.split"), ("residual_add", f"h.{i}.{branch}.add"))
+        yield from (("norm", "norm"), ("embedding", "wte"), ("embedding", "wpe"), ("loss", "loss"))

@@ -76,10 +76,10 @@ class ViT(Transformer):
             raise ShapeError(f"images are {inputs.shape}; needed [N, {c.channels}, {c.image}, {c.image}]", where="vit")
         batch = inputs.shape[0]
         x = self.linear("patch", Tensor(self.array(self.patches(inputs)), self.backend), ctx)
-        x = x + F.embedding(self.params["wpe.weight"], np.tile(np.arange(c.tokens), batch))
+        x = x + self.embed("wpe", np.tile(np.arange(c.tokens), batch), ctx)
         for i in range(c.layers):
             x = self.block(i, x, batch, ctx, causal=False)
-        pooled = F.mean(self.norm("norm", x).reshape(batch, c.tokens, c.d_model), axis=1)
+        pooled = F.mean(self.norm("norm", x, ctx).reshape(batch, c.tokens, c.d_model), axis=1)
         return self.linear("classifier", pooled, ctx)
 
     def patches(self, images: np.ndarray) -> np.ndarray:

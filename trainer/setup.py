@@ -11,7 +11,6 @@ from lpref.ref.errors import BackendError, DataError, SpecError
 from lpref.ref.optim import Schedule
 from lpref.ref.optim.optimizer import optimizer
 from lpref.ref.random import check_streams
-from lpref.ref.recipes.recipe import random_sites
 from lpref.trainer.checkpoint import Checkpoint
 from lpref.trainer.data import load_data
 from lpref.trainer.data.batches import Batch, check_length, train_batch
@@ -51,7 +50,7 @@ class Prepared:
         """Puts the recipe that is in force at `state` into the model."""
         if self.recipe.schedule:
             now = self.recipe.at(state.step, self.spec.train.steps, state.update)
-            self.model.recipes = now.bind(self.model.sites.values())
+            self.model.use(now)
 
     def context_of(self, state: TrainState, *, collect: bool) -> Callable[[int], Any]:
         """micro-batch -> Context of a training forward and backward."""
@@ -70,7 +69,7 @@ class Prepared:
         """The same model on another backend, weights and the recipe in force included."""
         other = build_model(self.spec, self.recipe, backend, self.data)
         other.set_arrays(self.model.arrays())
-        other.recipes = self.model.recipes
+        other.recipes, other.operations = self.model.recipes, self.model.operations
         return other
 
     def rehearse(self) -> None:
@@ -149,8 +148,7 @@ def prepare_on(backend: Any, spec: TrainSpec, data: Data) -> Prepared:
         optimizer=chosen, schedule=make_schedule(spec), loss_scale=recipe.loss_scale, quantizers=QuantizerStates(places_of(model.recipes)),
         clip=spec.train.clip, seed=spec.train.seed, backend=backend, steps=spec.train.steps,
     )  # fmt: skip
-    layers = [site for name, linear in model.recipes.items() for site in random_sites(linear, name)]
-    check_streams([*layers, *rules.optimizer.random_sites(model.params)])
+    check_streams([*model.random_sites(), *rules.optimizer.random_sites(model.params)])
     return Prepared(resolved, data, backend, recipe, model, rules, facts)
 
 
@@ -208,7 +206,7 @@ def build_model(spec: TrainSpec, recipe: Any, backend: Any, data: Data) -> Any:
     check_data(spec, data)
     model = build(spec.model, recipe, spec.train.seed, backend)
     if recipe.schedule:
-        model.recipes = recipe.at(0, spec.train.steps, 0).bind(model.sites.values())
+        model.use(recipe.at(0, spec.train.steps, 0))
     check_memory(spec, model)
     length = int(spec.model.get("context", 0))
     if any(q.scale.rule == "learned" for q in places_of(model.recipes).values()):

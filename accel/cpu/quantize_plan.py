@@ -31,7 +31,7 @@ class Plan:
     table: table_kernels.Table | None = None
 
 
-DEFINED = frozenset({"affine", "double", "flexpoint", "quartic", "s2fp8", "trit_planes", "twn"})
+DEFINED = frozenset({"affine", "double", "flexpoint", "minmax", "quartic", "s2fp8", "trit_planes", "twn"})
 """Rules without a kernel: they take the definition."""
 
 

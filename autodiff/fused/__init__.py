@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from lpref.autodiff.tensor import Node, Tensor, make, mode, shape_error
 from lpref.ref.errors import GraphError
@@ -23,16 +23,22 @@ class Fused:
     forward(backend, *arrays, **params) -> (y, saved)
     backward(backend, g, saved, arrays, wants, **params) -> one array (or None) an input
     composite(*tensors, **params) -> Tensor, or None when there is no second derivative
+    reads: what of the activations the derivative reads: the inputs, their sign, the inputs and what forward saved for every row (own), nothing
     """
 
     name: str
     forward: Callable[..., tuple[Any, Any]]
     backward: Callable[..., tuple[Any, ...]]
     composite: Callable[..., Tensor] | None
+    reads: Literal["inputs", "sign", "own", "nothing"] = "inputs"
     always_expands = False
 
-    def __call__(self, *inputs: Tensor, **params: Any) -> Tensor:
-        """Run forward; record a node when an input needs gradients."""
+    def __call__(self, *inputs: Tensor, under: Any = None, **params: Any) -> Tensor:
+        """Run forward, `under` an `Operation` of a recipe or (None) as it is; record a node when an input needs gradients."""
+        if under is not None:
+            from lpref.autodiff.fused.operation import UNDER_A_RECIPE
+
+            return UNDER_A_RECIPE(self, under, inputs, params)
         backend = inputs[0].backend
         arrays = tuple([t.data for t in inputs])
         try:

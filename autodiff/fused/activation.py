@@ -51,6 +51,7 @@ RELU = Fused(
     lambda B, x: (B.relu(x), None),
     lambda B, dy, saved, xs, wants: (B.relu_backward(dy, xs[0]),),
     relu_composite,
+    "sign",
 )
 SILU = Fused(
     "silu",
@@ -82,19 +83,19 @@ SWIGLU_PACKED = Fused(
 )
 
 
-def relu(x: Tensor) -> Tensor:
+def relu(x: Tensor, under: Any = None) -> Tensor:
     """max(x, 0); derivative 0 at 0."""
-    return RELU(x)
+    return RELU(x, under=under)
 
 
-def silu(x: Tensor) -> Tensor:
+def silu(x: Tensor, under: Any = None) -> Tensor:
     """x · sigmoid(x), also called swish. Source: arXiv 1702.03118."""
-    return SILU(x)
+    return SILU(x, under=under)
 
 
-def gelu(x: Tensor, kind: Any = "tanh") -> Tensor:
+def gelu(x: Tensor, kind: Any = "tanh", under: Any = None) -> Tensor:
     """x · Φ(x); kind "erf" is exact, "tanh" GPT-2's approximation. Source: arXiv 1606.08415."""
-    return GELU(x, kind=kind)
+    return GELU(x, kind=kind, under=under)
 
 
 def swiglu(g: Tensor, u: Tensor) -> Tensor:
@@ -102,8 +103,8 @@ def swiglu(g: Tensor, u: Tensor) -> Tensor:
     return SWIGLU(g, u)
 
 
-def swiglu_packed(gu: Tensor) -> Tensor:
+def swiglu_packed(gu: Tensor, under: Any = None) -> Tensor:
     """silu(g) · u for gu [..., 2F] = (g, u) side by side, the result of one GEMM; [..., F]."""
     if gu.shape[-1] % 2:
         raise ShapeError(f"gu of shape {gu.shape}: the last axis must be even", where="autodiff.swiglu_packed")
-    return SWIGLU_PACKED(gu)
+    return SWIGLU_PACKED(gu, under=under)

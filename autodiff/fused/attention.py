@@ -84,16 +84,17 @@ def packed_composite(
     return F.reshape(F.transpose(o, (0, 2, 1, 3)), (batch * tokens, heads * width))
 
 
-ATTENTION_PACKED = Fused("attention_packed", packed_forward, packed_backward, packed_composite)
+ATTENTION_PACKED = Fused("attention_packed", packed_forward, packed_backward, packed_composite, "own")
 
 
 def attention_packed(
-    qkv: Tensor, *, batch: int, heads: int, kv_heads: int, rotary: tuple | None = None, causal: bool = True, scale: float | None = None
-) -> Tensor:
+    qkv: Tensor, *, batch: int, heads: int, kv_heads: int, rotary: tuple | None = None, causal: bool = True, scale: float | None = None,
+    under: Any = None,
+) -> Tensor:  # fmt: skip
     """`attention` of packed projections qkv [B·T, (H + 2 G)·D] -> [B·T, H·D]; rotary: (cos, sin) [T, D/2] for queries and keys.
 
     Columns: H query heads, G key heads, G value heads. Source: arXiv 1706.03762 section 3.2.2. Errors: ShapeError.
     """
     width = head_dim("autodiff.attention_packed", qkv, batch, heads, kv_heads, rotary)
     options = {"batch": batch, "heads": heads, "kv_heads": kv_heads, "rotary": rotary, "causal": causal}
-    return ATTENTION_PACKED(qkv, **options, scale=width**-0.5 if scale is None else scale)
+    return ATTENTION_PACKED(qkv, **options, scale=width**-0.5 if scale is None else scale, under=under)

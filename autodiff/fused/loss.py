@@ -31,10 +31,10 @@ def composite(logits: Tensor, targets: Any) -> Tensor:
     return -(F.sum(F.log_softmax(z) * picked) / z.shape[0])
 
 
-CROSS_ENTROPY = Fused("softmax_cross_entropy", forward, backward, composite)
+CROSS_ENTROPY = Fused("softmax_cross_entropy", forward, backward, composite, "nothing")
 
 
-def softmax_cross_entropy(logits: Tensor, targets: Any) -> Tensor:
+def softmax_cross_entropy(logits: Tensor, targets: Any, under: Any = None) -> Tensor:
     """−(1/N) Σ log softmax(logits)[n, targets[n]]; logits [..., V], targets [...] integers in [0, V). A scalar.
 
     Raises DTypeError for targets that are not integers, ShapeError when the shapes do not match.
@@ -44,4 +44,4 @@ def softmax_cross_entropy(logits: Tensor, targets: Any) -> Tensor:
     if tuple(targets.shape) != logits.shape[:-1]:
         raise ShapeError(f"targets of shape {tuple(targets.shape)} for logits of shape {logits.shape}",
                          where="autodiff.softmax_cross_entropy", remedy="targets have the logits' shape without the last axis")  # fmt: skip
-    return CROSS_ENTROPY(logits, targets=targets)
+    return CROSS_ENTROPY(logits, targets=targets, under=under)

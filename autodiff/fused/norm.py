@@ -55,13 +55,13 @@ RMSNORM = Fused("rmsnorm", rmsnorm_forward, rmsnorm_backward, rmsnorm_composite)
 LAYERNORM = Fused("layernorm", layernorm_forward, layernorm_backward, layernorm_composite)
 
 
-def rmsnorm(x: Tensor, w: Tensor, eps: float = 1e-5) -> Tensor:
+def rmsnorm(x: Tensor, w: Tensor, eps: float = 1e-5, under: Any = None) -> Tensor:
     """x · rsqrt(mean(x²) + eps) · w over the last axis; x [..., D], w [D]. Source: arXiv 1910.07467."""
     F.check_last_axis("rmsnorm", x, w)
-    return RMSNORM(x, w, eps=eps)
+    return RMSNORM(x, w, eps=eps, under=under)
 
 
-def layernorm(x: Tensor, w: Tensor, b: Tensor, eps: float = 1e-5) -> Tensor:
+def layernorm(x: Tensor, w: Tensor, b: Tensor, eps: float = 1e-5, under: Any = None) -> Tensor:
     """(x − mean) / √(var + eps) · w + b over the last axis; x [..., D], w and b [D]. Source: arXiv 1607.06450."""
     F.check_last_axis("layernorm", x, w, b)
-    return LAYERNORM(x, w, b, eps=eps)
+    return LAYERNORM(x, w, b, eps=eps, under=under)

@@ -19,12 +19,14 @@ from lpref.ref.scaling import (
     affine_scales,
     amax_scales,
     bfp_scales,
+    coat_scales,
     double_scales,
     fan_in_scales,
     flexpoint_scales,
     four_over_six_scales,
     from_encode_scale,
     given_scales,
+    minmax_scales,
     mx_scales,
     nvfp4_scales,
     s2fp8_scales,
@@ -62,8 +64,10 @@ def block_scales(
     if amax is not None:
         if rule == "nvfp4":
             tensor_amax = np.float32(amax)
-        elif rule in ("amax", "te", "mx") and q.scale.history == "current" and np.size(amax) in (1, found.size):
-            found = np.broadcast_to(np.asarray(amax, np.float32).reshape(grid if np.size(amax) == found.size else (1, 1)), grid)
+        elif rule in ("amax", "te", "mx", "coat") and q.scale.history == "current" and np.size(amax) in (1, found.size):
+            found = np.broadcast_to(
+                np.asarray(amax, np.float32).reshape(grid if np.size(amax) == found.size else (1, 1)), grid
+            )
         else:
             raise ShapeError(f"amax of shape {np.shape(amax)} for rule {rule!r} and {grid[0]} x {grid[1]} blocks", where="quantize",
                              remedy="give a scalar, or one amax per block; delayed, learned, constant and absmean scales read none")  # fmt: skip
@@ -81,6 +85,8 @@ def block_scales(
         return flexpoint_scales(_state_scale(settled(q, x) if state is None else state, q), grid)
     if rule == "bfp":
         return bfp_scales(found, fmt.bits - 1, q.scale)
+    if rule == "coat":
+        return coat_scales(found, target, q.scale)
     if rule == "double":
         return double_scales(found, target, q.scale)
     if rule == "fan_in":
@@ -106,6 +112,8 @@ def _of_elements(x: NDArray[np.float32], q: Quantizer, fmt: Format, block: tuple
     if rule == "affine":
         low, high = element_range(q, fmt)
         return affine_scales(*block_extremes(x, block, finite_only=ignore), float(low), float(high), q.scale)
+    if rule == "minmax":
+        return minmax_scales(np.where(np.isfinite(x), x, np.float32(0)) if ignore else x, block, fmt.max, q.scale)
     seen = np.where(np.isfinite(x), x, np.float32(0)) if ignore else x
     if rule == "absmean":
         return absmean_scales(block_absmean(seen, block), q.scale, zero="zero" in fmt.targets)

@@ -17,6 +17,7 @@ from lpref.ref.formats import format as format_named
 from lpref.ref.quantize.packing import pack, unpack
 from lpref.ref.quantize.quantizer import Quantizer
 from lpref.ref.scaling.double import decoded_scales
+from lpref.ref.scaling.minmax import from_minmax
 from lpref.ref.scaling.quartic import expanded_units
 from lpref.ref.scaling.s2fp8 import expanded
 from lpref.ref.scaling.scales import loaded
@@ -74,7 +75,7 @@ class QTensor:
     @property
     def linear(self) -> bool:
         """Whether the values are element x block scale x tensor scale, so that a product may multiply elements and scale sums."""
-        return self.residual is None and self.quantizer.scale.rule not in ("s2fp8", "quartic")
+        return self.residual is None and self.quantizer.scale.rule not in ("s2fp8", "quartic", "minmax")
 
     def unpacked(self) -> NDArray:
         """One code per element, ``[R, C]``."""
@@ -122,6 +123,9 @@ class QTensor:
         """Values ``[R, C]`` in float64."""
         if self.quantizer.scale.rule == "s2fp8":
             return expanded(self.element_values(), self.aux)
+        if self.quantizer.scale.rule == "minmax":
+            offsets = loaded(self.scales[1], self.quantizer.scale.format)
+            return from_minmax(self.element_values(), self._spread(self.scale_values()), self._spread(offsets))
         scale = self._spread(self.scale_values().astype(np.float64)) if self.scales else 1.0
         values: NDArray[np.float64] = self.element_values() * scale * np.float64(self.tensor_scale)
         return values if self.residual is None else values + self.residual._exact_values()

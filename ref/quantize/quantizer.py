@@ -138,6 +138,8 @@ class Quantizer:
             problems.append(f"scale.rule: {rule!r} makes -1, 0 and 1: use format ternary, or int2 with narrow: true, not {self.format}")
         if rule == "s2fp8" and fmt.precision is None:
             problems.append(f"scale.rule: 's2fp8' needs a float format such as e5m2, not the code book {self.format}")
-        if rule in ("affine", "s2fp8", "trit_planes", "twn") and self.gradient.kind in ("clipped_ste", "lsq", "lsq_plus"):
+        if rule == "minmax" and not (integers and not fmt.signed):
+            problems.append(f"scale.rule: 'minmax' counts from the smallest element; use an unsigned integer format, not {self.format}")
+        if rule in ("affine", "minmax", "s2fp8", "trit_planes", "twn") and self.gradient.kind in ("clipped_ste", "lsq", "lsq_plus"):
             problems.append(f"gradient.kind: rule {rule!r} has no clipping range; use ste, not {self.gradient.kind!r}")
         return problems

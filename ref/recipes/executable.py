@@ -15,12 +15,13 @@ def missing_mechanisms(recipe: Recipe) -> list[str]:
     linears = [recipe.linear, *recipe.variants.values()]
     found = [text for linear in linears for text in missing_in_linear(linear)]
     parts = {
-        "operations": "quantized operations outside linear layers",
         "controllers": "controllers",
         "loss_hooks": "loss hooks",
         "passes": "several passes per step",
     }
     found += [text for name, text in parts.items() if getattr(recipe, name)]
+    around = [q for op in recipe.operations.values() for q in (op.input, op.output, op.saved, op.gradient)]
+    found += [q.missing for q in around if isinstance(q, PlannedQuantizer)]
     return list(dict.fromkeys(found))
 
 

@@ -18,6 +18,7 @@ from lpref.ref.optim.weights import Weights
 from lpref.ref.quantize import Quantizer
 from lpref.ref.random import check_streams
 from lpref.ref.recipes.gemm import GEMMS, GemmSpec, PlannedQuantizer, Slot
+from lpref.ref.recipes.operation import OpRecipe
 from lpref.ref.rounding import is_stochastic
 
 PLAIN, UNSCALED = GemmSpec(), LossScale()
@@ -144,16 +145,6 @@ class Pass:
     name: str
     set: Mapping[str, Any] = field(default_factory=dict, hash=False)
     update: Literal["each", "summed"] = "summed"
-
-
-@dataclass(frozen=True)
-class OpRecipe:
-    """An operation that is no linear layer: quantizers of its input, output, of what it saves, and of the gradient that comes in."""
-
-    input: Quantizer | PlannedQuantizer | None = None
-    output: Quantizer | PlannedQuantizer | None = None
-    saved: Quantizer | PlannedQuantizer | None = None
-    gradient: Quantizer | PlannedQuantizer | None = None
 
 
 @dataclass(frozen=True)

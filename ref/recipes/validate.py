@@ -11,6 +11,7 @@ V7  sums: see `validate_sums`
 V8  rules, schedule and `executable` agree with the rest
 V9  gradient rules (`lpref.ref.recipes.validate_gradient`)
 V10 weights: what is stored has a sign and needs no state, an update of codes has its integers and their unit, a fixed grid an amax
+V11 operations: kinds, factors and quantizers that exist (`operation_problems`)
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from lpref.ref.recipes.basis import AXES, Word, inverse, letter, reduced, shown
 from lpref.ref.recipes.executable import missing_mechanisms
 from lpref.ref.recipes.gemm import GEMMS, TENSORS, Slot
 from lpref.ref.recipes.gradient import learned_names
+from lpref.ref.recipes.operation import operation_problems
 from lpref.ref.recipes.recipe import EXEMPT, LinearRecipe, Recipe
 from lpref.ref.recipes.sources import (
     AnyQuantizer,
@@ -52,7 +54,7 @@ def problems_of(recipe: Recipe) -> list[str]:
     for name, variant in recipe.variants.items():
         if variant != recipe.linear and variant != EXEMPT:
             found += [f"variants.{name}.{p}" for p in linear_problems(variant)]
-    return found + list(_recipe_level(recipe))
+    return [*found, *operation_problems(recipe.operations), *_recipe_level(recipe)]
 
 
 def linear_problems(linear: LinearRecipe) -> list[str]:

@@ -10,7 +10,7 @@ from lpref.ref.errors import SpecError, nearest
 
 Rule = Literal[
     "none", "amax", "te", "mx", "nvfp4", "absmean", "twn", "affine", "bfp", "flexpoint", "s2fp8", "double", "trit_planes", "quartic",
-    "learned", "constant", "fan_in",
+    "learned", "constant", "fan_in", "coat", "minmax",
 ]  # fmt: skip
 Mode = Literal["floor", "ceil", "rceil", "even", "midmax", "tetrajet"]
 Pow2 = Literal["none", "up", "down", "nearest"]
@@ -21,7 +21,7 @@ Select = Literal["none", "mae", "mse"]
 _CHOICES: dict[str, tuple[str, ...]] = {
     "rule": (
         "none", "amax", "te", "mx", "nvfp4", "absmean", "twn", "affine", "bfp", "flexpoint", "s2fp8", "double", "trit_planes", "quartic",
-        "learned", "constant", "fan_in",
+        "learned", "constant", "fan_in", "coat", "minmax",
     ),
     "mode": ("floor", "ceil", "rceil", "even", "midmax", "tetrajet"),
     "pow2": ("none", "up", "down", "nearest"),
@@ -52,6 +52,8 @@ READS: dict[str, frozenset[str]] = {
         "learned": "eps apply value",
         "constant": "eps apply value",
         "fan_in": "value",
+        "coat": "target eps",
+        "minmax": "eps",
     }.items()
 }
 """Rule -> the fields that it reads, beside `rule`, `format` and `nonfinite`."""
@@ -63,6 +65,8 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "bfp": ("e8m0",),
     "nvfp4": ("e4m3", "ue4m3"),
     "double": ("dynamic8",),
+    "coat": ("float32", "bfloat16"),
+    "minmax": ("float32", "bfloat16"),
 }
 """Rule -> the formats of its stored scales; float32 for the others."""
 
@@ -75,7 +79,7 @@ class Scale:
 
     rule: Rule = "amax"
     format: str = "float32"
-    """Number format of the stored block scale: float32, e8m0 (powers of two), e4m3 (nvfp4, amax), dynamic8 (double)."""
+    """Number format of the stored block scale: float32, e8m0 (powers of two), e4m3 (nvfp4, amax), dynamic8 (double), bfloat16 (coat, minmax)."""
     mode: Mode = "floor"
     """mx: how the exponent of amax becomes the shared exponent; floor is OCP MX v1.0, rceil NVIDIA's. bfp: floor or ceil."""
     pow2: Pow2 = "none"
@@ -83,7 +87,8 @@ class Scale:
     target: float | None = None
     """The element value that amax is mapped to; None: the largest value of the element format (`narrow` respected), 2^15 for s2fp8."""
     eps: float = 0.0
-    """Lower bound of amax (amax, te, double), of the mean (absmean, quartic), of the step (learned), of the scale (affine); bfp adds it."""
+    """Lower bound of amax (amax, te, double), of the mean (absmean, quartic), of the step (learned), of the scale (affine); bfp and coat add it
+    to amax, minmax to the range."""
     apply: Apply = "divide"
     """x / s, x * fl32(1 / s); for nvfp4 the double reciprocal of TransformerEngine or the quotient of torchao."""
     multiplier: float = 1.0

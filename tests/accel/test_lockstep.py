@@ -33,7 +33,7 @@ def recorded_step(name: str) -> Recording:
     return ops.recording
 
 
-@pytest.mark.parametrize("name", ["fp32", "nvfp4", "mxfp8", "bf16"])
+@pytest.mark.parametrize("name", ["fp32", "nvfp4", "mxfp8", "bf16", "coat", "actnn"])
 def test_every_op_of_a_step_keeps_its_contract(name: str) -> None:
     recording = recorded_step(name)
     counts = recording.counts()

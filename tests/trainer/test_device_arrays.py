@@ -69,7 +69,7 @@ def same(one: dict, other: dict) -> None:
         np.testing.assert_array_equal(one[name].view(np.uint32), other[name].view(np.uint32), name)
 
 
-@pytest.mark.parametrize("recipe", ["fp32", "bf16", "nvfp4", "fp8_delayed", "lsq"])
+@pytest.mark.parametrize("recipe", ["fp32", "bf16", "nvfp4", "fp8_delayed", "lsq", "coat", "actnn"])
 @pytest.mark.parametrize("numerics", ["exact", "fast"])
 def test_the_same_weights(recipe: str, numerics: str, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [prepared(monkeypatch, strict, f"recipe={recipe}", f"numerics={numerics}") for strict in (False, True)]

@@ -1,0 +1,79 @@
+r"""Minimum and maximum: codes 0 .. n of an unsigned integer format span the block's own range, $\hat x = q / S + m$.
+
+The scheme of compressed activations (ActNN, GACT, EXACT): zero need not be in the range, and the offset m is a number, not a code. float32, in
+this order, over the block without padding::
+
+    m  = min x        n = the format's largest integer
+    S  = n / ((max x - m) + eps)            FLT_MAX where that is infinite (a constant block with eps 0)
+    u  = (x - m) * S
+    q  = clamp(round(u), 0, n)              round: the quantizer's
+    S' = cast(S),  m' = cast(m)             nearest even to the scale's format (float32: as they are)
+    x^ = fl32(fl32(q / S') + m')
+
+Scale codes: S', and behind them m'. The values are these float32 numbers; they are no product of element and scale, so that a matrix
+product takes the values. Stochastic rounding: E[x^] = x up to the roundings of S' and m' (bfloat16: 2^-9 relative each).
+Zero or constant block: q = 0, x^ = m'. NaN or infinity: S = NaN, the block decodes to NaN. Saturation: u may exceed n by one rounding; clamped.
+Gradient: straight through; the range is measured, so nothing is clipped.
+
+Source: ucbrise/actnn actnn/actnn/cpp_extension/quantization_cuda_kernel.cu (lines 211-220: n / (max - min + 2e-6); 253: (x - min) * scale;
+359: code / scale + min) and ops.py (scale and min kept in bfloat16), commit 843f0dc; the same kernels in LiuXiaoxuanPKU/GACT-ICML (float32 scales);
+zirui-ray-liu/Exact exact/exact/ops.py (a row is a block). Source level: read.
+Pitfalls: group padding with zeros (as the sources do) moves min and max of the last group; noise - 0.5 before round-to-nearest is
+stochastic rounding up to ties; `affine` forces zero into the range.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lpref.ref.scaling.rule import Scale
+from lpref.ref.scaling.scales import FLT_MAX, BlockScales, loaded, stored
+from lpref.ref.scaling.statistics import blocked, unblocked
+
+
+def extremes(x: NDArray[np.float32], block: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(smallest, largest) element of every block, padding left out; NaN wins."""
+    grid = tuple(-(-n // b) for n, b in zip(x.shape, block, strict=True))
+    if x.size == 0:
+        return np.zeros(grid, np.float32), np.zeros(grid, np.float32)
+    padding = blocked(np.ones(x.shape, bool), block)
+    inner = blocked(x, block)
+    low = np.min(np.where(padding, inner, np.float32(np.inf)), axis=(1, 3))
+    return low, np.max(np.where(padding, inner, np.float32(-np.inf)), axis=(1, 3))
+
+
+def minmax_scales(x: NDArray[np.float32], block: tuple[int, int], n: float, scale: Scale) -> BlockScales:
+    """Scales, offsets, and the elements u.
+
+    >>> made = minmax_scales(np.float32([[1, 2, 4]]), (1, 3), 3.0, Scale("minmax"))
+    >>> made.elements.tolist(), made.values.tolist()
+    ([[0.0, 1.0, 3.0]], [[1.0]])
+    """
+    low, high = extremes(x, block)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        s = np.minimum(np.float32(n) / ((high - low) + np.float32(scale.eps)), FLT_MAX)
+        s = np.where(np.isfinite(low) & np.isfinite(high), s, np.float32(np.nan)).astype(np.float32)
+        u = (blocked(x, block) - low[:, None, :, None]) * s[:, None, :, None]
+        u = np.where(np.isnan(s)[:, None, :, None], np.float32(0), u)
+    offset = np.where(np.isnan(s), np.float32(0), low).astype(np.float32)
+    codes = stored(s, scale.format)
+    return BlockScales(
+        codes,
+        loaded(codes, scale.format),
+        s,
+        "multiply",
+        elements=unblocked(u, x.shape),
+        more=(stored(offset, scale.format),),
+    )
+
+
+def from_minmax(q: NDArray, s: NDArray, m: NDArray) -> NDArray[np.float64]:
+    """The values of codes q under S' and m', one of each an element; float32 numbers in float64.
+
+    >>> from_minmax(np.float64([[0, 3]]), np.float32([[1.5]]), np.float32([[0.5]])).tolist()
+    [[0.5, 2.5]]
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled: NDArray = q.astype(np.float32) / np.asarray(s, np.float32) + np.asarray(m, np.float32)
+    return scaled.astype(np.float64)
