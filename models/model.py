@@ -37,7 +37,7 @@ class Model:
         """cfg: the kind's configuration.  recipe: a Recipe, None for unquantized layers.  backend: where the arrays live."""
         self.cfg, self.backend, self.seed = cfg, backend, seed
         self.sites: dict[str, LinearSite] = {site.name: site for site in self.linear_sites()}
-        self.recipes: dict[str, LinearRecipe] | None = None
+        self.recipes: Mapping[str, LinearRecipe] | None = None
         self.operations: Mapping[str, OpRecipe] = {}
         if recipe is not None:
             self.use(recipe)
@@ -73,9 +73,14 @@ class Model:
         raise NotImplementedError
 
     # ---- what it does
-    def use(self, recipe: Any) -> None:
-        """Put a recipe in force. Raises SpecError for a rule that matches no layer, WordsError for two uses of one stream."""
-        self.recipes, self.operations = recipe.bind(self.sites.values()), recipe.operations
+    def use(self, recipe: Any, layers: Mapping[str, LinearRecipe] | None = None) -> None:
+        """Put a recipe in force. Raises SpecError for a rule that matches no layer, WordsError for two uses of one stream.
+
+        layers: what `recipe.bind` gave, where that was done before.
+        """
+        if layers is not None and layers is self.recipes:
+            return
+        self.recipes, self.operations = recipe.bind(self.sites.values()) if layers is None else layers, recipe.operations
         check_streams(self.random_sites())
 
     def random_sites(self) -> list[str]:

@@ -10,16 +10,18 @@ import numpy as np
 
 from lpref.ref.errors import DivergedError
 from lpref.trainer import checkpoint as checkpoints
+from lpref.trainer.controllers import on
 from lpref.trainer.data.batches import Batch, train_batch, valid_batches
 from lpref.trainer.divergence import first_nonfinite
 from lpref.trainer.evaluate import evaluate
 from lpref.trainer.generate import generate
 from lpref.trainer.interrupt import Interrupt, Interrupted
 from lpref.trainer.metrics import MetricsWriter
+from lpref.trainer.passes import step_of
 from lpref.trainer.progress import Progress
 from lpref.trainer.runfolder import RunFolder
 from lpref.trainer.setup import Prepared
-from lpref.trainer.step import StepResult, TrainState, gradients, train_step
+from lpref.trainer.step import StepResult, TrainState, gradients
 
 
 @dataclass
@@ -84,11 +86,8 @@ class Loop:
         before, due = self.state, self.due
         collect = due(self.settings.stats_every, self.state.step + 1)
         batches = self.batches(before.step)
-        self.p.bind(before)
         started = time.perf_counter()
-        self.state, result = train_step(
-            self.p.model, before, batches, self.p.rules, self.p.context_of(before, collect=collect)
-        )
+        self.state, result = step_of(self.p, before, batches, collect)
         self.clock.add(time.perf_counter() - started, sum(batch.tokens for batch in batches))
         if result.skipped:
             self.judge(before, batches, result)
@@ -96,6 +95,7 @@ class Loop:
         last = step == self.settings.steps
         record = self.record(result, collect)
         if due(self.settings.eval_every, step) or last:
+            self.p.bind(self.state, evaluation=True)
             record["valid"] = self.evaluated()
             record |= self.evaluated_average()
         if due(self.settings.log_every, step) or "valid" in record or collect or result.skipped or step == 1:
@@ -210,6 +210,7 @@ class Loop:
             if histograms:
                 end["histograms"] = histograms
         if self.p.data.kind == "tokens" and self.p.data.byte_level and self.settings.sample:
+            self.p.bind(self.state, evaluation=True)
             context = self.p.evaluation_context(self.state)
             made = generate(
                 self.p.model,
@@ -227,9 +228,11 @@ class Loop:
 def start_state(prepared: Prepared) -> TrainState:
     """Before the first step; the model gets its first weights as the recipe keeps them."""
     rules = prepared.rules
-    first, moments = rules.optimizer.start(prepared.model.arrays(), rules.seed, prepared.backend)
+    backend = prepared.backend
+    first, moments = rules.optimizer.start(prepared.model.arrays(), rules.seed, backend)
     prepared.model.set_arrays(first)
-    return TrainState(0, 0, moments, rules.quantizers.start(), rules.loss_scale.start())
+    controllers = rules.controllers.start(prepared.model.arrays(), backend)
+    return TrainState(0, 0, moments, rules.quantizers.start(), rules.loss_scale.start(), controllers)
 
 
 def resumed_state(prepared: Prepared, found: checkpoints.Checkpoint) -> TrainState:
@@ -238,7 +241,8 @@ def resumed_state(prepared: Prepared, found: checkpoints.Checkpoint) -> TrainSta
     base = start_state(prepared)
     prepared.model.set_arrays(found.params)
     moments = {name: prepared.backend.arrays.make(array) for name, array in states["optimizer"].items()}
+    controllers = on(states.get("controllers", {}), prepared.backend.arrays.make)
     return replace(
         base, step=found.step, update=found.update, optimizer=moments, quantizers=states["quantizers"],
-        loss_scale=type(base.loss_scale)(**states["loss_scale"]),
+        loss_scale=type(base.loss_scale)(**states["loss_scale"]), controllers=controllers,
     )  # fmt: skip

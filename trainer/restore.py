@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lpref.ref.errors import CheckpointError
+from lpref.ref.recipes.change import in_force
+from lpref.ref.recipes.controllers import Clock, kind_of
 from lpref.trainer import checkpoint as checkpoints
 from lpref.trainer.setup import load_backend, load_recipe
 from lpref.trainer.spec import TrainSpec, load_spec
@@ -52,7 +54,7 @@ def restore(path: Path, backend: str | None = None) -> Loaded:
             where=str(path),
             remedy="" if passed else "let it run to its first checkpoint",
         )
-    recipe = load_recipe(spec).at(found.step, spec.train.steps, found.update)
+    recipe = evaluated(load_recipe(spec), spec.train.steps, found)
     chosen: Any = backend or ("cpu" if spec.backend == "auto" and run.env.get("backend") == "cpu" else spec.backend)
     model = build(spec.model, recipe, spec.train.seed, load_backend(replace(spec, backend=chosen)))
     model.set_arrays(found.params)
@@ -62,3 +64,11 @@ def restore(path: Path, backend: str | None = None) -> Loaded:
         return Context(spec.train.seed, found.step, found.update, pass_=number, state=states, observed={})
 
     return Loaded(spec, run.env, model, found.step, context)
+
+
+def evaluated(recipe: Any, total: int, found: checkpoints.Checkpoint) -> Any:
+    """The recipe that evaluations of a checkpoint are under. What controllers set for single layers is not part of it."""
+    kinds = {f"{index}.{one.kind}": kind_of(one) for index, one in enumerate(recipe.controllers)}
+    clock = Clock(found.step, found.update, total)
+    set_by = [kind.influence(found.states["controllers"][name], clock).recipe for name, kind in kinds.items()]
+    return in_force(recipe, [*recipe.changes(found.step, total, found.update), *set_by, recipe.evaluation])

@@ -11,12 +11,15 @@ from lpref.ref.errors import BackendError, DataError, SpecError
 from lpref.ref.optim import Schedule
 from lpref.ref.optim.optimizer import optimizer
 from lpref.ref.random import check_streams
+from lpref.ref.recipes.controllers import Clock
 from lpref.trainer.checkpoint import Checkpoint
+from lpref.trainer.controllers import controllers_of, on
 from lpref.trainer.data import load_data
 from lpref.trainer.data.batches import Batch, check_length, train_batch
 from lpref.trainer.data.types import Data, TokenData
 from lpref.trainer.environment import environment
 from lpref.trainer.histograms import LookingBackend, histograms
+from lpref.trainer.in_force import InForce, Recipes
 from lpref.trainer.quantizers import QuantizerStates, kept_weights, places_of
 from lpref.trainer.spec import TrainSpec, plain, to_yaml
 from lpref.trainer.step import Rules, TrainState, gradients
@@ -33,6 +36,8 @@ class Prepared:
     model: Any
     rules: Rules
     facts: dict[str, Any]
+    recipes: Recipes
+    """The recipes in force of the run."""
     instead: str = ""
     """Why the CPU does what the GPU of this machine cannot; only under backend auto."""
 
@@ -46,19 +51,29 @@ class Prepared:
         """Predictions of one global batch."""
         return self.spec.train.batch * (self.length if isinstance(self.data, TokenData) else 1)
 
-    def bind(self, state: TrainState) -> None:
-        """Puts the recipe that is in force at `state` into the model."""
-        if self.recipe.schedule:
-            now = self.recipe.at(state.step, self.spec.train.steps, state.update)
-            self.model.use(now)
+    def in_force(self, state: TrainState, *, pass_: int | None = None, evaluation: bool = False) -> InForce:
+        """The recipe in force at `state`; its key is equal for equal ones."""
+        found = self.rules.controllers.influences(state.controllers, self.clock(state, pass_ or 0))
+        return self.recipes.at(state.step, state.update, found, pass_=pass_, evaluation=evaluation)
 
-    def context_of(self, state: TrainState, *, collect: bool) -> Callable[[int], Any]:
+    def bind(self, state: TrainState, *, pass_: int | None = None, evaluation: bool = False) -> None:
+        """Puts the recipe that is in force at `state` into the model."""
+        if self.recipes.changes:
+            now = self.in_force(state, pass_=pass_, evaluation=evaluation)
+            self.model.use(now.recipe, now.layers)
+
+    def clock(self, state: TrainState, pass_: int = 0) -> Clock:
+        """When `state` is, for controllers."""
+        return Clock(state.step, state.update, self.rules.steps or 1, self.rules.seed, pass_)
+
+    def context_of(self, state: TrainState, *, collect: bool, pass_: int = 0) -> Callable[[int], Any]:
         """micro-batch -> Context of a training forward and backward."""
         from lpref.ref.recipes import Context
 
         seed = self.spec.train.seed
+        companions = self.rules.controllers.companions(state.controllers, self.clock(state, pass_))
         return lambda micro: Context(
-            seed, state.step, state.update, micro=micro, state=state.quantizers, observed={}, collect=collect
+            seed, state.step, state.update, pass_=pass_, micro=micro, state=state.quantizers, companions=companions, observed={}, collect=collect
         )
 
     def evaluation_context(self, state: TrainState) -> Callable[[int], Any]:
@@ -76,7 +91,8 @@ class Prepared:
         """Forward and backward of the first micro-batch, forgotten: what has no kernel, or no room, raises before anything is written."""
         train = self.spec.train
         first = train_batch(self.data, self.length, train.batch, train.seed, 0, 0, train.batch // train.micro_batches)
-        state = TrainState(0, 0, {}, self.rules.quantizers.start(), self.rules.loss_scale.start())
+        controllers = self.rules.controllers.start(self.model.arrays(), self.backend)
+        state = TrainState(0, 0, {}, self.rules.quantizers.start(), self.rules.loss_scale.start(), controllers)
         gradients(self.model, [first], self.context_of(state, collect=False), state.loss_scale.scale)
 
     def histograms(self, state: TrainState, batch: Batch) -> dict[str, Any]:
@@ -91,6 +107,8 @@ class Prepared:
         """What has to be stored to continue from `state`."""
         moments, weights = ({name: self.backend.arrays.host(a) for name, a in arrays.items()} for arrays in (state.optimizer, params))
         states = {"optimizer": moments, "quantizers": state.quantizers, "loss_scale": asdict(state.loss_scale)}
+        if state.controllers:
+            states["controllers"] = on(state.controllers, self.backend.arrays.host)
         return Checkpoint(state.step, state.update, weights, states, self.facts)
 
     def environment(self) -> dict[str, Any]:
@@ -147,9 +165,10 @@ def prepare_on(backend: Any, spec: TrainSpec, data: Data) -> Prepared:
     rules = Rules(
         optimizer=chosen, schedule=make_schedule(spec), loss_scale=recipe.loss_scale, quantizers=QuantizerStates(places_of(model.recipes)),
         clip=spec.train.clip, seed=spec.train.seed, backend=backend, steps=spec.train.steps,
+        controllers=controllers_of(recipe, model),
     )  # fmt: skip
     check_streams([*model.random_sites(), *rules.optimizer.random_sites(model.params)])
-    return Prepared(resolved, data, backend, recipe, model, rules, facts)
+    return Prepared(resolved, data, backend, recipe, model, rules, facts, Recipes(recipe, model.sites, spec.train.steps))
 
 
 def check_spec(spec: TrainSpec, data: Data) -> None:

@@ -15,8 +15,13 @@ import numpy as np
 
 from lpref.ref.errors import NonFiniteError
 from lpref.ref.optim import LossScale, LossScaleState, OptimContext, Schedule, guarded_step, update_loss_scale
+from lpref.ref.optim.loss_scale import unscale
+from lpref.ref.recipes.controllers import Clock, Seen
+from lpref.trainer.controllers import Controllers
 from lpref.trainer.data.batches import Batch
 from lpref.trainer.quantizers import QuantizerStates
+
+NO_CONTROLLERS = Controllers()
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class TrainState:
     optimizer: Any
     quantizers: Mapping[str, Any]
     loss_scale: LossScaleState
+    controllers: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Rules:
     seed: int
     backend: Any
     steps: int | None = None
+    controllers: Controllers = NO_CONTROLLERS
 
 
 def gradients(
@@ -79,19 +86,41 @@ def gradients(
 
 
 def train_step(
-    model: Any, state: TrainState, batches: Sequence[Batch], rules: Rules, context: Any
+    model: Any,
+    state: TrainState,
+    batches: Sequence[Batch],
+    rules: Rules,
+    context: Any,
+    clock: Clock | None = None,
+    lr: float | None = None,
 ) -> tuple[TrainState, StepResult]:
     """(state after, what to report). The weights of `model` are replaced unless the step is skipped.
 
-    A step is skipped when the loss or a gradient is not finite: weights, optimizer, update count and quantizer states stay, the loss
-    scale goes down. The caller decides whether that ends the run.
+    A step is skipped when the loss or a gradient is not finite: weights, optimizer, update count, quantizer and controller states stay,
+    the loss scale goes down. The caller decides whether that ends the run.
     """
-    lr = rules.schedule(state.update)
     loss, grads, observed = gradients(model, batches, context, state.loss_scale.scale)
+    return applied(model, state, rules, clock, loss, grads, observed, lr)
+
+
+def applied(
+    model: Any,
+    state: TrainState,
+    rules: Rules,
+    clock: Clock | None,
+    loss: float,
+    grads: Mapping[str, Any],
+    observed: Any,
+    lr: float | None = None,
+) -> tuple[TrainState, StepResult]:
+    """The second half of `train_step`: one guarded update with `grads`, those of the scaled loss."""
+    lr = rules.schedule(state.update) if lr is None else lr
+    clock = Clock(state.step, state.update, rules.steps or 1, rules.seed) if clock is None else clock
     ctx = OptimContext(step=state.step, update=state.update, seed=rules.seed, lr=lr, peak=rules.schedule.lr, total=rules.steps)
+    optimizer = rules.controllers.around(state.controllers, rules.optimizer, clock)
     try:
         done = guarded_step(
-            rules.optimizer, model.arrays(), grads, state.optimizer, ctx, loss_scale=rules.loss_scale, scale=state.loss_scale,
+            optimizer, model.arrays(), grads, state.optimizer, ctx, loss_scale=rules.loss_scale, scale=state.loss_scale,
             clip=rules.clip, backend=rules.backend, finite=bool(np.isfinite(loss)),
         )  # fmt: skip
     except NonFiniteError:  # finite gradients whose squares overflow: no norm, no step
@@ -101,8 +130,29 @@ def train_step(
         return replace(state, step=state.step + 1, loss_scale=done.scale), StepResult(
             loss, lr, done.norm, True, observed
         )
-    model.set_arrays(done.params)
-    after = TrainState(
-        state.step + 1, state.update + 1, done.state, rules.quantizers.update(state.quantizers, observed), done.scale
-    )
+    params, controllers = controlled(model, state, rules, clock, Seen(clock, loss, observed, done.params, grads))
+    model.set_arrays(params)
+    quantizers = rules.quantizers.update(state.quantizers, observed)
+    after = TrainState(state.step + 1, state.update + 1, done.state, quantizers, done.scale, controllers)
     return after, StepResult(loss, lr, done.norm, False, observed)
+
+
+def controlled(
+    model: Any, state: TrainState, rules: Rules, clock: Clock, seen: Seen
+) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """(parameters after the step, controller states): `seen` has all parameters and the gradients of the scaled loss."""
+    kinds, params = rules.controllers, dict(seen.weights)
+    if not kinds.kinds:
+        return params, state.controllers
+    names = dict.fromkeys(kinds.weights.values())
+    grads = (
+        unscale({name: seen.grads[name] for name in names}, state.loss_scale.scale, rules.backend)
+        if "grads" in kinds.needs
+        else {}
+    )
+    quantizers = {name: model.recipes[site].fprop.b.quantizer for site, name in kinds.weights.items()}
+    shown = Seen(
+        clock, seen.loss, seen.observed, {name: params[name] for name in names}, grads, quantizers, rules.backend
+    )
+    states, replaced = kinds.after(state.controllers, shown)
+    return {**params, **replaced}, states

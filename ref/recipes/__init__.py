@@ -6,13 +6,10 @@ from lpref.ref.recipes.gemm import GEMMS, Epilogue, Expression, GemmSpec, Planne
 from lpref.ref.recipes.linear import LinearGrads, linear_backward, linear_forward, linear_parameters
 from lpref.ref.recipes.observe import first_states
 from lpref.ref.recipes.operation import OPERATIONS, Operation, OpRecipe, operation_sites
+from lpref.ref.recipes.phases import Controller, Cycle, LossHook, Pass, Phase
 from lpref.ref.recipes.recipe import (
     EXEMPT,
-    Controller,
     LinearRecipe,
-    LossHook,
-    Pass,
-    Phase,
     Recipe,
     Rule,
     Saved,
@@ -22,8 +19,8 @@ from lpref.ref.recipes.share import gemm_flop_share
 from lpref.ref.recipes.transform import Transform
 
 __all__ = [
-    "EXEMPT", "GEMMS", "Context", "Controller", "Epilogue", "Expression", "GemmSpec", "LinearGrads", "LinearRecipe", "LossHook", "OPERATIONS", "OpRecipe",
-    "Operation",
+    "EXEMPT", "GEMMS", "Context", "Controller", "Cycle", "Epilogue", "Expression", "GemmSpec", "LinearGrads", "LinearRecipe", "LossHook",
+    "OPERATIONS", "OpRecipe", "Operation",
     "Pass", "Phase", "PlannedQuantizer", "Recipe", "Rule", "Sampling", "Saved", "Slot", "Split", "Term", "Transform", "Weights",
     "first_states", "gemm_flop_share", "linear_backward", "linear_forward", "linear_parameters",
     "operation_sites", "random_sites",

@@ -8,11 +8,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lpref.ref.errors import SpecError, UnknownNameError, nearest
 from lpref.ref.quantize import lookup
+
+STILL: dict[str, Any] = {"schedule": (), "passes": (), "controllers": (), "evaluation": {}}
+"""The fields of a recipe that change it while it runs, as those of one that stands still."""
+
+
+def in_force(recipe: Any, changes: Iterable[Mapping[str, Any]]) -> Any:
+    """`recipe` under changes that follow one another, standing still; the recipe itself where there are none.
+
+    >>> from lpref.ref.recipes import Recipe
+    >>> one, two = {"linear.fprop.a.quantizer": "nvfp4"}, {"linear.fprop.a.quantizer.rounding": "to_odd"}
+    >>> in_force(Recipe("r"), [one, two]).linear.fprop.a.quantizer.rounding
+    'to_odd'
+    """
+    for one in changes:
+        recipe = changed(recipe, {**one, **STILL}) if one else recipe
+    return recipe
 
 
 def changed(value: Any, paths: Mapping[str, Any]) -> Any:
@@ -64,7 +80,7 @@ def _get(value: Any, key: str, path: str) -> Any:
 
 
 def _leaf(key: str, old: Any, new: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(new) or key in ("schedule", "passes"):
+    if dataclasses.is_dataclass(new) or key in STILL:
         return new
     if key == "quantizer" and isinstance(new, str) and new != "none":
         try:

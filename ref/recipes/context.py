@@ -20,6 +20,7 @@ class Context:
     micro                number of the micro-batch within the step. Micro-batches are equal parts of the global batch, in order: the rows of
                          X and dY of part i follow those of part i - 1, and their random words are those of the global batch (N1)
     state                quantizer state by ``site/gemm/slot``, read only
+    companions           companion tensor of the weight by site, for guided slots
     observed             the one mutable thing: collects {"amax": …, "count": …, …} by ``site/gemm/slot`` for `update_state`
     collect              also collect error statistics (mse, sqnr_db, overflowed, underflowed, …) of every quantized operand
     init                 a forward pass that only makes learned parameters
@@ -32,6 +33,7 @@ class Context:
     pass_: int = 0
     micro: int = 0
     state: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    companions: Mapping[str, Any] = field(default_factory=dict)
     observed: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     collect: bool = False
     init: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lpref.ref.recipes.controllers import KINDS
 from lpref.ref.recipes.gemm import GEMMS, GemmSpec, PlannedQuantizer, Slot
 from lpref.ref.recipes.recipe import LinearRecipe, Recipe
 
@@ -15,11 +16,10 @@ def missing_mechanisms(recipe: Recipe) -> list[str]:
     linears = [recipe.linear, *recipe.variants.values()]
     found = [text for linear in linears for text in missing_in_linear(linear)]
     parts = {
-        "controllers": "controllers",
         "loss_hooks": "loss hooks",
-        "passes": "several passes per step",
     }
     found += [text for name, text in parts.items() if getattr(recipe, name)]
+    found += [f"the controller {one.kind}" for one in recipe.controllers if one.kind not in KINDS]
     around = [q for op in recipe.operations.values() for q in (op.input, op.output, op.saved, op.gradient)]
     found += [q.missing for q in around if isinstance(q, PlannedQuantizer)]
     return list(dict.fromkeys(found))

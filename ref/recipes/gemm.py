@@ -125,6 +125,7 @@ class Slot:
     transforms  applied in order before quantization; the GEMM's paired transform comes last
     split       the operand in parts, after the transforms
     mixing      rows mixed and unmixed around the quantizer
+    guided      fprop.b: round to the neighbour nearer to the weight's companion tensor, see `lpref.ref.recipes.guided`
     """
 
     source: Literal["hp", "requant", "reuse", "reuse_transposed"] = "hp"
@@ -134,6 +135,7 @@ class Slot:
     split: Split | None = None
     mixing: Mixing | None = None
     expression: Expression | None = None
+    guided: bool = False
 
     def quantizers(self) -> dict[str, Quantizer | PlannedQuantizer | None]:
         """Part -> its quantizer; the part of an operand that is not split is the empty name."""

@@ -16,6 +16,7 @@ from lpref.ref import random
 from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.context import Context
 from lpref.ref.recipes.gemm import TENSORS
+from lpref.ref.recipes.guided import guided
 from lpref.ref.recipes.learned import learned_state, slot_parameters
 from lpref.ref.recipes.mixing import mixed_operand
 from lpref.ref.recipes.observe import observe
@@ -92,6 +93,8 @@ class Layer:
         """The operand that `q` makes of `tensor`, or of what a split gives to one `part` of the slot."""
         ctx = self.ctx
         words = self.words(f"{path}.{part}" if part else path, TENSORS[path], tensor, q)
+        if path == "fprop.b" and isinstance(q, Quantizer) and self.recipe.slot(path).guided and ctx.site in ctx.companions:
+            tensor = guided(tensor, ctx.companions[ctx.site], q, self.ops)
         collect = ctx.collect and q is not None
         made = self.ops.operand(
             tensor, q, k_axis=K_AXIS[path], transforms=transforms, words=words, state=self.state(path), collect=collect

@@ -19,6 +19,7 @@ from lpref.ref.quantize import Quantizer
 from lpref.ref.random import check_streams
 from lpref.ref.recipes.gemm import GEMMS, GemmSpec, PlannedQuantizer, Slot
 from lpref.ref.recipes.operation import OpRecipe
+from lpref.ref.recipes.phases import Controller, LossHook, Pass, Phase
 from lpref.ref.rounding import is_stochastic
 
 PLAIN, UNSCALED = GemmSpec(), LossScale()
@@ -113,47 +114,13 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Phase:
-    """Fields that differ while start <= t < stop; t counts steps, updates, or is the fraction of the run's steps."""
-
-    set: Mapping[str, Any] = field(hash=False)
-    start: float = 0.0
-    stop: float | None = None
-    unit: Literal["step", "update", "fraction"] = "step"
-
-
-@dataclass(frozen=True)
-class Controller:
-    """A named, stateful observer that changes fields of the recipe or of the optimizer between steps."""
-
-    kind: str
-    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-
-@dataclass(frozen=True)
-class LossHook:
-    """A term added to the loss: distillation, a regularizer of the weights, a price of bits."""
-
-    kind: str
-    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One of several forward and backward passes of a step, with the fields that differ in it."""
-
-    name: str
-    set: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    update: Literal["each", "summed"] = "summed"
-
-
-@dataclass(frozen=True)
 class Recipe:
     """A training recipe.
 
     linear        what linear layers do, where no rule says otherwise
     variants      other linear recipes, for rules; the YAML short form is the name of a recipe
     rules         in order, the first that matches a layer decides; one that matches no layer is an error when a model is bound
+    evaluation    fields that differ where the model is evaluated, generates text or is exported: path -> value
     family        where the survey puts it: empty in a recipe of one's own
     trains        from_scratch, or fine_tunes a trained model only; diverges: its source says that it fails, and it is here to show that
     executable    whether this version can run it; else `missing` names every mechanism that it lacks
@@ -176,6 +143,7 @@ class Recipe:
     controllers: tuple[Controller, ...] = ()
     loss_hooks: tuple[LossHook, ...] = ()
     passes: tuple[Pass, ...] = ()
+    evaluation: Mapping[str, Any] = field(default_factory=dict, hash=False)
     executable: bool = True
     missing: tuple[str, ...] = ()
 
@@ -217,14 +185,15 @@ class Recipe:
 
     def at(self, step: int, total: int, update: int | None = None) -> Recipe:
         """The recipe in force at a step of a run of `total` steps: phases in order, later ones over earlier ones. Pure."""
-        from lpref.ref.recipes.change import changed
+        from lpref.ref.recipes.change import in_force
 
+        found: Recipe = in_force(self, self.changes(step, total, update))
+        return found
+
+    def changes(self, step: int, total: int, update: int | None = None) -> list[dict[str, Any]]:
+        """What the schedule changes at a step, phase by phase in order: equal changes make equal recipes."""
         clock = {"step": step, "update": step if update is None else update, "fraction": step / max(total, 1)}
-        recipe = self
-        for phase in self.schedule:
-            if phase.start <= clock[phase.unit] and (phase.stop is None or clock[phase.unit] < phase.stop):
-                recipe = changed(recipe, phase.set)
-        return recipe
+        return [phase.changes(step, total) for phase in self.schedule if phase.during(clock[phase.unit])]
 
     def to_yaml(self) -> str:
         """The resolved recipe as YAML; reads back to an equal recipe."""

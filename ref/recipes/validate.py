@@ -12,6 +12,8 @@ V8  rules, schedule and `executable` agree with the rest
 V9  gradient rules (`lpref.ref.recipes.validate_gradient`)
 V10 weights: what is stored has a sign and needs no state, an update of codes has its integers and their unit, a fixed grid an amax
 V11 operations: kinds, factors and quantizers that exist (`operation_problems`)
+V12 what changes while a recipe runs makes a sound recipe at every moment (`lpref.ref.recipes.run_time`)
+V13 a guided slot is fprop.b, without transforms, and its quantizer keeps values that are on its grid
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ from lpref.ref.recipes.basis import AXES, Word, inverse, letter, reduced, shown
 from lpref.ref.recipes.executable import missing_mechanisms
 from lpref.ref.recipes.gemm import GEMMS, TENSORS, Slot
 from lpref.ref.recipes.gradient import learned_names
+from lpref.ref.recipes.guided import cannot_guide
 from lpref.ref.recipes.operation import operation_problems
 from lpref.ref.recipes.recipe import EXEMPT, LinearRecipe, Recipe
+from lpref.ref.recipes.run_time import run_time_problems
 from lpref.ref.recipes.sources import (
     AnyQuantizer,
     bases,
@@ -84,6 +88,12 @@ def _saves(linear: LinearRecipe) -> Iterator[str]:
 def _slot(linear: LinearRecipe, path: str) -> Iterator[str]:
     slot, tensor = linear.slot(path), TENSORS[path]
     yield from _source(linear, path, slot, tensor)
+    if slot.guided:
+        why = cannot_guide(slot.quantizer) if path == "fprop.b" else "only the forward weight slot has a companion tensor"
+        if slot.transforms or slot.split is not None or linear.fprop.transform is not None:
+            why = "the companion tensor is whole and in the plain basis, the slot is transformed or split"
+        if why:
+            yield f"{path}.guided: {why}"
     for index, q in enumerate(slot.quantizers().values()):
         where = f"{path}.split.quantizers.{index}" if slot.split is not None and slot.split.quantizers else f"{path}.quantizer"
         if isinstance(q, Quantizer):
@@ -218,19 +228,12 @@ def _tails(linear: LinearRecipe, gemm: str) -> Iterator[str]:
 
 def _recipe_level(recipe: Recipe) -> Iterator[str]:
     """V8."""
-    from lpref.ref.recipes.change import changed
-
     for index, rule in enumerate(recipe.rules):
         if rule.use != "exempt" and rule.use not in recipe.variants:
             names = ["exempt", *recipe.variants]
             near = nearest(rule.use, names)
             yield f"rules.{index}.use: no variant {rule.use!r}; {f'did you mean {near[0]!r}?' if near else 'known: ' + ', '.join(names)}"
-    for kind in ("schedule", "passes"):
-        for index, entry in enumerate(getattr(recipe, kind)):
-            try:
-                changed(recipe, {**entry.set, "schedule": (), "passes": ()})
-            except LprefError as error:
-                yield f"{kind}.{index}.set: {error}"
+    yield from run_time_problems(recipe)
     yield from recipe.weights.problems()
     lacking = missing_mechanisms(recipe)
     if recipe.executable and lacking:

@@ -78,7 +78,7 @@ CASES = [
     ("v8_unsound_phase", "nvfp4", {"schedule": [{"start": 10, "set": {"linear.wgrad.b.transforms": []}}, {"set": {"linear.save.x.of": "fprop.a"}}]}, "schedule.1.set: linear.wgrad.b.source: hp, but save keeps neither"),
     ("v8_executable", "halo", {"executable": False}, "missing: names the mechanisms"),
     ("v8_not_executable", "quartet", {"executable": True, "missing": []}, "executable: true, but this version lacks the scale rule of a block's standard deviation"),
-    ("v8_controllers", "fp32", {"controllers": [{"kind": "bit_allocator"}]}, "executable: true, but this version lacks controllers"),
+    ("v8_controllers", "fp32", {"controllers": [{"kind": "bit_allocator"}]}, "executable: true, but this version lacks the controller bit_allocator"),
     # V9 weights
     ("v9_sign", "fp32", {"weights.stored": "uint8_affine"}, "weights.stored.format: uint8 has no sign"),
     ("v9_state", "fp32", {"weights.stored": "int4_learned"}, "weights.stored.scale: its scale needs a state"),

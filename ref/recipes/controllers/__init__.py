@@ -1,0 +1,10 @@
+"""Controllers: observers with a memory that change a recipe, its weights or its optimizer at step boundaries. One kind a page."""
+
+from lpref.ref.recipes.controllers.base import NOTHING, Clock, Influence, Kind, Seen
+from lpref.ref.recipes.controllers.diversity import Diversity
+from lpref.ref.recipes.controllers.ema import Ema
+from lpref.ref.recipes.controllers.kinds import KINDS, kind_of
+from lpref.ref.recipes.controllers.plateau import Plateau
+from lpref.ref.recipes.controllers.steer import Steer
+
+__all__ = ["KINDS", "NOTHING", "Clock", "Diversity", "Ema", "Influence", "Kind", "Plateau", "Seen", "Steer", "kind_of"]

@@ -1,0 +1,151 @@
+"""Controllers: their updates against the sources' code, written out again, and the laws of their pages."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from lpref.accel import backend
+from lpref.ref.errors import SpecError, UnknownNameError
+from lpref.ref.recipes import Controller
+from lpref.ref.recipes.controllers import Clock, Diversity, Ema, Plateau, Seen, Steer, kind_of
+
+OPS = backend("reference", "exact")
+LEVELS = ({"a": 3}, {"a": 4}, {"a": 6}, {"a": 8})
+
+
+def through(kind, losses, **more) -> list[int]:
+    """The level after each step."""
+    state, found = kind.start({}, OPS), []
+    for step, loss in enumerate(losses):
+        state, replaced = kind.after(
+            state, Seen(Clock(step), float(loss), ops=OPS, **{k: v[step] for k, v in more.items()})
+        )
+        assert replaced == {}
+        found.append(state["level"])
+    return found
+
+
+class Official:
+    """RICE-EIC/FracTrain dc4fa5b fractrain_cifar/train_pfq.py lines 108-157, transcribed; `epoch` is lines 389-403."""
+
+    def __init__(self, threshold: float, decay: float, points: int, keep: int = 5) -> None:
+        self.threshold, self.decay, self.points, self.keep = threshold, decay, points, keep
+        self.loss, self.scale, self.sum, self.count, self.number = [], 1.0, 0.0, 0, 0
+
+    def epoch(self, loss: float) -> int:
+        self.number += 1
+        if self.number <= 10:
+            self.sum += loss
+            self.scale = self.sum / self.number
+        if self.count < self.points:
+            self.loss = [*self.loss, loss][-self.keep :]
+            if len(self.loss) == self.keep and all(
+                not abs(one - self.loss[-1]) / self.scale > self.threshold for one in self.loss[:-1]
+            ):
+                self.count += 1
+                self.threshold *= self.decay if self.count in (1, 2) else 1.0
+                self.loss = []
+        return self.count
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_plateau_turns_where_the_official_code_does(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    losses = 2 + np.exp(-np.arange(120) / 15) + rng.standard_normal(120) * 0.03
+    official = Official(0.15, 0.4, 3)
+    found = through(Plateau(levels=LEVELS, every=1), losses)
+    assert found == [official.epoch(float(loss)) for loss in losses]
+    assert found[-1] == 3
+    assert found == sorted(found)
+
+
+def test_plateau_averages_its_epochs_and_one_level_is_static() -> None:
+    losses = np.repeat([3.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], 4) + np.tile([-1, 1, -2, 2], 8)
+    assert through(Plateau(levels=LEVELS, every=4, threshold=0.1), losses) == [0] * 27 + [1] * 5
+    assert set(through(Plateau(levels=LEVELS[:1], every=1), np.ones(40))) == {0}
+
+
+def gradients(directions) -> list[dict]:
+    return [{"w": np.float32(d).reshape(1, -1)} for d in directions]
+
+
+def test_diversity_by_hand() -> None:
+    """Two orthogonal gradients have 1; then equal ones 1/2 (a window of two): p = 2 > 1 + small, twice a violation, then the next level."""
+    kind = Diversity(levels=LEVELS[:2], every=1, window=2, alpha=1.5, beta=0.0, violations=2)
+    assert through(kind, [0] * 5, grads=gradients([(1, 0), (0, 1), (0, 1), (0, 1), (0, 1)])) == [0, 0, 0, 1, 1]
+    never = Diversity(levels=LEVELS[:2], every=1, window=2, alpha=1e30, beta=0.0)
+    assert set(through(never, [0] * 5, grads=gradients([(1, 0), (0, 1), (0, 1), (0, 1), (0, 1)]))) == {0}
+
+
+def test_diversity_is_the_formula() -> None:
+    rng = np.random.default_rng(0)
+    kept = [
+        {"a": rng.standard_normal((4, 5)).astype(np.float32), "b": rng.standard_normal((3, 7)).astype(np.float32)}
+        for _ in range(3)
+    ]
+    from lpref.ref.recipes.controllers.diversity import diversity
+
+    expected = np.mean(
+        [
+            sum((g[n].astype(float) ** 2).sum() for g in kept) / (sum(g[n].astype(float) for g in kept) ** 2).sum()
+            for n in "ab"
+        ]
+    )
+    found = diversity(kept, OPS)
+    assert math.isclose(found, expected, rel_tol=1e-5)  # float32 squares and sums of 35 terms: below 40 u
+    scaled = [{n: g * np.float32(8) for n, g in one.items()} for one in kept]
+    assert diversity(scaled, OPS) == found
+    assert diversity([{"w": np.zeros((2, 2), np.float32)}] * 2, OPS) == 0.0
+
+
+def test_steer_moves_each_layer_by_its_own_share() -> None:
+    kind = Steer("fprop.a.quantizer.scale.multiplier", factor=2.0, every=2, most=4.0)
+    state = kind.start({}, OPS)
+    seen = {
+        "x/fprop/a": [{"overflowed": 9, "count": 10}],
+        "y/fprop/a": [{"overflowed": 0, "count": 10}],
+        "x/fprop/b": [{"overflowed": 0, "count": 1}],
+    }
+    for _ in range(8):
+        state, _ = kind.after(state, Seen(Clock(), 0.0, seen))
+    assert state["values"] == {"x": 4.0, "y": 2.0**-4}
+    assert kind.influence(state, Clock()).layers == {
+        s: {"fprop.a.quantizer.scale.multiplier": v} for s, v in state["values"].items()
+    }
+
+
+def test_ema_is_torch_s_two_products() -> None:
+    rng = np.random.default_rng(1)
+    kind, w = Ema(decay=0.9983, warm=2), {"w": rng.standard_normal((3, 4)).astype(np.float32)}
+    state, average = kind.start(w, OPS), w["w"].copy()
+    for step in range(3):
+        assert (kind.influence(state, Clock()).companions == {}) == (step < 2)
+        new = rng.standard_normal((3, 4)).astype(np.float32)
+        state, _ = kind.after(state, Seen(Clock(step), 0.0, weights={"w": new}, ops=OPS))
+        average = average * np.float32(0.9983) + new * np.float32(1 - 0.9983)
+        np.testing.assert_array_equal(state["average"]["w"], average)
+    assert state["average"]["w"] is not w["w"]
+
+
+def test_kinds_say_what_is_wrong() -> None:
+    with pytest.raises(UnknownNameError, match="unknown controller 'plateaux'; did you mean 'plateau'"):
+        kind_of(Controller("plateaux"))
+    with pytest.raises(UnknownNameError, match="unknown parameter 'treshold'; did you mean 'threshold'"):
+        kind_of(Controller("plateau", {"treshold": 1}))
+    with pytest.raises(SpecError, match=r"parameters.every: expected int, got 'x'"):
+        kind_of(Controller("plateau", {"levels": LEVELS, "every": "x"}))
+    for parameters in ({"every": 0}, {"keep": 1}, {"threshold": -1}):
+        with pytest.raises(SpecError, match=r"parameters\."):
+            kind_of(Controller("plateau", {"levels": LEVELS, **parameters}))
+    for kind, parameters in (
+        ("diversity", {"levels": LEVELS, "window": 1}),
+        ("ema", {"decay": 2}),
+        ("steer", {"path": "p", "low": 2}),
+        ("steer", {}),
+    ):
+        with pytest.raises(SpecError):
+            kind_of(Controller(kind, parameters))
+    assert kind_of(Controller("plateau", {"levels": [{"a": 1}], "threshold": 1})).threshold == 1.0
