@@ -20,6 +20,7 @@ from lpref.ref.formats import (
     hif8,
     ieee754,
     lns,
+    midrise,
     nf4,
     ocp_fp8,
     ocp_mx,
@@ -70,6 +71,7 @@ FORMATS: dict[str, Format] = {
     "dynamic8_unsigned": dynamic_tree.DYNAMIC8_UNSIGNED,
     "lns8_g8": lns.LNS8_G8,
     "lns8_g8_zero": lns.LNS8_G8_ZERO,
+    "midrise4": midrise.MIDRISE4,
     "pot4": pot.POT4,
     "apot4_k2": pot.APOT4_K2,
     "radix4_fp4": radix4.RADIX4_FP4,
@@ -89,6 +91,7 @@ PARSERS: tuple[Callable[[str], Format | None], ...] = (  # names that carry para
     fixed.parse,
     lns.parse,
     pot.parse,
+    midrise.parse,
 )
 
 ALIASES: dict[str, str] = {  # other people's spellings: ml_dtypes, NumPy and torch dtypes, CUDA's cudaDataType

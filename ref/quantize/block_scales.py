@@ -20,6 +20,7 @@ from lpref.ref.scaling import (
     amax_scales,
     bfp_scales,
     coat_scales,
+    double_rounding_scales,
     double_scales,
     fan_in_scales,
     flexpoint_scales,
@@ -27,6 +28,7 @@ from lpref.ref.scaling import (
     from_encode_scale,
     given_scales,
     minmax_scales,
+    moments_scales,
     mx_scales,
     nvfp4_scales,
     s2fp8_scales,
@@ -34,7 +36,9 @@ from lpref.ref.scaling import (
     torchao_scales,
     trit_plane_scales,
     twn_scales,
+    two_eps_scales,
 )
+from lpref.ref.scaling.absmean import centered
 from lpref.ref.scaling.statistics import block_absmean, block_amax, block_extremes
 
 
@@ -91,6 +95,14 @@ def block_scales(
         return double_scales(found, target, q.scale)
     if rule == "fan_in":
         return fan_in_scales(x.shape[axis], grid, q.scale)
+    if rule == "two_eps":
+        return two_eps_scales(found, target, q.scale)
+    if rule == "moments":
+        seen = np.where(np.isfinite(x), x, np.float32(0)) if q.scale.nonfinite == "ignore" else x
+        return moments_scales(seen, q.blocks.on(x.shape, axis), found, target, q.scale)
+    if rule == "double_rounding":
+        step = state["scale"] if state and "scale" in state else q.scale.value
+        return double_rounding_scales(x, q.blocks.on(x.shape, axis), step, fmt.bits, q.scale)
     if rule not in ("learned", "constant"):
         return _of_elements(x, q, fmt, q.blocks.on(x.shape, axis))
     known = state if rule == "learned" and state else {}
@@ -116,7 +128,8 @@ def _of_elements(x: NDArray[np.float32], q: Quantizer, fmt: Format, block: tuple
         return minmax_scales(np.where(np.isfinite(x), x, np.float32(0)) if ignore else x, block, fmt.max, q.scale)
     seen = np.where(np.isfinite(x), x, np.float32(0)) if ignore else x
     if rule == "absmean":
-        return absmean_scales(block_absmean(seen, block), q.scale, zero="zero" in fmt.targets)
+        shifted = centered(seen, block) if q.scale.center else None
+        return absmean_scales(block_absmean(seen, block), q.scale, "zero" in fmt.targets, shifted)
     if rule == "twn":
         return twn_scales(seen, block, q.scale)
     if rule == "s2fp8":

@@ -140,6 +140,10 @@ class Quantizer:
             problems.append(f"scale.rule: 's2fp8' needs a float format such as e5m2, not the code book {self.format}")
         if rule == "minmax" and not (integers and not fmt.signed):
             problems.append(f"scale.rule: 'minmax' counts from the smallest element; use an unsigned integer format, not {self.format}")
+        if self.scale.center and fmt.bits != 1:
+            problems.append(f"scale.center: goes with signs (format int1 or binary), not with {self.format}")
+        if rule == "double_rounding" and not (integers and fmt.signed and not self.narrow and fmt.bits <= self.scale.high):
+            problems.append(f"scale.rule: 'double_rounding' needs signed integers of at most {self.scale.high} bits (scale.high) with narrow: false")
         if rule in ("affine", "minmax", "s2fp8", "trit_planes", "twn") and self.gradient.kind in ("clipped_ste", "lsq", "lsq_plus"):
             problems.append(f"gradient.kind: rule {rule!r} has no clipping range; use ste, not {self.gradient.kind!r}")
         return problems

@@ -9,10 +9,12 @@ from lpref.ref.scaling import (
     bfp,
     coat,
     double,
+    double_rounding,
     fan_in,
     flexpoint,
     learned,
     minmax,
+    moments,
     mx,
     nvfp4,
     quartic,
@@ -20,6 +22,7 @@ from lpref.ref.scaling import (
     te,
     trit_planes,
     twn,
+    two_eps,
 )
 from lpref.ref.scaling.absmean import absmean_scales
 from lpref.ref.scaling.affine import affine_scales
@@ -28,11 +31,13 @@ from lpref.ref.scaling.bfp import bfp_scales
 from lpref.ref.scaling.blocks import Blocks
 from lpref.ref.scaling.coat import coat_scales
 from lpref.ref.scaling.double import double_scales
+from lpref.ref.scaling.double_rounding import double_rounding_scales
 from lpref.ref.scaling.fan_in import fan_in_scales
 from lpref.ref.scaling.flexpoint import flexpoint_scales
 from lpref.ref.scaling.four_over_six import four_over_six_scales
 from lpref.ref.scaling.learned import given_scales
 from lpref.ref.scaling.minmax import minmax_scales
+from lpref.ref.scaling.moments import moments_scales
 from lpref.ref.scaling.mx import mx_scales, shared_exponent
 from lpref.ref.scaling.nvfp4 import nvfp4_scales, torchao_scales
 from lpref.ref.scaling.quartic import quartic_scales
@@ -42,16 +47,18 @@ from lpref.ref.scaling.scales import BlockScales
 from lpref.ref.scaling.te import from_encode_scale, te_scales
 from lpref.ref.scaling.trit_planes import trit_plane_scales
 from lpref.ref.scaling.twn import twn_scales
+from lpref.ref.scaling.two_eps import two_eps_scales
 
 PAGES: dict[str, ModuleType] = {
     "amax": amax, "te": te, "mx": mx, "nvfp4": nvfp4, "absmean": absmean, "twn": twn, "affine": affine, "bfp": bfp, "flexpoint": flexpoint,
     "s2fp8": s2fp8, "double": double, "trit_planes": trit_planes, "quartic": quartic, "learned": learned, "constant": learned,
-    "fan_in": fan_in, "coat": coat, "minmax": minmax,
+    "fan_in": fan_in, "coat": coat, "minmax": minmax, "moments": moments, "two_eps": two_eps, "double_rounding": double_rounding,
 }  # fmt: skip
 """Rule -> the module whose docstring is its page: formula, order of operations, zero block, NaN and infinity. `none` has no scale."""
 
 __all__ = [
-    "PAGES", "BlockScales", "Blocks", "Scale", "absmean_scales", "affine_scales", "amax_scales", "bfp_scales", "coat_scales", "double_scales",
-    "fan_in_scales", "flexpoint_scales", "four_over_six_scales", "from_encode_scale", "given_scales", "minmax_scales", "mx_scales",
-    "nvfp4_scales", "quartic_scales", "s2fp8_scales", "shared_exponent", "te_scales", "torchao_scales", "trit_plane_scales", "twn_scales",
+    "PAGES", "BlockScales", "Blocks", "Scale", "absmean_scales", "affine_scales", "amax_scales", "bfp_scales", "coat_scales",
+    "double_rounding_scales", "double_scales", "fan_in_scales", "flexpoint_scales", "four_over_six_scales", "from_encode_scale",
+    "given_scales", "minmax_scales", "moments_scales", "mx_scales", "nvfp4_scales", "quartic_scales", "s2fp8_scales", "shared_exponent",
+    "te_scales", "torchao_scales", "trit_plane_scales", "twn_scales", "two_eps_scales",
 ]  # fmt: skip

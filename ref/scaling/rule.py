@@ -10,7 +10,7 @@ from lpref.ref.errors import SpecError, nearest
 
 Rule = Literal[
     "none", "amax", "te", "mx", "nvfp4", "absmean", "twn", "affine", "bfp", "flexpoint", "s2fp8", "double", "trit_planes", "quartic",
-    "learned", "constant", "fan_in", "coat", "minmax",
+    "learned", "constant", "fan_in", "coat", "minmax", "moments", "two_eps", "double_rounding",
 ]  # fmt: skip
 Mode = Literal["floor", "ceil", "rceil", "even", "midmax", "tetrajet"]
 Pow2 = Literal["none", "up", "down", "nearest"]
@@ -21,7 +21,7 @@ Select = Literal["none", "mae", "mse"]
 _CHOICES: dict[str, tuple[str, ...]] = {
     "rule": (
         "none", "amax", "te", "mx", "nvfp4", "absmean", "twn", "affine", "bfp", "flexpoint", "s2fp8", "double", "trit_planes", "quartic",
-        "learned", "constant", "fan_in", "coat", "minmax",
+        "learned", "constant", "fan_in", "coat", "minmax", "moments", "two_eps", "double_rounding",
     ),
     "mode": ("floor", "ceil", "rceil", "even", "midmax", "tetrajet"),
     "pow2": ("none", "up", "down", "nearest"),
@@ -40,7 +40,7 @@ READS: dict[str, frozenset[str]] = {
         "te": "pow2 target eps apply history window algo margin",
         "mx": "mode target multiplier",
         "nvfp4": "target apply select scale_max",
-        "absmean": "eps apply",
+        "absmean": "eps apply center",
         "twn": "threshold",
         "affine": "eps apply",
         "bfp": "mode eps",
@@ -54,6 +54,9 @@ READS: dict[str, frozenset[str]] = {
         "fan_in": "value",
         "coat": "target eps",
         "minmax": "eps",
+        "moments": "target eps apply rms mean",
+        "two_eps": "target eps",
+        "double_rounding": "eps value high",
     }.items()
 }
 """Rule -> the fields that it reads, beside `rule`, `format` and `nonfinite`."""
@@ -87,8 +90,8 @@ class Scale:
     target: float | None = None
     """The element value that amax is mapped to; None: the largest value of the element format (`narrow` respected), 2^15 for s2fp8."""
     eps: float = 0.0
-    """Lower bound of amax (amax, te, double), of the mean (absmean, quartic), of the step (learned), of the scale (affine); bfp and coat add it
-    to amax, minmax to the range."""
+    """Lower bound of amax (amax, te, double), of the mean (absmean, quartic), of the step (learned), of the scale (affine); bfp, coat, moments
+    and two_eps add it, minmax to the range."""
     apply: Apply = "divide"
     """x / s, x * fl32(1 / s); for nvfp4 the double reciprocal of TransformerEngine or the quotient of torchao."""
     multiplier: float = 1.0
@@ -122,6 +125,15 @@ class Scale:
     """trit_planes: lambda of the least squares."""
     iterations: int = 50
     """trit_planes: rounds of alternation at most."""
+
+    rms: float = 0.0
+    """moments: the multiple of the root of the mean square in the clipping level."""
+    mean: float = 0.0
+    """moments: the multiple of the mean magnitude in the clipping level; SAWB's is negative."""
+    center: bool = False
+    """absmean, signs: the block's mean is subtracted before the sign is taken (BitNet)."""
+    high: int = 8
+    """double_rounding: bits of the codes that are stored."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -167,6 +179,10 @@ class Scale:
             problems.append("scale.apply: 'torchao' has neither select nor scale_max; use te_nvfp4")
         if self.scale_max not in (448, 256):
             problems.append(f"scale.scale_max: {self.scale_max!r}; E4M3 block scales reach up to 448, or 256 with select")
+        if self.rule == "moments" and not self.rms:
+            problems.append("scale.rms: 0, but rule 'moments' clips at a multiple of the RMS; write it (QuEST, SAWB: see the rule's page)")
+        if not 2 <= self.high <= 16:
+            problems.append(f"scale.high: {self.high!r}; stored codes have 2 to 16 bits")
         if self.scale_max == 256 and self.select == "none":
             problems.append("scale.scale_max: 256 goes with select mae or mse; without it leave 448")
         if self.nonfinite == "saturate" and self.rule != "mx":
@@ -176,7 +192,7 @@ class Scale:
     def _out_of_range(self) -> list[str]:
         positive = ("multiplier", "value", "threshold", "alpha")
         problems = [f"scale.{n}: {getattr(self, n)!r} is not a positive number" for n in positive if not _number(getattr(self, n), above=True)]
-        zero_up = ("eps", "beta", "gamma", "ridge")
+        zero_up = ("eps", "beta", "gamma", "ridge", "rms")
         problems += [f"scale.{n}: {getattr(self, n)!r} is not a number >= 0" for n in zero_up if not _number(getattr(self, n))]
         if self.target is not None and not _number(self.target, above=True):
             problems.append(f"scale.target: {self.target!r} is not a positive number")

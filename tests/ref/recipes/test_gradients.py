@@ -15,11 +15,13 @@ from lpref.accel.reference import ReferenceBackend
 from lpref.ref.errors import SpecError
 from lpref.ref.quantize import Blocks, GradRule, Quantizer, Scale, quantize
 from lpref.ref.quantize.quantizer import GRADIENTS
-from lpref.ref.recipes import Context, Epilogue, GemmSpec, LinearRecipe, Saved, Slot
+from lpref.ref.recipes import Context, GemmSpec, Slot
 from lpref.ref.recipes.gradient import levels, local_gradient
 from lpref.ref.recipes.gradients import LEARNED, RULES
 from lpref.ref.recipes.layer import Layer
 from lpref.ref.recipes.learned import first_parameters
+
+from .layers import activations, weights
 
 OPS = ReferenceBackend("exact")
 CTX = Context(seed=1, step=1, site="h")
@@ -36,19 +38,9 @@ CASES = {
 }  # fmt: skip
 
 
-def linear_of(q: Quantizer) -> LinearRecipe:
-    """A layer whose activations are quantized by q."""
-    masked = q.gradient.kind != "ste"
-    mask = {"m": Saved("mask", "fprop.a")} if masked else {}
-    return LinearRecipe(
-        fprop=GemmSpec(a=Slot(quantizer=q)), dgrad=GemmSpec(epilogue=(Epilogue("mask", mask="m"),) if masked else ()),
-        wgrad=GemmSpec(b=Slot("requant", "codes")), save={"codes": Saved("codes", "fprop.a"), "w": Saved("reference"), **mask},
-    )  # fmt: skip
-
-
 def local(q: Quantizer, v: np.ndarray, params: dict | None = None):
     """The rule of q on v [R, C], with its kept values."""
-    layer = Layer(linear_of(q), CTX, OPS, params or {})
+    layer = Layer(activations(q), CTX, OPS, params or {})
     return local_gradient(layer, "fprop.a", v, layer.made("fprop.a", v).quantized)
 
 
@@ -214,7 +206,7 @@ def test_affine_values_are_the_formula() -> None:
     v = rng.normal(0, 1.2, (4, 8)).astype(np.float32)
     q = replace(with_rule("affine"), blocks=Blocks(None, 4))
     params = {"x_step": np.float32([[0.2, 1e-9]]), "x_zero": np.float32([[6.4, 99.0]])}
-    made = Layer(linear_of(q), CTX, OPS, params).made("fprop.a", v).quantized
+    made = Layer(activations(q), CTX, OPS, params).made("fprop.a", v).quantized
     s, z = np.float32([0.2, 1e-4]).repeat(4), np.array([6, 15]).repeat(4)
     want = (np.clip(np.rint(v / s) + z, 0, 15) - z).astype(np.float64) * s
     np.testing.assert_array_equal(made.dequantize(np.float64), want)
@@ -238,10 +230,7 @@ def test_parameters_of_blocks(blocks: Blocks) -> None:
     rng = np.random.default_rng(7)
     w, g = (rng.normal(size=(4, 8)).astype(np.float32) for _ in range(2))
     q = Quantizer("int4", blocks, Scale("learned", eps=1e-8), narrow=False, tail="partial", gradient=GradRule("lsq"))
-    linear = LinearRecipe(
-        fprop=GemmSpec(b=Slot(quantizer=q)), dgrad=GemmSpec(b=Slot("requant")), wgrad=GemmSpec(epilogue=(Epilogue("mask", mask="m"),)),
-        save={"x": Saved("hp"), "w": Saved("codes", "fprop.b"), "m": Saved("mask", "fprop.b")},
-    )  # fmt: skip
+    linear = weights(q)
     params = first_parameters(Layer(linear, CTX, OPS, {}), {"x": w, "w": w})
     layer = Layer(linear, CTX, OPS, params)
     dw, found = local_gradient(layer, "fprop.b", w, layer.made("fprop.b", w).quantized).pull(g, OPS)
@@ -275,5 +264,5 @@ def test_what_does_not_fit_is_refused_by_name(q: Quantizer, text: str) -> None:
     from lpref.ref.recipes import Recipe
 
     with pytest.raises(SpecError) as caught:
-        Recipe("r", linear=linear_of(q))
+        Recipe("r", linear=activations(q))
     assert any(text in problem and problem.startswith("linear.fprop.a.quantizer.") for problem in caught.value.problems), caught.value
