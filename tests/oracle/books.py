@@ -108,6 +108,7 @@ def make(name: str) -> Table | None:
     simple = {
         "ternary": ternary,
         "binary": lambda: book("binary", "up", [F(1), F(-1)]),
+        "midrise4": lambda: book("midrise4", "even", [F(15 - 2 * c) for c in range(16)]),
         "pot4": lambda: mirrored("pot4", "even", [F(0), *(F(1, 2**i) for i in range(6, -1, -1))]),
         "apot4_k2": lambda: apot("apot4_k2", list(TENTHS), 10),
         "apot5_k2": apot5_k2,
