@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lpref.ref.errors import DivergedError, SpecError
+from lpref.trainer.advice.columns import advice, columns, layers_html
 from lpref.trainer.api import continued_run
 from lpref.trainer.data import load_data
 from lpref.trainer.report import VALID_KEYS, groups, write_report
@@ -56,12 +57,15 @@ def compare(
         _one(variant, root / f"{variant.recipe_name}-{variant.train.seed}", resume, overwrite, quiet, data)
         for variant in variants
     ]
-    rows = with_gaps([summary_row(recipe, members) for recipe, members in groups(runs).items()])
+    members = groups(runs)
+    advices = {recipe: advice(of[0], data) for recipe, of in members.items()}
+    rows = with_gaps([summary_row(recipe, of) for recipe, of in members.items()])
+    rows = [{**row, **columns(members[row["recipe"]], advices[row["recipe"]])} for row in rows]
     report = write_report(
         runs,
         root / "report.html",
         title=f"{base.name}: {', '.join(map(recipe_label, wanted))}",
-        notes=table_html(rows),
+        notes=table_html(rows) + layers_html(advices),
         force=force,
     )
     return Comparison(
