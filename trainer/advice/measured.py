@@ -32,7 +32,7 @@ def kept_bytes(loss: Any) -> int:
         seen.add(node.number)
         stack += node.parents
         if node.op is LINEAR:  # in high precision: x itself
-            total += _bytes(node.inputs[0])
+            total += _bytes(node.inputs[0].data)
         if isinstance(node.saved, Kept):
             save = node.params[0].save
             total += sum(_bytes(entry) for name, entry in node.saved.entries.items() if save[name].what != "reference")
