@@ -55,12 +55,17 @@ class Bound:
     """|actual − expected| ≤ `bound(expected, *args, **kwargs)`, element by element (same structure as the output, float64).
 
     `theorem` says where the bound comes from. Where the bound or the expected value is not finite nothing is promised.
+    `restate(expected, actual, *args, **kwargs)` says the definition's output in the kernel's terms, where a forward keeps another thing for its
+    backward than the definition does; the bound is given what it says.
     """
 
     theorem: str
     bound: Callable[..., Any]
+    restate: Callable[..., Any] | None = None
 
     def mismatch(self, expected: Any, actual: Any, args: tuple, kwargs: Mapping[str, Any]) -> str | None:
+        if self.restate is not None:
+            expected = self.restate(expected, actual, *args, **kwargs)
         allowed = self.bound(expected, *args, **kwargs)
         for (place, want, got), (_, limit, _) in zip(_pairs("output", expected, actual), _pairs("bound", allowed, allowed), strict=True):
             want, got, limit = (np.asarray(a, np.float64) for a in (want, got, limit))

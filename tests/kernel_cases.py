@@ -74,7 +74,7 @@ def packed_heads(draw: Draw, backward: bool) -> Iterator[tuple]:
                     if spoil is not None:
                         qkv[-1, draw.source.integers(0, qkv.shape[1], 2)] = spoil
                     options = (B, H, G, rotary, causal, 0.3)
-                    yield (do, qkv, ref.attention_packed(qkv, *options)[1], *options) if backward else (qkv, *options)
+                    yield (do, qkv, *ref.attention_packed(qkv, *options), *options) if backward else (qkv, *options)
 
 
 def entropies(draw: Draw, backward: bool) -> Iterator[tuple]:

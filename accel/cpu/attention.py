@@ -21,8 +21,7 @@ from lpref.accel.cpu.product import product
 from lpref.accel.cpu.rows import KERNEL, host, reach
 from lpref.accel.cpu.softmax import score_gradient_row, score_gradient_row_fast, softmax_rows, softmax_rows_fast
 from lpref.accel.cpu.threads import divide
-from lpref.ref.attention.dense import check_heads, default_scale
-from lpref.ref.errors import ShapeError
+from lpref.ref.attention.dense import check_heads, check_permissions, check_saved, default_scale
 
 QUERIES = 8
 """Queries of one block: the rows of the register tile."""
@@ -31,10 +30,12 @@ SAFE = 1e30
 
 
 def attention(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool = True, scale: float | None = None, *, fused: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """(o, probs): `lpref.ref.attention.attention`; `fused`: of grade fast."""
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool = True, scale: float | None = None, operands: str = "float32",
+    keep: str = "least", *, fused: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """(o, probs): `lpref.ref.attention.attention`; `fused`: of grade fast, which rounds no operands either."""
     check_heads("attention", q, k, v, causal)
+    check_permissions("attention", operands, keep)
     q, k, v = host("attention", q, k, v)
     o, probs = np.empty(q.shape[:3] + v.shape[3:], np.float32), np.empty((*q.shape[:3], k.shape[2]), np.float32)
     divide(_forward, q.shape[0] * q.shape[1], q, k, v, causal, np.float32(default_scale(q, scale)), fused, o, probs)
@@ -42,14 +43,14 @@ def attention(
 
 
 def attention_backward(
-    do: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, o: np.ndarray, probs: np.ndarray,
-    causal: bool = True, scale: float | None = None, *, fused: bool = False,
+    do: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, o: np.ndarray, saved: np.ndarray,
+    causal: bool = True, scale: float | None = None, operands: str = "float32", *, fused: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """(dq, dk, dv): `lpref.ref.attention.attention_backward`; `fused`: of grade fast."""
+    """(dq, dk, dv): `lpref.ref.attention.attention_backward` of saved probabilities; `fused`: of grade fast."""
     check_heads("attention_backward", q, k, v, causal)
-    if do.shape != q.shape[:3] + v.shape[3:] or probs.shape != q.shape[:3] + k.shape[2:3]:
-        raise ShapeError(f"do is {do.shape}, probs {probs.shape}, q {q.shape}, k {k.shape}", where="attention_backward")
-    do, q, k, v, probs = host("attention_backward", do, q, k, v, probs)
+    check_permissions("attention_backward", operands)
+    check_saved("attention_backward", do, q, k, v, saved, logarithms=False)
+    do, q, k, v, probs = host("attention_backward", do, q, k, v, saved)
     dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
     divide(_backward, k.shape[0] * k.shape[1], do, q, k, v, probs, causal, np.float32(default_scale(q, scale)), fused, dq, dk, dv)
     return dq, dk, dv

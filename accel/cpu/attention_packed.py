@@ -12,16 +12,18 @@ from numba import njit
 from lpref.accel.cpu.attention import head_backward, head_forward, skips, transposed
 from lpref.accel.cpu.rows import KERNEL, host, reach
 from lpref.accel.cpu.threads import divide
-from lpref.ref.attention.packed import Rotary, head_dim
+from lpref.ref.attention.dense import check_permissions
+from lpref.ref.attention.packed import Rotary, check_gradient, head_dim
 from lpref.ref.errors import ShapeError
 
 
 def attention_packed(
     qkv: np.ndarray, batch: int, heads: int, kv_heads: int, rotary: Rotary = None, causal: bool = True, scale: float | None = None,
-    *, fused: bool = False,
+    operands: str = "float32", keep: str = "least", *, fused: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """`lpref.ref.attention.attention_packed`; `fused`: of grade fast."""
     D = head_dim("attention_packed", qkv, batch, heads, kv_heads, rotary)
+    check_permissions("attention_packed", operands, keep)
     (qkv,) = host("attention_packed", qkv)
     tokens = len(qkv) // batch
     o, probs = np.empty((len(qkv), heads * D), np.float32), np.empty((batch, heads, tokens, tokens), np.float32)
@@ -30,14 +32,17 @@ def attention_packed(
 
 
 def attention_packed_backward(
-    do: np.ndarray, qkv: np.ndarray, probs: np.ndarray, batch: int, heads: int, kv_heads: int, rotary: Rotary = None, causal: bool = True,
-    scale: float | None = None, *, fused: bool = False,
+    do: np.ndarray, qkv: np.ndarray, o: np.ndarray, saved: np.ndarray, batch: int, heads: int, kv_heads: int, rotary: Rotary = None,
+    causal: bool = True, scale: float | None = None, operands: str = "float32", *, fused: bool = False,
 ) -> np.ndarray:  # fmt: skip
-    """`lpref.ref.attention.attention_packed_backward`; `fused`: of grade fast."""
+    """`lpref.ref.attention.attention_packed_backward` of saved probabilities; `fused`: of grade fast."""
     D = head_dim("attention_packed_backward", qkv, batch, heads, kv_heads, rotary)
-    if do.shape != (len(qkv), heads * D):
-        raise ShapeError(f"do is {do.shape}, qkv {qkv.shape} of {heads} heads", where="attention_packed_backward")
-    do, qkv, probs = host("attention_packed_backward", do, qkv, probs)
+    check_permissions("attention_packed_backward", operands)
+    check_gradient("attention_packed_backward", do, o, qkv, heads, D)
+    tokens = len(qkv) // batch
+    if saved.shape != (batch, heads, tokens, tokens):
+        raise ShapeError(f"saved is {saved.shape}; needed {(batch, heads, tokens, tokens)} probabilities", where="attention_packed_backward")
+    do, qkv, probs = host("attention_packed_backward", do, qkv, saved)
     dqkv = np.empty_like(qkv)
     tables = _tables("attention_packed_backward", rotary)
     divide(_backward, batch * kv_heads, do, qkv, probs, *tables, kv_heads, causal, _scale(D, scale), fused, dqkv)

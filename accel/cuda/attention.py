@@ -1,9 +1,10 @@
-"""Dense attention of CuPy arrays: the page of `lpref.ref.attention.dense` with its bits, in both grades.
+"""Dense attention of CuPy arrays: the page of `lpref.ref.attention.dense` with its bits, or, `fused`, of grade fast (`flash`).
 
-Every product is the exact one (`product`), on heads where they lie; between them one kernel takes the rows of scores to probabilities (which are kept
-anyway, so the scores need no memory of their own), and backward one takes dp to ds. Causality leaves out tiles of scores above the diagonal,
-and of the other products what multiplies a masked probability, wherever that is +-0 added to a sum (kernels/product.cu): the greatest magnitudes
-decide, measured on the device, nothing waits for them.
+In grade exact every product is the exact one (`product`), on heads where they lie; between them one kernel takes the rows of scores to
+probabilities (which are kept anyway, so the scores need no memory of their own), and backward one takes dp to ds. Causality leaves out tiles
+of scores above the diagonal, and of the other products what multiplies a masked probability, wherever that is +-0 added to a sum
+(kernels/product.cu): the greatest magnitudes decide, measured on the device, nothing waits for them. Grade fast takes this way where the
+fused kernels have none: for heads wider than `flash.WIDEST`, and for probabilities that the caller wants or has.
 """
 
 from __future__ import annotations
@@ -13,34 +14,45 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device
+from lpref.accel.cuda import arrays, device, flash
 from lpref.accel.cuda.product import WHOLE, Causal, Strided, product
 from lpref.accel.cuda.scales import reach
-from lpref.ref.attention.dense import check_heads, default_scale
-from lpref.ref.errors import ShapeError
+from lpref.ref.attention.dense import check_heads, check_permissions, check_saved, default_scale
 
 WARPS = 4
 """Rows of a block of threads."""
 
 
-def attention(q: Any, k: Any, v: Any, causal: bool = True, scale: float | None = None) -> tuple[Any, Any]:
-    """(o, probs): `lpref.ref.attention.attention`, grade exact."""
+def attention(
+    q: Any, k: Any, v: Any, causal: bool = True, scale: float | None = None, operands: str = "float32", keep: str = "least",
+    *, fused: bool = False,
+) -> tuple[Any, Any]:  # fmt: skip
+    """(o, probs): `lpref.ref.attention.attention`; `fused`: (o, logarithms of the sums), of grade fast."""
     check_heads("attention", q, k, v, causal)
+    check_permissions("attention", operands, keep)
     arrays.check("attention", q, k, v)
     o = device.cupy().empty(q.shape[:3] + v.shape[3:], np.float32)
+    if fused and keep == "least" and flash.serves(q, v):
+        return o, flash.forward(q, k, v, o, causal, default_scale(q, scale), None, flash.TERMS[operands])
     return o, forward(q, k, v, o, causal, default_scale(q, scale), v)
 
 
 def attention_backward(
-    do: Any, q: Any, k: Any, v: Any, o: Any, probs: Any, causal: bool = True, scale: float | None = None,
+    do: Any, q: Any, k: Any, v: Any, o: Any, saved: Any, causal: bool = True, scale: float | None = None, operands: str = "float32",
+    *, fused: bool = False,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
-    """(dq, dk, dv): `lpref.ref.attention.attention_backward`, grade exact."""
-    check_heads("attention_backward", q, k, v, causal)
-    if do.shape != q.shape[:3] + v.shape[3:] or probs.shape != q.shape[:3] + k.shape[2:3]:
-        raise ShapeError(f"do is {do.shape}, probs {probs.shape}, q {q.shape}, k {k.shape}", where="attention_backward")
-    arrays.check("attention_backward", do, q, k, v, probs)
+    """(dq, dk, dv): `lpref.ref.attention.attention_backward` of saved probabilities; `fused`: or of logarithms, of grade fast."""
+    op = "attention_backward"
+    check_heads(op, q, k, v, causal)
+    check_permissions(op, operands)
+    check_saved(op, do, q, k, v, saved, logarithms=fused and flash.serves(q, v))
+    arrays.shaped(op, do.shape, o=o)
+    arrays.check(op, do, q, k, v, o, saved)
     dq, dk, dv = (device.cupy().empty(x.shape, np.float32) for x in (q, k, v))
-    backward(do, q, k, v, probs, causal, default_scale(q, scale), (dq, dk, dv))
+    if saved.ndim == 3:
+        flash.backward(do, q, k, v, o, saved, causal, default_scale(q, scale), None, flash.TERMS[operands], (dq, dk, dv))
+    else:
+        backward(do, q, k, v, saved, causal, default_scale(q, scale), (dq, dk, dv))
     return dq, dk, dv
 
 

@@ -1,7 +1,7 @@
-"""Attention of packed projections on the device: the page of `lpref.ref.attention.packed` with its bits.
+"""Attention of packed projections on the device: the page of `lpref.ref.attention.packed` with its bits, or, `fused`, of grade fast.
 
-Heads are read out of the columns of the matrix and written into those of the result by their strides (`attention`); rotated queries and keys are
-arrays of their own.
+Heads are read out of the columns of the matrix and written into those of the result by their strides (`attention`, `flash`). Rotated queries and keys
+are arrays of their own, except where the fused kernels rotate them on the way (`flash.turns`).
 """
 
 from __future__ import annotations
@@ -10,58 +10,73 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device
+from lpref.accel.cuda import arrays, device, flash
 from lpref.accel.cuda.attention import backward, forward
 from lpref.accel.cuda.rope import rope, rope_backward
-from lpref.ref.attention.dense import check_heads, default_scale
-from lpref.ref.attention.packed import Rotary, head_dim
-from lpref.ref.errors import ShapeError
+from lpref.ref.attention.dense import check_heads, check_permissions, check_saved, default_scale
+from lpref.ref.attention.packed import Rotary, by_head, check_gradient, head_dim
 
 
 def attention_packed(
-    qkv: Any, batch: int, heads: int, kv_heads: int, rotary: Rotary = None, causal: bool = True, scale: float | None = None
-) -> tuple[Any, Any]:
-    """`lpref.ref.attention.attention_packed`, grade exact."""
-    q, k, v = _split("attention_packed", qkv, batch, heads, kv_heads, rotary)
+    qkv: Any, batch: int, heads: int, kv_heads: int, rotary: Rotary = None, causal: bool = True, scale: float | None = None,
+    operands: str = "float32", keep: str = "least", *, fused: bool = False,
+) -> tuple[Any, Any]:  # fmt: skip
+    """(o, probs): `lpref.ref.attention.attention_packed`; `fused`: (o, logarithms of the sums), of grade fast."""
+    check_permissions("attention_packed", operands, keep)
+    fused = fused and keep == "least"
+    turn = _within("attention_packed", qkv, batch, heads, kv_heads, rotary, fused)
+    q, k, v = _split(qkv, batch, heads, kv_heads, None if turn else rotary)
     check_heads("attention_packed", q, k, v, causal)
     o = device.cupy().empty((len(qkv), heads * q.shape[3]), np.float32)
-    probs = forward(q, k, v, _heads(o, batch, heads), causal, default_scale(q, scale), qkv)
-    return o, probs
+    by_heads, real = by_head(o, batch, heads), default_scale(q, scale)
+    if fused and flash.serves(q, v):
+        return o, flash.forward(q, k, v, by_heads, causal, real, turn, flash.TERMS[operands])
+    return o, forward(q, k, v, by_heads, causal, real, qkv)
 
 
 def attention_packed_backward(
-    do: Any, qkv: Any, probs: Any, batch: int, heads: int, kv_heads: int, rotary: Rotary = None, causal: bool = True, scale: float | None = None,
+    do: Any, qkv: Any, o: Any, saved: Any, batch: int, heads: int, kv_heads: int, rotary: Rotary = None, causal: bool = True,
+    scale: float | None = None, operands: str = "float32", *, fused: bool = False,
 ) -> Any:  # fmt: skip
-    """`lpref.ref.attention.attention_packed_backward`, grade exact."""
+    """`lpref.ref.attention.attention_packed_backward` of saved probabilities; `fused`: or of logarithms, of grade fast."""
     op = "attention_packed_backward"
-    q, k, v = _split(op, qkv, batch, heads, kv_heads, rotary)
-    if do.shape != (len(qkv), heads * q.shape[3]):
-        raise ShapeError(f"do is {do.shape}, qkv {qkv.shape} of {heads} heads", where=op)
-    arrays.check(op, do, probs)
+    check_permissions(op, operands)
+    turn = _within(op, qkv, batch, heads, kv_heads, rotary, fused and saved.ndim == 3)
+    rotary = None if turn else rotary
+    q, k, v = _split(qkv, batch, heads, kv_heads, rotary)
+    check_gradient(op, do, o, qkv, heads, q.shape[3])
+    arrays.check(op, do, o, saved)
     check_heads(op, q, k, v, causal)
+    do, o, real = by_head(do, batch, heads), by_head(o, batch, heads), default_scale(q, scale)
+    check_saved(op, do, q, k, v, saved, logarithms=fused and flash.serves(q, v))
     dqkv = device.cupy().empty(qkv.shape, np.float32)
     dq, dk, dv = _columns(dqkv, batch, heads, kv_heads)
     made = (dq, dk, dv) if rotary is None else (*(device.cupy().empty(x.shape, np.float32) for x in (q, k)), dv)
-    backward(_heads(do, batch, heads), q, k, v, probs, causal, default_scale(q, scale), made)
+    if saved.ndim == 3:
+        flash.backward(do, q, k, v, o, saved, causal, real, turn, flash.TERMS[operands], made)
+    else:
+        backward(do, q, k, v, saved, causal, real, made)
     if rotary is not None:
         dq[...], dk[...] = (rope_backward(x, *rotary) for x in made[:2])
     return dqkv
 
 
-def _split(op: str, qkv: Any, batch: int, heads: int, kv_heads: int, rotary: Rotary) -> tuple[Any, Any, Any]:
-    """Rotated queries [B, H, T, D], rotated keys and plain values [B, G, T, D]."""
-    head_dim(op, qkv, batch, heads, kv_heads, rotary)
+def _within(op: str, qkv: Any, batch: int, heads: int, kv_heads: int, rotary: Rotary, fused: bool) -> flash.Turn | None:
+    """What the fused kernels rotate by, None where they do not; the arguments are checked."""
+    D = head_dim(op, qkv, batch, heads, kv_heads, rotary)
     arrays.check(op, qkv)
+    if rotary is None or not fused or not flash.turns(D):
+        return None
+    return flash.Turn(*arrays.floats(op, *rotary))
+
+
+def _split(qkv: Any, batch: int, heads: int, kv_heads: int, rotary: Rotary) -> tuple[Any, Any, Any]:
+    """Queries [B, H, T, D], keys and values [B, G, T, D], the first two rotated where `rotary` says how."""
     q, k, v = _columns(qkv, batch, heads, kv_heads)
     return (q, k, v) if rotary is None else (rope(q, *rotary), rope(k, *rotary), v)
 
 
 def _columns(qkv: Any, batch: int, heads: int, kv_heads: int) -> tuple[Any, Any, Any]:
     """Views of the queries [B, H, T, D], keys and values [B, G, T, D] in the columns of qkv."""
-    packed = _heads(qkv, batch, heads + 2 * kv_heads)
+    packed = by_head(qkv, batch, heads + 2 * kv_heads)
     return packed[:, :heads], packed[:, heads : heads + kv_heads], packed[:, heads + kv_heads :]
-
-
-def _heads(x: Any, batch: int, heads: int) -> Any:
-    """x [B T, heads D] as [B, heads, T, D], not copied where its rows are evenly spaced."""
-    return x.reshape(batch, len(x) // batch, heads, -1).transpose(0, 2, 1, 3)

@@ -6,6 +6,7 @@ Importing this page needs neither CuPy nor a GPU; calling an op needs both.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from lpref.accel.cpu import GEMM_BOUND, GEMMS_BOUND, MATMUL_BOUND
@@ -31,7 +32,8 @@ from lpref.accel.cuda import (
 from lpref.accel.cuda.qtensor import CudaQTensor
 from lpref.accel.cuda.quantize import quantize
 from lpref.accel.reference import reference_ops
-from lpref.ref.backend import Arrays, Backend, Bits, Contract, Kernel
+from lpref.ref.attention import fused
+from lpref.ref.backend import Arrays, Backend, Bits, Bound, Contract, Kernel
 
 KERNELS: dict[str, Callable[..., Any]] = {
     "operand": operand.operand,
@@ -105,6 +107,20 @@ KERNELS: dict[str, Callable[..., Any]] = {
 }
 
 
+FUSED_THEOREM = "lpref.ref.attention.fused: bfloat16 terms on matrix units, online softmax, saved logarithms"
+FUSED: dict[str, tuple[Callable[..., Any], Contract]] = {
+    "attention": (partial(attention.attention, fused=True), Bound(FUSED_THEOREM, fused.forward_bound, fused.restated)),
+    "attention_backward": (partial(attention.attention_backward, fused=True), Bound(FUSED_THEOREM, fused.backward_bound)),
+    "attention_packed": (
+        partial(attention_packed.attention_packed, fused=True), Bound(FUSED_THEOREM, fused.packed_forward_bound, fused.packed_restated),
+    ),
+    "attention_packed_backward": (
+        partial(attention_packed.attention_packed_backward, fused=True), Bound(FUSED_THEOREM, fused.packed_backward_bound),
+    ),
+}  # fmt: skip
+"""Attention of grade fast."""
+
+
 def to_device(x: Any) -> Any:
     """A NumPy array or number as a CuPy array; CuPy arrays as they are."""
     return x if device.on_device(x) else device.cupy().asarray(x)
@@ -126,11 +142,11 @@ ARRAYS = Arrays(to_device, to_host, CudaQTensor, memory)
 
 
 class CudaBackend(Backend):
-    """Functions of CuPy arrays. Grade "fast" multiplies matrices by cuBLAS; everything else has the same bits in both grades."""
+    """Functions of CuPy arrays. Grade "fast" multiplies matrices by cuBLAS and fuses attention; all else has the same bits in both grades."""
 
     def __init__(self, numerics: str = "fast") -> None:
         definitions = reference_ops("exact")
         table: dict[str, tuple[Callable[..., Any], Contract]] = {op: (f, Bits()) for op, f in KERNELS.items()}
         if numerics == "fast":
-            table |= {"gemm": (blas.gemm, GEMM_BOUND), "gemms": (blas.gemms, GEMMS_BOUND), "matmul": (blas.matmul, MATMUL_BOUND)}
+            table |= {"gemm": (blas.gemm, GEMM_BOUND), "gemms": (blas.gemms, GEMMS_BOUND), "matmul": (blas.matmul, MATMUL_BOUND), **FUSED}
         super().__init__("cuda", numerics, [Kernel(op, f, definitions[op], contract) for op, (f, contract) in table.items()], ARRAYS)

@@ -138,6 +138,12 @@ def processors() -> int:
     return int(cupy().cuda.Device().attributes["MultiProcessorCount"])
 
 
+@cache
+def shared_memory() -> int:
+    """Bytes of shared memory that a block of the present device may have."""
+    return int(cupy().cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"])
+
+
 def blocks_for(items: int, threads: int = THREADS, waves: int = 8) -> int:
     """Blocks of a grid-stride loop over `items`: at least one, at most `waves` a multiprocessor."""
     return max(1, min(-(-items // threads), waves * processors()))

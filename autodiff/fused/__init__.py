@@ -23,7 +23,8 @@ class Fused:
     forward(backend, *arrays, **params) -> (y, saved)
     backward(backend, g, saved, arrays, wants, **params) -> one array (or None) an input
     composite(*tensors, **params) -> Tensor, or None when there is no second derivative
-    reads: what of the activations the derivative reads: the inputs, their sign, the inputs and what forward saved for every row (own), nothing
+    reads: what of the activations the derivative reads: the inputs, their sign, the inputs and what forward saved for every row (own: of
+    (result, saved) the second, which forward(..., keep="probabilities") gives in full), nothing
     """
 
     name: str

@@ -62,13 +62,14 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = True, scale: fl
 
 
 def packed_forward(B: Any, qkv: Any, **options: Any) -> tuple[Any, Any]:
-    """The backend's packed attention; the probabilities are kept."""
-    return B.attention_packed(qkv, **options)
+    """The backend's packed attention; what it saves for its backward is its own affair."""
+    o, saved = B.attention_packed(qkv, **options)
+    return o, (o, saved)
 
 
-def packed_backward(B: Any, do: Any, probs: Any, xs: tuple, wants: list[bool], **options: Any) -> tuple[Any, ...]:
-    """(dqkv,)."""
-    return (B.attention_packed_backward(do, *xs, probs, **options),)
+def packed_backward(B: Any, do: Any, saved: Any, xs: tuple, wants: list[bool], **options: Any) -> tuple[Any, ...]:
+    """(dqkv,); saved: (o, what the forward saved)."""
+    return (B.attention_packed_backward(do, *xs, *saved, **options),)
 
 
 def packed_composite(

@@ -25,7 +25,8 @@ class UnderARecipe:
         """Run forward; record a node that keeps what the recipe saves."""
         backend = inputs[0].backend
         arrays = under.enter([t.data for t in inputs], backend)
-        y, own = fused.forward(backend, *arrays, **params)
+        coded = fused.reads == "own" and under.recipe.saved is not None
+        y, own = fused.forward(backend, *arrays, **params, **({"keep": "probabilities"} if coded else {}))
         y = under.leave(y, inputs[0].shape, backend)
         parents = tuple([t.node for t in inputs])
         if not mode.recording or not any(parents):
@@ -41,18 +42,18 @@ class UnderARecipe:
         if fused.reads == "sign" and under.recipe.saved is not None:
             return [backend.greater(a, a.dtype.type(0)) for a in arrays], own
         if fused.reads == "own" and under.recipe.saved is not None:
-            own = under.codes("saved.own", own, backend)
+            own = (own[0], under.codes("saved.own", own[1], backend))  # the result and the probabilities
         return under.keep(arrays, backend), own
 
     def pull(self, node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:
         """The recipe's gradients."""
         fused, under, params = node.params
         kept, own = node.saved
-        arrays = restored(kept)
+        arrays, own = restored(kept), tuple(restored(own)) if isinstance(own, tuple) else own
         if fused.reads == "sign":
             arrays = [a.astype(g.dtype) for a in arrays]
         grads = fused.backward(
-            g.backend, under.incoming(g.data, g.backend), restored([own])[0], arrays, wants, **params
+            g.backend, under.incoming(g.data, g.backend), own, arrays, wants, **params
         )
         grads = under.outgoing(grads, node.inputs[0].shape, g.backend)
         return [make(d, g.backend) if want and d is not None else None for d, want in zip(grads, wants, strict=True)]

@@ -23,24 +23,23 @@ Rotary = tuple[np.ndarray, np.ndarray] | None
 
 def attention_packed(
     qkv: np.ndarray, batch: int, heads: int, kv_heads: int, rotary: Rotary = None, causal: bool = True, scale: float | None = None,
-    *, numerics: str = "exact",
+    operands: str = "float32", keep: str = "least", *, numerics: str = "exact",
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """(o [B·T, H·D], probs [B, H, T, T]) of qkv [B·T, (H + 2 G)·D]; scale: default 1/√D. Errors: ShapeError."""
+    """(o [B·T, H·D], probs [B, H, T, T]) of qkv [B·T, (H + 2 G)·D]; scale: default 1/√D. Errors: ShapeError, UnknownNameError."""
     q, k, v = split("attention_packed", qkv, batch, heads, kv_heads, rotary)
-    o, probs = attention(q, k, v, causal, scale, numerics=numerics)
+    o, probs = attention(q, k, v, causal, scale, operands, keep, numerics=numerics)
     return rows(o), probs
 
 
 def attention_packed_backward(
-    do: np.ndarray, qkv: np.ndarray, probs: np.ndarray, batch: int, heads: int, kv_heads: int, rotary: Rotary = None, causal: bool = True,
-    scale: float | None = None, *, numerics: str = "exact",
+    do: np.ndarray, qkv: np.ndarray, o: np.ndarray, saved: np.ndarray, batch: int, heads: int, kv_heads: int, rotary: Rotary = None,
+    causal: bool = True, scale: float | None = None, operands: str = "float32", *, numerics: str = "exact",
 ) -> np.ndarray:  # fmt: skip
-    """dqkv of `attention_packed`: do [B·T, H·D]; queries and keys are rotated again, not kept."""
+    """dqkv of `attention_packed`: do and o [B·T, H·D]; queries and keys are rotated again, not kept."""
     q, k, v = split("attention_packed_backward", qkv, batch, heads, kv_heads, rotary)
-    if do.shape != (len(qkv), q.shape[1] * q.shape[3]):
-        raise ShapeError(f"do is {do.shape}, qkv {qkv.shape} of {heads} heads", where="attention_packed_backward")
-    heads_do = do.reshape(batch, -1, heads, q.shape[3]).transpose(0, 2, 1, 3)
-    dq, dk, dv = attention_backward(heads_do, q, k, v, heads_do, probs, causal, scale, numerics=numerics)
+    check_gradient("attention_packed_backward", do, o, qkv, heads, q.shape[3])
+    do, o = by_head(do, batch, heads), by_head(o, batch, heads)
+    dq, dk, dv = attention_backward(do, q, k, v, o, saved, causal, scale, operands, numerics=numerics)
     if rotary is not None:
         dq, dk = rope_backward(dq, *rotary), rope_backward(dk, *rotary)
     return np.concatenate([rows(dq), rows(dk), rows(dv)], axis=1)
@@ -65,6 +64,17 @@ def split(
     packed = qkv.reshape(batch, len(qkv) // batch, heads + 2 * kv_heads, width).transpose(0, 2, 1, 3)
     q, k, v = packed[:, :heads], packed[:, heads : heads + kv_heads], packed[:, heads + kv_heads :]
     return (q, k, v) if rotary is None else (rope(q, *rotary), rope(k, *rotary), v)
+
+
+def check_gradient(op: str, do: Any, o: Any, qkv: Any, heads: int, width: int) -> None:
+    """ShapeError for a gradient or a result of another shape than that of `attention_packed`."""
+    if not do.shape == o.shape == (len(qkv), heads * width):
+        raise ShapeError(f"do is {do.shape}, o {o.shape}, qkv {qkv.shape} of {heads} heads", where=op)
+
+
+def by_head(x: Any, batch: int, heads: int) -> Any:
+    """[B·T, H·D] as [B, H, T, D]."""
+    return x.reshape(batch, len(x) // batch, heads, -1).transpose(0, 2, 1, 3)
 
 
 def rows(x: np.ndarray) -> np.ndarray:

@@ -82,7 +82,7 @@ class Host:
         """`device.function`: a kernel that runs here."""
         kernel = self.library(name, tuple(sorted(defines)))[f"run_{entry}"]
 
-        def run(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+        def run(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared_mem: int = 0) -> None:
             values = [_value(a) for a in args]
             pointers = (ctypes.c_void_p * len(values))(*(ctypes.cast(ctypes.pointer(v), ctypes.c_void_p) for v in values))
             sizes = (ctypes.c_int * len(values))(*(ctypes.sizeof(v) for v in values))
@@ -129,4 +129,5 @@ def in_place(folder: Path, processors: int = 2) -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(device, "cupy", lambda: MODULE)
         patch.setattr(device, "function", Host(folder).function)
         patch.setattr(device, "processors", lambda: processors)
+        patch.setattr(device, "shared_memory", lambda: 227 << 10)
         yield patch

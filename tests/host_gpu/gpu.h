@@ -120,6 +120,51 @@ static void multiply(double *sum, double a, double b) {
         sum[1] = fma(row, right, sum[1]);
     }
 }
+// The bfloat16 nearest to the float32 of these bits, ties to even.
+static unsigned bf16(unsigned bits) {
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return bits >> 16 | 0x40u;
+    return (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
+}
+struct Fragment {
+    unsigned a[4], b[2];
+};
+static Fragment fragments[32][32];
+// mma.m16n8k16 of bfloat16: lane 4 g + q has of a rows g and g + 8 (columns 2 q, 2 q + 1, then 8 more), of b the same rows of column g. Products are exact,
+// sums float64, rounded once: no model of the unit's own sums, whose bound is proved.
+static void multiply_bf16(float *sum, const unsigned *a, const unsigned *b) {
+    unsigned lane = now & 31, g = lane / 4, q = lane % 4;
+    Fragment *all = fragments[now / 32];
+    memcpy(all[lane].a, a, 16);
+    memcpy(all[lane].b, b, 8);
+    wait(warps[now / 32], 32);
+    auto real = [](unsigned pair, int i) {
+        unsigned bits = i ? pair & 0xFFFF0000u : pair << 16;
+        float x;
+        memcpy(&x, &bits, 4);
+        return (double)x;
+    };
+    for (int c = 0; c < 4; ++c) {
+        double total = sum[c];
+        for (int k = 0; k < 16; ++k) {
+            unsigned left = all[4 * g + k % 8 / 2].a[c / 2 + k / 8 * 2], right = all[4 * (2 * q + c % 2) + k % 8 / 2].b[k / 8];
+            total += real(left, k % 2) * real(right, k % 2);
+        }
+        sum[c] = (float)total;
+    }
+    wait(warps[now / 32], 32);
+}
+// ldmatrix.x4: lane 8 i + r says where row r of the i-th 8 x 8 matrix is
+static void matrices(unsigned *to, const void *row, bool turned) {
+    static const void *rows[32][32];
+    unsigned lane = now & 31, g = lane / 4, q = lane % 4;
+    rows[now / 32][lane] = row;
+    wait(warps[now / 32], 32);
+    for (unsigned i = 0; i < 4; ++i) {
+        auto at = [&](unsigned r, unsigned c) { return (unsigned)((const uint16_t *)rows[now / 32][8 * i + r])[c]; };
+        to[i] = turned ? at(2 * q, g) | at(2 * q + 1, g) << 16 : at(g, 2 * q) | at(g, 2 * q + 1) << 16;
+    }
+    wait(warps[now / 32], 32);
+}
 template <class... A, size_t... I> void call(void (*kernel)(A...), void **args, std::index_sequence<I...>) { kernel(*(A *)args[I]...); }
 template <class... A> int launch(void (*kernel)(A...), const unsigned *grid, const unsigned *shape, int count, void **args, const int *sizes) {
     const int wanted[] = {(int)sizeof(A)...};

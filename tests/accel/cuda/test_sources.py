@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lpref.accel import quantize
-from lpref.accel.cuda import device, gemm, nvrtc, optim, plans, product
+from lpref.accel.cuda import device, flash, gemm, nvrtc, optim, plans, product
 from lpref.ref.errors import BackendError
 from lpref.ref.quantize import lookup
 
@@ -25,7 +25,7 @@ CASES = [(name, {"LP_IN": kind}) for name in ("amax", "cast", "generic") for kin
     for i, (kernel, q, k) in enumerate(QUANTIZERS)
 ]
 TEAMS = ((32, 1), (32, 32), (64, 16), (256, 4), (512, 2), (1024, 1))
-IN_FLOAT64 = ("generic", "cast", "elementwise", "activation", "norm", "loss", "optim", "operand", "attention", "gemm_float64")
+IN_FLOAT64 = ("generic", "cast", "elementwise", "activation", "norm", "loss", "optim", "operand", "attention", "gemm_float64", "flash_forward")
 CASES += [(name, {}) for name in ("activation", "elementwise", "embedding", "hadamard", "image", "rope")]
 CASES += [("hadamard", {"LP_SIZE": size}) for size in (1, 2, 16, 32, 64)]
 CASES += [(name, {"LP_TEAM": t, "LP_SLOTS": s}) for t, s in TEAMS for name in ("reduce", "norm", "loss")] + [("optim", dict(optim.TEAM))]
@@ -37,6 +37,13 @@ CASES += [("product", {**tile, **layout, "LP_BK": product.DEPTH}) for tile in TI
 CASES += [("gemm", {**tile, **LAYOUTS[i], "LP_BK": product.DEPTH, "LP_INNER": 1 + i // 2}) for i in range(4) for tile in TILES[1:]]
 WARPS = [{"LP_BM": m, "LP_BN": n, "LP_MT": high, "LP_NT": wide, "LP_BK": 8} for (m, n), (high, wide) in gemm.WARPS.items()]
 CASES += [("gemm_float64", {**tile, **LAYOUTS[2 * a + b - 3], "LP_SLICES_A": a, "LP_SLICES_B": b}) for tile in WARPS for a in (1, 2) for b in (1, 2)]
+FLASH = [("forward", 5, 3, 1, 3, 0), ("forward", 32, 32, 4, 1, 1), ("forward", 64, 64, 4, 3, 0), ("forward", 128, 128, 4, 3, 1),
+         *((side, D, D, 4 if D % 4 == 0 else 1, terms, turned)
+           for side in ("queries", "keys") for D, terms, turned in ((6, 1, 0), (64, 3, 1), (128, 1, 0)))]  # fmt: skip
+CASES += [
+    ("flash_forward" if case[0] == "forward" else "flash_backward", dict(flash.macros(*case, flash.BEST[case[0], case[4]][min(2, case[1] // 33)])))
+    for case in FLASH
+]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -28,7 +28,7 @@ def test_every_head_is_dense_attention(causal, rotated) -> None:
     tables = rope_tables(T, D) if rotated else None
     turn, back = (lambda x: rope(x, *tables), lambda x: rope_backward(x, *tables)) if rotated else (lambda x: x, lambda x: x)
     o, probs = attention_packed(qkv, B, H, G, tables, causal, 0.4)
-    d = attention_packed_backward(do, qkv, probs, B, H, G, tables, causal, 0.4)
+    d = attention_packed_backward(do, qkv, o, probs, B, H, G, tables, causal, 0.4)
     for b in range(B):
         for g in range(G):
             k, v = turn(head(qkv, b, H + g)), head(qkv, b, H + G + g)
@@ -63,4 +63,4 @@ def test_shapes_that_do_not_fit(shape, options) -> None:
 def test_a_gradient_of_another_shape() -> None:
     qkv = draw(B * T, (H + 2 * G) * D)
     with pytest.raises(ShapeError, match="do is"):
-        attention_packed_backward(draw(B * T, D), qkv, attention_packed(qkv, B, H, G)[1], B, H, G)
+        attention_packed_backward(draw(B * T, D), qkv, *attention_packed(qkv, B, H, G), B, H, G)

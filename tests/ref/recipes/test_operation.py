@@ -98,9 +98,9 @@ def test_attention_saves_its_probabilities_too() -> None:
     plain, _ = run(heads, qkv)
     np.testing.assert_array_equal(y, plain)
     options = {"batch": 2, "heads": 2, "kv_heads": 2, "rotary": None, "causal": True, "scale": 4**-0.5}
-    _, probs = EXACT.attention_packed(qkv, **options)
+    o, probs = EXACT.attention_packed(qkv, **options)
     rows = values(probs.reshape(-1, 3), NOISY, "here/saved/own/rounding").reshape(probs.shape)
-    wanted = EXACT.attention_packed_backward(G, values(qkv, NOISY, "here/saved/0/rounding"), rows, **options)
+    wanted = EXACT.attention_packed_backward(G, values(qkv, NOISY, "here/saved/0/rounding"), o, rows, **options)
     np.testing.assert_array_equal(dx, wanted)
 
 

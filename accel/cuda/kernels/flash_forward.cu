@@ -1,0 +1,124 @@
+/* flash_forward: softmax attention without its probabilities: o, and the logarithm to base 2 of every row's sum of exponentials (grade fast).
+ *
+ * A block takes ROWS queries of a head, a warp 16 LP_MT of them, and walks LP_BN keys at a time as far as causality lets it see: scores by the tensor
+ * cores (queries times scale log2 e, so that they are exponents of 2), a running maximum, exponentials that are the left side of the next product
+ * where they lie in registers, sums rescaled where a maximum grew (Milakov and Gimelshein 2018; Dao 2023, algorithm 1). The next keys and values are
+ * on their way while these are multiplied; two tiles of each, so one barrier a turn. What it promises: lpref.ref.attention.bounds.
+ * Versions: 1. this one. */
+#include "heads.cuh"
+#include "elementary.h"
+
+#define NT (LP_BN / 8)
+#define PAIR (2 * OF(LP_BN)) /* a tile of keys and one of values */
+#define HALVES (OF(ROWS) + 2 * PAIR)
+
+/* Exponents to exponentials; top and total [fragment][row of two] follow, o is rescaled. Masked: keys after `last` plus the query's number, or from `keys` on. */
+LPREF_FN void exponentials(float (&s)[LP_MT][NT][4], float (&o)[LP_MT][LP_WIDE / 8][4], float (&top)[LP_MT][2], float (&total)[LP_MT][2], int first, int last,
+                           int keys) {
+#pragma unroll
+    for (int m = 0; m < LP_MT; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            int stop = lp_imin(keys, last + row_of(m, h) + 1) - first - 2 * (LANE & 3);
+            float most = top[m][h], sum = 0.0f;
+            if (stop < LP_BN)
+#pragma unroll
+                for (int n = 0; n < NT; ++n)
+#pragma unroll
+                    for (int i = 0; i < 2; ++i)
+                        if (8 * n + i >= stop) s[m][n][2 * h + i] = -lp_float(LP_INF);
+#pragma unroll
+            for (int n = 0; n < NT; ++n)
+#pragma unroll
+                for (int i = 0; i < 2; ++i) most = lp_max(most, s[m][n][2 * h + i]);
+            most = lp_max(most, __shfl_xor_sync(0xFFFFFFFFu, most, 1));
+            most = lp_max(most, __shfl_xor_sync(0xFFFFFFFFu, most, 2));
+            float less = power(lp_sub(top[m][h], most));
+#pragma unroll
+            for (int n = 0; n < NT; ++n)
+#pragma unroll
+                for (int i = 0; i < 2; ++i) {
+                    float e = power(lp_sub(s[m][n][2 * h + i], most));
+                    s[m][n][2 * h + i] = e;
+                    sum = lp_add(sum, e);
+                }
+            top[m][h] = most;
+            total[m][h] = lp_add(lp_mul(total[m][h], less), sum);
+#pragma unroll
+            for (int n = 0; n < LP_WIDE / 8; ++n)
+#pragma unroll
+                for (int i = 0; i < 2; ++i) o[m][n][2 * h + i] = lp_mul(o[m][n][2 * h + i], less);
+        }
+}
+
+/* o's rows divided by their sums, and lse. */
+LPREF_FN void finish(float (&o)[LP_MT][LP_WIDE / 8][4], float (&top)[LP_MT][2], float (&total)[LP_MT][2], float *lse, int first, int T) {
+#pragma unroll
+    for (int m = 0; m < LP_MT; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            float sum = total[m][h];
+            sum = lp_add(sum, __shfl_xor_sync(0xFFFFFFFFu, sum, 1));
+            sum = lp_add(sum, __shfl_xor_sync(0xFFFFFFFFu, sum, 2));
+            float part = lp_div(1.0f, sum);
+#pragma unroll
+            for (int n = 0; n < LP_WIDE / 8; ++n)
+#pragma unroll
+                for (int i = 0; i < 2; ++i) o[m][n][2 * h + i] = lp_mul(o[m][n][2 * h + i], part);
+            int r = first + row_of(m, h);
+            if ((LANE & 3) == 0 && r < T) lse[r] = lp_add(top[m][h], lp_log2(sum));
+        }
+}
+
+/* q [B, H, T, D], k and v [B, H / group, S, D and E] by their strides of batch, head and row; o likewise; lse [B, H, T]; c = scale log2 e */
+extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
+    forward(const float *q, lp_i64 qb, lp_i64 qh, lp_i64 qt, const float *k, lp_i64 kb, lp_i64 kh, lp_i64 kt, const float *v, lp_i64 vb, lp_i64 vh, lp_i64 vt,
+            float *o, lp_i64 ob, lp_i64 oh, lp_i64 ot, float *lse, const float *cos, const float *sin, int H, int group, int T, int S, int causal, float c) {
+    POOL(2 * HALVES);
+    int tiles = (T + ROWS - 1) / ROWS, head = (int)blockIdx.x / tiles, first = (tiles - 1 - (int)blockIdx.x % tiles) * ROWS, b = head / H, h = head % H;
+    int keys = causal ? lp_imin(S, first + ROWS + S - T) : S, last = causal ? first + S - T : S;
+    lp_u16 *side = pool + OF(ROWS);
+    Turn turn = {cos, sin};
+    k += b * kb + h / group * kh;
+    v += b * vb + h / group * vh;
+    clear(pool, HALVES);
+    {
+        Rows<ROWS, LP_D, LP_TURN> rows;
+        rows.fetch(q + b * qb + h * qh, qt, first, T);
+        rows.template put<true>(pool, c, turn, first, T);
+    }
+    Rows<LP_BN, LP_D, LP_TURN> next_k;
+    Rows<LP_BN, LP_E, false> next_v;
+    next_k.fetch(k, kt, 0, S);
+    next_v.fetch(v, vt, 0, S);
+    next_k.template put<false>(side, 1.0f, turn, 0, S);
+    next_v.template put<false>(side + OF(LP_BN), 1.0f, turn, 0, S);
+    __syncthreads();
+    float sum[LP_MT][LP_WIDE / 8][4], top[LP_MT][2], total[LP_MT][2];
+    zero(sum);
+#pragma unroll
+    for (int i = 0; i < 2 * LP_MT; ++i) {
+        top[i / 2][i % 2] = -lp_float(LP_INF);
+        total[i / 2][i % 2] = 0.0f;
+    }
+    for (int from = 0, odd = 0; from < keys; from += LP_BN, odd ^= 1) {
+        lp_u16 *here = side + odd * PAIR, *there = side + (odd ^ 1) * PAIR;
+        bool more = from + LP_BN < keys, sees = last + 16 * LP_MT * (WARP + 1) > from; /* the warp's last query sees the first key */
+        float s[LP_MT][NT][4];
+        zero(s);
+        if (more) next_k.fetch(k, kt, from + LP_BN, S);
+        if (sees) by_rows<NT>(s, pool, here);
+        if (more) {
+            next_k.template put<false>(there, 1.0f, turn, from + LP_BN, S);
+            next_v.fetch(v, vt, from + LP_BN, S);
+        }
+        if (sees) {
+            exponentials(s, sum, top, total, from, last, keys);
+            by_columns<NT>(sum, s, here + OF(LP_BN));
+        }
+        if (more) next_v.template put<false>(there + OF(LP_BN), 1.0f, turn, from + LP_BN, S);
+        __syncthreads();
+    }
+    finish(sum, top, total, lse + (lp_i64)head * T, first, T);
+    store<LP_E, false>(o + b * ob + h * oh, ot, first, T, sum, 1.0f, turn);
+}

@@ -1,0 +1,50 @@
+"""Fused attention on the GPU: its proved bounds at sizes of training, forward, and backward from logarithms; equal bits every time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from kernel_attention import CASES, dense_heads, packed_heads
+from kernel_check import check_cases, cuda_place
+from kernel_draw import Draw
+
+import lpref
+from lpref.ref.attention.dense import log_sums
+
+FAST = lpref.backend("cuda", "fast")
+PLACE = cuda_place()
+DENSE = [(2, 2, 1, 300, 300, 64, 64), (1, 2, 2, 513, 700, 128, 128), (1, 1, 1, 129, 257, 96, 80), (2, 2, 2, 128, 128, 32, 32), (1, 2, 1, 1, 300, 64, 64)]
+PACKED = [(2, 4, 2, 256, 64), (1, 2, 2, 300, 128), (3, 4, 4, 128, 32), (1, 1, 1, 70, 48)]
+
+
+@pytest.mark.parametrize("op", CASES)
+def test_small_heads(op: str) -> None:
+    check_cases(FAST.kernels[op], PLACE, CASES[op](Draw(7)))
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_heads_of_training(backward: bool) -> None:
+    suffix = "_backward" if backward else ""
+    check_cases(FAST.kernels["attention" + suffix], PLACE, dense_heads(Draw(8), backward, DENSE))
+    check_cases(FAST.kernels["attention_packed" + suffix], PLACE, packed_heads(Draw(9), backward, PACKED))
+
+
+@pytest.mark.parametrize("operands", ["float32", "bfloat16"])
+def test_equal_bits_every_time(operands: str) -> None:
+    draw = Draw(10)
+    q, k, v, do = (PLACE.put(draw(4, 6, 500, 64)) for _ in range(4))
+    runs = []
+    for _ in range(3):
+        o, saved = FAST.attention(q, k, v, True, None, operands)
+        runs.append([x.get() for x in (o, saved, *FAST.attention_backward(do, q, k, v, o, saved, True, None, operands))])
+    for again in runs[1:]:
+        for first, other in zip(runs[0], again, strict=True):
+            np.testing.assert_array_equal(first, other)
+
+
+def test_what_is_saved() -> None:
+    draw = Draw(11)
+    q, k, v = draw(1, 2, 40, 16), draw(1, 1, 50, 16), draw(1, 1, 50, 16)
+    there = [PLACE.put(x) for x in (q, k, v)]
+    assert np.abs(FAST.attention(*there)[1].get() - log_sums(q, k)).max() < 1e-4
+    assert FAST.attention(*there, keep="probabilities")[1].shape == (1, 2, 40, 50)
