@@ -17,11 +17,11 @@ from lpref.trainer.evaluate import evaluate
 from lpref.trainer.generate import generate
 from lpref.trainer.interrupt import Interrupt, Interrupted
 from lpref.trainer.metrics import MetricsWriter
-from lpref.trainer.passes import step_of
 from lpref.trainer.progress import Progress
 from lpref.trainer.runfolder import RunFolder
 from lpref.trainer.setup import Prepared
 from lpref.trainer.step import StepResult, TrainState, gradients
+from lpref.trainer.stepping import stepper
 
 
 @dataclass
@@ -57,6 +57,9 @@ class Loop:
             prepared.data, prepared.length, prepared.spec.data.valid_windows, self.settings.batch
         )
         self.saved = state.step if checkpoints.list_steps(folder.checkpoints) else -1
+        self.stepper = stepper(prepared)
+        self.next: tuple[int, list[Batch]] | None = None
+        """The step after this one and its batches, made while the device was at work."""
 
     def run(self) -> None:
         """Up to the last step; raises DivergedError or Interrupted after saving what is good."""
@@ -77,9 +80,16 @@ class Loop:
 
     def batches(self, step: int) -> list[Batch]:
         """The micro-batches of the global batch of `step`."""
+        if self.next is not None and self.next[0] == step:
+            return self.next[1]
         size = self.settings.batch // self.settings.micro_batches
         p, s = self.p, self.settings
         return [train_batch(p.data, p.length, s.batch, s.seed, step, i * size, size) for i in range(s.micro_batches)]
+
+    def ahead(self, step: int) -> None:
+        """Makes the batches of a step before it comes."""
+        if step < self.settings.steps:
+            self.next = (step, self.batches(step))
 
     def one_step(self) -> None:
         """A step, its record, and what is due after it."""
@@ -87,18 +97,18 @@ class Loop:
         collect = due(self.settings.stats_every, self.state.step + 1)
         batches = self.batches(before.step)
         started = time.perf_counter()
-        self.state, result = step_of(self.p, before, batches, collect)
+        self.state, result = self.stepper.step(before, batches, collect=collect, meanwhile=lambda: self.ahead(before.step + 1))
         self.clock.add(time.perf_counter() - started, sum(batch.tokens for batch in batches))
         if result.skipped:
             self.judge(before, batches, result)
         step = self.state.step
         last = step == self.settings.steps
-        record = self.record(result, collect)
-        if due(self.settings.eval_every, step) or last:
-            self.p.bind(self.state, evaluation=True)
-            record["valid"] = self.evaluated()
-            record |= self.evaluated_average()
-        if due(self.settings.log_every, step) or "valid" in record or collect or result.skipped or step == 1:
+        judged = due(self.settings.eval_every, step) or last
+        if due(self.settings.log_every, step) or judged or collect or result.skipped or step == 1:
+            record = self.record(result, collect)
+            if judged:
+                self.p.bind(self.state, evaluation=True)
+                record |= {"valid": self.evaluated(), **self.evaluated_average()}
             record["tokens_per_s"] = self.clock.rate()
             self.metrics.write(record)
             self.progress.show(record)

@@ -69,20 +69,35 @@ def gradients(
 
     `context(micro)` gives the Context of one micro-batch. A parameter that the loss does not reach gets zeros.
     """
-    m = len(batches)
+    losses, observed = both_passes(model, batches, context, seed_of(scale, len(batches)))
+    return mean_loss([float(loss.item()) for loss in losses]), model.grads(), observed
+
+
+def both_passes(
+    model: Any, batches: Sequence[Batch], context: Any, seed: np.ndarray
+) -> tuple[list[Any], dict[str, list[Mapping[str, Any]]]]:
+    """Forward and backward of each micro-batch from the gradient `seed` of its loss: (losses, observations); the gradients are the model's."""
     losses, observed = [], {}  # type: ignore[var-annotated]
     for tensor in model.params.values():
         tensor.grad = None
     for micro, batch in enumerate(batches):
         ctx = context(micro)
         loss = model.loss(batch, ctx)
-        seed = np.asarray(np.float32(scale) / np.float32(m), loss.dtype).reshape(loss.shape)
-        loss.backward(model.array(seed))
-        losses.append(float(loss.item()))
+        loss.backward(model.array(np.asarray(seed, loss.dtype).reshape(loss.shape)))
+        losses.append(loss.detach())
         for place, seen in ctx.observed.items():
             observed.setdefault(place, []).append(seen)
-    mean = losses[0] if m == 1 else float(np.float32(sum(losses) / m))
-    return mean, model.grads(), observed
+    return losses, observed
+
+
+def seed_of(scale: float, micro: int) -> np.ndarray:
+    """The gradient of each micro-batch's loss in `scale` times the mean of them."""
+    return np.asarray(np.float32(scale) / np.float32(micro))
+
+
+def mean_loss(losses: Sequence[float]) -> float:
+    """The mean over equal micro-batches, rounded to float32."""
+    return losses[0] if len(losses) == 1 else float(np.float32(sum(losses) / len(losses)))
 
 
 def train_step(
@@ -124,17 +139,20 @@ def applied(
             clip=rules.clip, backend=rules.backend, finite=bool(np.isfinite(loss)),
         )  # fmt: skip
     except NonFiniteError:  # finite gradients whose squares overflow: no norm, no step
-        scale = update_loss_scale(rules.loss_scale, state.loss_scale, overflow=True)
-        return replace(state, step=state.step + 1, loss_scale=scale), StepResult(loss, lr, float("inf"), True, observed)
+        return skipped(state, rules), StepResult(loss, lr, float("inf"), True, observed)
     if not done.applied:
-        return replace(state, step=state.step + 1, loss_scale=done.scale), StepResult(
-            loss, lr, done.norm, True, observed
-        )
+        return skipped(state, rules), StepResult(loss, lr, done.norm, True, observed)
     params, controllers = controlled(model, state, rules, clock, Seen(clock, loss, observed, done.params, grads))
     model.set_arrays(params)
     quantizers = rules.quantizers.update(state.quantizers, observed)
     after = TrainState(state.step + 1, state.update + 1, done.state, quantizers, done.scale, controllers)
     return after, StepResult(loss, lr, done.norm, False, observed)
+
+
+def skipped(state: TrainState, rules: Rules) -> TrainState:
+    """The state after a step whose update was not applied."""
+    scale = update_loss_scale(rules.loss_scale, state.loss_scale, overflow=True)
+    return replace(state, step=state.step + 1, loss_scale=scale)
 
 
 def controlled(

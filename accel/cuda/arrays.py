@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import device
+from lpref.accel.cuda import device, feed
 from lpref.ref.errors import BackendError, ShapeError
 from lpref.ref.reduce import LANES
 
@@ -32,8 +32,14 @@ def floats(op: str, *arrays: Any) -> tuple[Any, ...]:
 
 def integers(ids: Any) -> Any:
     """Integers of the host or the device as a contiguous int64 array on the device."""
-    cp = device.cupy()
-    return cp.ascontiguousarray(cp.asarray(ids).astype(np.int64, copy=False))
+    if not device.on_device(ids):
+        return feed.upload(wide, ids)
+    return device.cupy().ascontiguousarray(ids.astype(np.int64, copy=False))
+
+
+def wide(ids: np.ndarray) -> np.ndarray:
+    """Integers as the kernels read them."""
+    return np.ascontiguousarray(ids, np.int64)
 
 
 def shaped(op: str, shape: Sequence[int], **arrays: Any) -> None:

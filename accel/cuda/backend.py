@@ -18,6 +18,7 @@ from lpref.accel.cuda import (
     device,
     elementwise,
     embedding,
+    feed,
     gemm,
     hadamard,
     image,
@@ -123,7 +124,7 @@ FUSED: dict[str, tuple[Callable[..., Any], Contract]] = {
 
 def to_device(x: Any) -> Any:
     """A NumPy array or number as a CuPy array; CuPy arrays as they are."""
-    return x if device.on_device(x) else device.cupy().asarray(x)
+    return x if device.on_device(x) else feed.upload(feed.same, x)
 
 
 def to_host(x: Any) -> Any:

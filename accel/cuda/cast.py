@@ -16,7 +16,7 @@ import numpy as np
 from lpref.accel.cpu.cast import _in_float32, _same_exponent
 from lpref.accel.cpu.cast_plan import NEVER, VARIANTS, Plan, plan
 from lpref.accel.cpu.cells import Cells
-from lpref.accel.cuda import device
+from lpref.accel.cuda import device, doubt, feed
 from lpref.ref.errors import BackendError, FormatError, WordsError
 from lpref.ref.formats import Format, format
 from lpref.ref.random import WordAddress
@@ -140,16 +140,16 @@ def launch(f: Format, rule: Rounding, policy: Overflow, words: Any, word_bits: i
     r = word_bits or default_word_bits(f)
     if p.neighbours is not None and r > p.neighbours.word_bits:
         raise _missing(f, rule, f"with {r}-bit words")
-    cp = device.cupy()
-    given, address = None, (0, 0, 0, 0)
+    given, step, address = None, None, (0, 0, 0, 0)
     if isinstance(words, WordAddress):
         address_of = replace(words, start=words.start + start)
         address_of.bits(0, r)  # raises
-        address = (address_of.start, address_of.step, address_of.stream, address_of.seed)
+        step = feed.word(address_of.step)
+        address = (address_of.start, step.data.ptr, address_of.stream, address_of.seed)
     else:
         given = _words(words, r, shape, f)
     row = np.array([*fixed, 0 if given is None else given.data.ptr, r, VARIANTS.get(rule.name, 0), *address], np.uint64)
-    return Launch(cp.asarray(row), (*held, given), p)
+    return Launch(feed.upload(feed.same, row), (*held, given, step), p)
 
 
 def formula(f: Format, rule: Rounding, policy: Overflow) -> tuple[Plan, Any]:
@@ -209,7 +209,7 @@ def _words(words: Any, r: int, shape: tuple[int, ...], f: Format) -> Any:
         raise WordsError("stochastic rounding needs random words", where=where, remedy="pass words: an array or a WordAddress")
     if not 1 <= r <= 32:
         raise WordsError(f"word_bits is {r}, not in 1 .. 32", where=where)
-    array = device.cupy().asarray(words)
+    array = words if device.on_device(words) else feed.upload(feed.same, np.asarray(words))
     if array.dtype.kind not in "ui" or array.shape != shape:
         raise WordsError(f"words {array.dtype}{list(array.shape)} for elements {list(shape)}", where=where, remedy="one integer per element")
     return device.cupy().ascontiguousarray(array.astype(np.uint32))
@@ -218,7 +218,7 @@ def _words(words: Any, r: int, shape: tuple[int, ...], f: Format) -> Any:
 def _raise_if(x: Any, f: Format, rounding: Any, overflow: Any, words: Any, word_bits: int | None, start: int, made: Launch, top: Any) -> None:
     """Where something may raise, ask the definition about the elements in question; it raises, or they were fine."""
     limit = made.plan.raises_above
-    if limit == NEVER or int(top[0]) <= limit:
+    if limit == NEVER or not doubt.above(top, limit):
         return
     flat = x.astype(np.float32).reshape(-1)
     doubtful = flat[(flat.view(np.uint32) & np.uint32(0x7FFFFFFF)) > np.uint32(limit)].get()

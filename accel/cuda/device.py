@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from lpref.ref.errors import BackendError
 LEAST_CAPABILITY = (8, 0)
 LEAST_DRIVER = 12000
 THREADS = 256
+Macros = tuple[tuple[str, Any], ...]
+_ahead = threading.local()
 REMEDY = "use backend 'cpu' with an array in host memory"
 
 
@@ -99,8 +103,13 @@ def architecture() -> str:
 
 
 @cache
-def module(name: str, defines: tuple[tuple[str, Any], ...] = ()) -> Any:
-    """kernels/NAME.cu with these macros, compiled for this device; machine code is kept in a cache folder."""
+def module(name: str, defines: Macros = ()) -> Any:
+    """kernels/NAME.cu with these macros, compiled for this device."""
+    return cupy().RawModule(path=str(machine_code(name, defines)))
+
+
+def machine_code(name: str, defines: Macros = ()) -> Path:
+    """The file of a module's machine code, in a cache folder; compiled where it is not there yet."""
     arch = architecture()
     key = hashlib.sha256()
     for part in (nvrtc.source(name), *nvrtc.headers().values(), repr(nvrtc.options(arch, dict(defines))), repr(nvrtc.version())):
@@ -111,7 +120,7 @@ def module(name: str, defines: tuple[tuple[str, Any], ...] = ()) -> Any:
         with os.fdopen(handle, "wb") as file:
             file.write(nvrtc.compile_source(name, arch, dict(defines)))
         os.replace(temporary, path)
-    return cupy().RawModule(path=str(path))
+    return path
 
 
 @cache
@@ -126,10 +135,39 @@ def folder() -> Path:
         return Path(tempfile.mkdtemp(prefix="lpref-cuda-"))
 
 
-@cache
-def function(name: str, entry: str, defines: tuple[tuple[str, Any], ...] = ()) -> Any:
+def function(name: str, entry: str, defines: Macros = ()) -> Any:
     """A kernel of a module."""
+    wanted = getattr(_ahead, "wanted", None)
+    if wanted is None:
+        return _function(name, entry, defines)
+    wanted.setdefault((name, defines))
+    return Unlaunched()
+
+
+@cache
+def _function(name: str, entry: str, defines: Macros) -> Any:
     return module(name, defines).get_function(entry)
+
+
+class Unlaunched:
+    """A kernel that nobody runs."""
+
+    num_regs = 32
+
+    def __call__(self, grid: Any, block: Any, args: Any) -> None:
+        pass
+
+
+def compile_ahead(dry: Callable[[], None]) -> None:
+    """Compiles, all processors at work, the modules that dry() wants; nothing that it launches runs, its arrays hold anything."""
+    wanted: dict[tuple[str, Macros], None] = {}
+    _ahead.wanted = wanted
+    try:
+        dry()
+    finally:
+        _ahead.wanted = None
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda key: machine_code(*key), wanted))
 
 
 @cache

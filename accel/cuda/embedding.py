@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device
+from lpref.accel.cuda import arrays, device, feed
 from lpref.ref.errors import ShapeError
 from lpref.ref.nn.embedding import check_ids
 
@@ -36,7 +36,16 @@ def embedding_backward(dy: Any, ids: Any, V: int) -> Any:
     cp, n, width = device.cupy(), int(ids.size), dy.shape[-1]
     table = cp.zeros((V, width), np.float32)
     if n and width:
-        of = cp if device.on_device(ids) else np  # sorted where they are
-        keys = cp.asarray(of.sort(ids.reshape(-1).astype(np.int64) * np.int64(n) + of.arange(n, dtype=np.int64)))
+        keys = _sorted(cp, ids) if device.on_device(ids) else feed.upload(sorted_keys, ids)  # sorted where they are
         device.function("embedding", "table_gradient")((n, -(-width // 256)), (32, 8), (dy, keys, n, width, table))
     return table
+
+
+def sorted_keys(ids: np.ndarray) -> np.ndarray:
+    """id times n plus position, ascending: n integers, so that equal ids come in the order of their positions."""
+    return _sorted(np, ids)
+
+
+def _sorted(of: Any, ids: Any) -> Any:
+    n = int(ids.size)
+    return of.sort(ids.reshape(-1).astype(np.int64) * np.int64(n) + of.arange(n, dtype=np.int64))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device
+from lpref.accel.cuda import arrays, device, feed
 from lpref.ref.linalg import hadamard as definition
 
 IN_REGISTERS, TILE = 64, 4096
@@ -75,13 +75,20 @@ def _signs(signs: Any, length: int, size: int) -> tuple[Any, int]:
     """
     if signs is None:
         return NONE
+    if feed.fed(signs):
+        return feed.upload(feed.same, signs), signs.size
     values = signs.get() if device.on_device(signs) else np.asarray(signs)
-    return _uploaded(np.ascontiguousarray(values, np.float32).tobytes(), length, size)
+    held = np.ascontiguousarray(values, np.float32).tobytes()
+    return (_checked if feed.capturing() else _uploaded)(held, length, size)
+
+
+def _checked(values: bytes, length: int, size: int) -> tuple[Any, int]:
+    signs = np.frombuffer(values, np.float32)
+    definition(np.zeros((1, length), np.float32), size, signs=signs)  # refuses what is no vector of signs
+    return feed.upload(feed.same, signs), signs.size
 
 
 @lru_cache(256)
 def _uploaded(values: bytes, length: int, size: int) -> tuple[Any, int]:
     """Signs come again every step: they are checked and copied once."""
-    signs = np.frombuffer(values, np.float32)
-    definition(np.zeros((1, length), np.float32), size, signs=signs)  # refuses what is no vector of signs
-    return device.cupy().asarray(signs), signs.size
+    return _checked(values, length, size)

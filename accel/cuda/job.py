@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import device, plans
+from lpref.accel.cuda import device, feed, plans
 from lpref.accel.cuda.qtensor import Counters
 from lpref.ref.errors import BackendError, ShapeError, SpecError
 from lpref.ref.formats import Format
@@ -65,7 +65,8 @@ def job_of(x: Any, q: Quantizer, state: Mapping[str, Any] | None, amax: Any, wor
     if q.scale.rule == "te" and q.scale.history == "delayed":
         if state is None or "scale" not in state:
             raise SpecError(["scale.history: 'delayed' needs a state"], where=where, remedy="pass state=init_state(q), then update_state's")
-        encode_scale = cp.asarray(state["scale"], np.float32).reshape(1)
+        scale = state["scale"]
+        encode_scale = cp.asarray(scale, np.float32).reshape(1) if device.on_device(scale) else feed.upload(one_number, scale)
     grid = q.blocks.grid(shape, axis)
     step = None
     if q.scale.rule in ("learned", "constant"):
@@ -73,6 +74,11 @@ def job_of(x: Any, q: Quantizer, state: Mapping[str, Any] | None, amax: Any, wor
     given = None if amax is None else _given_amax(cp.asarray(amax, np.float32), q, grid, where)
     matrix = cp.ascontiguousarray(x.reshape(shape))
     return Job(matrix, q, fmt, kind, tuple(x.shape), axis, q.blocks.on(shape, axis), grid, given, encode_scale, step, words, Counters.take())
+
+
+def one_number(x: Any) -> np.ndarray:
+    """A number as the kernels read it."""
+    return np.asarray(x, np.float32).reshape(1)
 
 
 def _narrow(x: Any) -> Any:

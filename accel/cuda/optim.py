@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device
+from lpref.accel.cuda import arrays, device, feed
 from lpref.ref.nn.activation import check_same
 from lpref.ref.optim import AdamWCoefficients
 from lpref.ref.reduce import LANES
@@ -50,15 +50,26 @@ def lion_update(p: Any, g: Any, m: Any, lr: float, b1: float, b2: float, wd: flo
 
 
 def global_norm(gradients: Sequence[Any]) -> Any:
-    """`lpref.ref.optim.global_norm`, 0-d on the device: a block an array, then one for their sums."""
+    """`lpref.ref.optim.global_norm`, 0-d on the device."""
     cp = device.cupy()
     if not gradients:
         return cp.zeros((), np.float32)
     held = arrays.floats("global_norm", *gradients)
-    sums, out = cp.empty(len(held), np.float32), cp.empty((), np.float32)
-    device.function("optim", "squares", TEAM)((len(held),), (LANES,), (_table(held), len(held), sums))
+    sums, out = sums_of_squares(held), cp.empty((), np.float32)
     device.function("optim", "norm_of", TEAM)((1,), (LANES,), (sums, len(held), out))
     return out
+
+
+def sums_of_squares(held: Sequence[Any], by: Any = 0, odd: Any = 0) -> Any:
+    """[arrays]: each array's squares, added; by: one number on the device that elements are multiplied with first.
+
+    odd: uint32 on the device, set to 1 where an element (multiplied) is NaN or infinite.
+    """
+    cp = device.cupy()
+    lanes, sums = cp.empty((len(held), LANES), np.float32), cp.empty(len(held), np.float32)
+    device.function("optim", "squares", TEAM)((LANES // 32, len(held)), (32, 8), (table(held), by, lanes, odd))
+    device.function("optim", "halved", TEAM)((len(held),), (LANES,), (lanes, sums))
+    return sums
 
 
 def all_finite(gradients: Iterable[Any]) -> bool:
@@ -68,7 +79,7 @@ def all_finite(gradients: Iterable[Any]) -> bool:
         return True
     seen = device.cupy().zeros((), np.uint32)
     across = device.blocks_for(max(array.size for array in held) // 8, LANES, 2)
-    device.function("optim", "nonfinite", TEAM)((across, min(len(held), 65535)), (LANES,), (_table(held), len(held), seen))
+    device.function("optim", "nonfinite", TEAM)((across, min(len(held), 65535)), (LANES,), (table(held), len(held), seen))
     return not int(seen)
 
 
@@ -79,6 +90,6 @@ def _like(p: Any, count: int) -> list[Any]:
     return [device.cupy().empty(p.shape, np.float32) for _ in range(count)]
 
 
-def _table(held: Sequence[Any]) -> Any:
+def table(held: Sequence[Any]) -> Any:
     """(pointer, size) of each array, on the device."""
-    return device.cupy().asarray(np.array([(array.data.ptr, array.size) for array in held], np.uint64))
+    return feed.upload(feed.same, np.array([(array.data.ptr, array.size) for array in held], np.uint64))

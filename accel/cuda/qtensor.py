@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +30,20 @@ class Page:
         self.taken = 0
         self.seen: Any = None
         """The rows in NumPy, None once a kernel may have written to one."""
+        made = getattr(_pages, "made", None)
+        if made is not None:
+            made.append(self)
+
+
+@contextmanager
+def own_pages() -> Iterator[list[Page]]:
+    """Inside, what is counted goes to pages of its own: those in the list."""
+    before = getattr(_pages, "page", None), getattr(_pages, "made", None)
+    _pages.page, _pages.made = None, []
+    try:
+        yield _pages.made
+    finally:
+        _pages.page, _pages.made = before
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +80,17 @@ class Observed(Mapping[str, Any]):
 
     def _values(self) -> dict[str, Any]:
         if self._read is None:
-            over, under, top = (int(v) for v in self._counters.read()[:3])
-            amax = np.uint32(top).view(np.float32) if top <= 0x7F800000 else np.float32(np.nan)
-            self._read = {"amax": amax, "count": self._count, "overflowed": over, "underflowed": under}
+            self._read = self._figures(self._counters.read())
         return self._read
+
+    def _figures(self, row: Any) -> dict[str, Any]:
+        over, under, top = (int(v) for v in row[:3])
+        amax = np.uint32(top).view(np.float32) if top <= 0x7F800000 else np.float32(np.nan)
+        return {"amax": amax, "count": self._count, "overflowed": over, "underflowed": under}
+
+    def read_in(self, pages: Mapping[Page, Any]) -> dict[str, Any]:
+        """The figures as they stand in copies of the pages' rows: those of a captured step, whose kernels count again each time."""
+        return self._figures(pages[self._counters.page][self._counters.place])
 
     def __getitem__(self, key: str) -> Any:
         return self._values()[key]

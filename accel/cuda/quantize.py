@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cpu.cast_plan import NEVER
-from lpref.accel.cuda import cast, device, plans, word_address
+from lpref.accel.cuda import cast, device, doubt, feed, plans, word_address
 from lpref.accel.cuda import scales as scales_of
 from lpref.accel.cuda.job import Job, job_of
 from lpref.accel.cuda.qtensor import CudaQTensor, Observed, pack
@@ -189,7 +189,7 @@ def _generic(job: Job) -> CudaQTensor:
     args = (job.x, rows, columns, *block, values, factors, divide, multiplier, _limits(q), made.array, _zeros(fmt), *target)
     run(*device.plane(rows, columns), args)
     may = made.plan.raises_above != NEVER and (q.scale.rule in ("te", "none", "learned", "constant", "fan_in") or job.amax is not None)
-    if may and int(job.counters.row[3]):
+    if may and doubt.above(job.counters.row[3:], 0):
         fmt.encode(np.float32(np.nan), rounding_of(q.rounding), q.overflow, np.zeros((), np.uint32))  # raises
         raise NonFiniteError("an element is NaN", where=f"quantize {q.name or q.format}")
     return _result(job, flat if flat is codes else pack(flat, fmt.bits), scales, ts)
@@ -200,7 +200,7 @@ def _words(job: Job) -> Any:
     w, shape = job.words, job.shape
     if w is None or isinstance(w, WordAddress) or not plans.word_bits(job.q):
         return w
-    array = device.cupy().asarray(w)
+    array = w if device.on_device(w) else feed.upload(feed.same, np.asarray(w))
     if array.shape not in (job.logical_shape, shape):
         raise WordsError(f"words {array.dtype}{list(array.shape)} for elements {list(job.logical_shape)}", where="quantize",
                          remedy="one integer per element")  # fmt: skip

@@ -1,7 +1,8 @@
 """The scales of a quantizer's blocks on the device, where the element pass needs them before: a grid of codes, values and factors.
 
 Rules of amax measure it (kernels/amax.cu) and have one thread a block (core/scales.h); mean magnitudes have a block of threads each
-(kernels/operand.cu); a given step is looked at on the host, as its page says: it has to be a positive number.
+(kernels/operand.cu); a given step is
+refused, as its page says, where it is not a positive number.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import device, plans
+from lpref.accel.cuda import arrays, device, doubt, feed, plans
 from lpref.accel.cuda.job import Job
 from lpref.ref.quantize import Quantizer
 from lpref.ref.scaling import fan_in_scales, given_scales
@@ -67,17 +68,27 @@ def _of_amax(job: Job, scales: Any, ts: Any) -> tuple[Any, Any]:
 
 
 def _given(job: Job, scales: Any, ts: Any) -> tuple[Any, Any]:
-    cp = device.cupy()
-    made = given_scales(cp.asnumpy(job.step), job.grid, job.q.scale)
-    scales[...] = cp.asarray(made.codes)
-    return cp.asarray(made.values), cp.asarray(made.factor)
+    cp, count, step = device.cupy(), job.grid[0] * job.grid[1], job.step
+    there = cp.ascontiguousarray(step).reshape(-1) if device.on_device(step) else feed.upload(numbers, step)
+    if there.size != 1 and tuple(np.shape(step)) != job.grid:
+        given_scales(np.ones(np.shape(step), np.float32), job.grid, job.q.scale)  # raises
+    values, factors, refused = cp.empty(max(count, 1), np.float32), cp.empty(max(count, 1), np.float32), cp.zeros(1, np.uint64)
+    own = (np.float32(job.q.scale.eps), np.int32(job.q.scale.apply != "divide"))
+    arrays.each("generic", "given", count, there, np.int32(there.size > 1), count, *own, scales, values, factors, refused, defines=(("LP_IN", 0),))
+    if count and doubt.above(refused, 0):
+        given_scales(cp.asnumpy(step) if device.on_device(step) else step, job.grid, job.q.scale)  # raises
+    return values, factors
+
+
+def numbers(step: Any) -> np.ndarray:
+    """Steps as the kernels read them."""
+    return np.asarray(step, np.float32).reshape(-1)
 
 
 def _fan_in(job: Job, scales: Any, ts: Any) -> tuple[Any, Any]:
-    cp = device.cupy()
     made = fan_in_scales(job.shape[job.axis], job.grid, job.q.scale)
-    scales[...] = cp.asarray(made.codes)
-    return cp.asarray(made.values), cp.asarray(made.factor)
+    scales[...] = feed.upload(feed.same, made.codes)
+    return feed.upload(feed.same, made.values), feed.upload(feed.same, made.factor)
 
 
 def _absmean(job: Job, scales: Any, ts: Any) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Where a tensor's random words begin, as the quantizer kernels are told (LP_WORDS of kernels/elements.cuh). Needs no GPU."""
+"""Where a tensor's random words begin, as the quantizer kernels are told (LP_WORDS of kernels/elements.cuh)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from lpref.accel.cuda import feed
 from lpref.ref.random import WordAddress
 
 
 def address(words: WordAddress | Any, r: int) -> tuple[Any, ...]:
-    """The Philox block of the first word, step, stream, and the keys of the ten rounds (core/philox.h); r bits a word, 0 for none.
+    """The Philox block of the first word, the step (on the device), stream, the keys of the ten rounds (core/philox.h); r bits a word, 0: none.
 
     Raises: WordsError for an address out of range.
     """
     if r == 0:
-        return (np.uint64(0), np.uint32(0), np.uint32(0), *(np.uint64(0) for _ in range(10)))
+        return (np.uint64(0), 0, np.uint32(0), *(np.uint64(0) for _ in range(10)))
     words.bits(0, r)  # raises
-    return (np.uint64(words.start * r // 128), np.uint32(words.step), np.uint32(words.stream), *round_keys(words.seed))
+    return (np.uint64(words.start * r // 128), feed.word(words.step), np.uint32(words.stream), *round_keys(words.seed))
 
 
 @cache

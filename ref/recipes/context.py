@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lpref.ref import random
 from lpref.ref.random import WordAddress
 
 
@@ -50,3 +51,7 @@ class Context:
         """Address of the random words of a slot: stream ``site/gemm/slot/purpose``, with ``@pass`` from the second pass on."""
         suffix = f"@{self.pass_}" if self.pass_ else ""
         return WordAddress(self.seed, self.step, f"{self.key(slot)}/{purpose}{suffix}")
+
+    def signs(self, slot: str, n: int) -> Any:
+        """n random signs of a slot, float32: those of the stream ``site/gemm/slot/signs``."""
+        return random.signs(self.words(slot, "signs"), n)

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lpref.ref import random
 from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.context import Context
 from lpref.ref.recipes.gemm import TENSORS
@@ -146,4 +145,4 @@ class Layer:
             return fit, None
         if fit.signs == "fixed":
             return fit, fit.vector
-        return fit, random.signs(self.ctx.words(f"{fit.stream or gemm}.transform", "signs"), fit.size)
+        return fit, self.ctx.signs(f"{fit.stream or gemm}.transform", fit.size)

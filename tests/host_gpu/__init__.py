@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +34,10 @@ class ndarray(np.ndarray):
     def data(self) -> Any:  # type: ignore[override]
         return SimpleNamespace(ptr=self.ctypes.data)
 
+    def __getitem__(self, index: Any) -> Any:
+        """As CuPy's: an element is an array without axes."""
+        return _own(super().__getitem__(index))
+
     def get(self) -> np.ndarray:
         return np.array(self).view(np.ndarray)
 
@@ -51,11 +55,42 @@ def _empty(shape: Any, dtype: Any) -> Any:
     return made.view(ndarray)
 
 
+class Stream:
+    """Stands for a stream: everything is done when it is asked for."""
+
+    ptr = 0
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        pass
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def record(self) -> None:
+        pass
+
+    def wait_event(self, event: None) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+CUDA = SimpleNamespace(
+    Stream=Stream, get_current_stream=Stream, using_allocator=lambda malloc: nullcontext(), alloc_pinned_memory=bytearray,
+    MemoryPool=lambda: SimpleNamespace(malloc=None, total_bytes=lambda: 0), Device=lambda: SimpleNamespace(mem_info=(2**32, 2**32)),
+    runtime=SimpleNamespace(memcpyHostToDevice=1, memcpyDeviceToHost=2, memcpyAsync=lambda to, of, size, kind, stream: ctypes.memmove(to, of, size)),
+)  # fmt: skip
+"""Stands for cupy.cuda."""
 MODULE = SimpleNamespace(
     ndarray=ndarray, empty=_empty, zeros=lambda *a: _own(np.zeros(*a)), ones=lambda *a: _own(np.ones(*a)), asarray=lambda *a: _own(np.array(*a)),
     arange=lambda *a, **k: _own(np.arange(*a, **k)),
     ascontiguousarray=lambda a: _own(np.ascontiguousarray(a)), broadcast_to=lambda a, s: _own(np.broadcast_to(a, s)), sort=lambda a: _own(np.sort(a)),
-    equal=lambda a, b: _own(np.equal(a, b)), asnumpy=lambda a: np.array(a).view(np.ndarray),
+    equal=lambda a, b: _own(np.equal(a, b)), cuda=CUDA, get_default_memory_pool=lambda: SimpleNamespace(malloc=None),
+    asnumpy=lambda a: np.array(a).view(np.ndarray),
 )  # fmt: skip
 """Stands for the module cupy: what moves data."""
 

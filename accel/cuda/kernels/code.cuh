@@ -6,7 +6,8 @@
 
 enum { HOW_PLAN, HOW_STOCHASTIC, HOW_BC, HOW_CELLS, HOW_NEIGHBOURS };
 
-/* Device pointers and integers of a cast; as uint64 in an array, in this order. words: uint32, or 0: words of elements start, start + 1, ... */
+/* Device pointers and integers of a cast; as uint64 in an array, in this order. words: uint32, or 0: words of elements start, start + 1, ...;
+ * step: where the step is (a captured step is repeated under another one), or 0. */
 struct Cast {
     lp_u64 how, plan, first, entries, lower, width, above, half, words, r, variant, start, step, stream, seed;
 };
@@ -22,6 +23,7 @@ LPREF_FN Ready ready(const lp_u64 *p) {
 #pragma unroll
     for (int i = 0; i < 15; ++i) to[i] = p[i];
     g.plan = lp_read_plan((const lp_u32 *)g.c.plan);
+    if (g.c.step) g.c.step = *(const lp_u32 *)g.c.step;
     return g;
 }
 

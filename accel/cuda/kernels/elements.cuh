@@ -216,11 +216,17 @@ LPREF_FN void count(Seen &seen, const Eight &e, float factor, int dead, int vani
 }
 
 /* Where the words of a tensor begin (lpref.ref.random.WordAddress): `first` is the Philox block of its first word; a tensor's blocks have the same
- * upper half of their number. The round keys are parameters, which instructions read for nothing. */
+ * upper half of their number. The step is read from memory, because a captured step is repeated under another one. The round keys are parameters,
+ * which instructions read for nothing. */
+#if LP_SR
+#define LP_STEP *step
+#else
+#define LP_STEP 0u
+#endif
 #define LP_WORDS                                                                                                                           \
-    lp_u64 first, lp_u32 step, lp_u32 stream, lp_u64 key0, lp_u64 key1, lp_u64 key2, lp_u64 key3, lp_u64 key4, lp_u64 key5, lp_u64 key6, \
+    lp_u64 first, const lp_u32 *step, lp_u32 stream, lp_u64 key0, lp_u64 key1, lp_u64 key2, lp_u64 key3, lp_u64 key4, lp_u64 key5, lp_u64 key6, \
         lp_u64 key7, lp_u64 key8, lp_u64 key9
-#define LP_ADDRESS {(lp_u32)first, (lp_u32)(first >> 32), step, stream, {{key0, key1, key2, key3, key4, key5, key6, key7, key8, key9}}}
+#define LP_ADDRESS {(lp_u32)first, (lp_u32)(first >> 32), LP_STEP, stream, {{key0, key1, key2, key3, key4, key5, key6, key7, key8, key9}}}
 struct Address {
     lp_u32 first, high, step, stream;
     lp_keys keys;

@@ -31,6 +31,24 @@ extern "C" __global__ void scales_grid(const lp_u32 *amax, lp_i64 n, const lp_ru
     }
 }
 
+/* Scales from steps: one, or one a block (each). refused: set to 1 where a step is not finite and positive. */
+extern "C" __global__ void __launch_bounds__(256) given(const float *step, int each, lp_i64 n, float eps, int inverse, lp_u32 *codes, float *values, float *factors,
+                                                        lp_u64 *refused) {
+    for (lp_i64 i = (lp_i64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (lp_i64)gridDim.x * blockDim.x) {
+        float s = step[each ? i : 0];
+        s = s < eps ? eps : s;
+        if (!(s > 0.0f && lp_bits(s) < LP_INF)) *refused = 1;
+        codes[i] = lp_bits(s);
+        values[i] = s;
+        factors[i] = inverse ? lp_min(lp_div(1.0f, s), lp_float(LP_FLT_MAX)) : s;
+    }
+}
+
+/* word <- 1 where the count is above the limit */
+extern "C" __global__ void doubted(const lp_u64 *count, lp_u64 limit, lp_u32 *word) {
+    if (*count > limit) *word = 1;
+}
+
 /* Every element of an R x C array, C < 2^32: threads lie along rows, blocks of threads are blockDim.x wide and blockDim.y high. */
 #define EACH(r, c)                                                                                              \
     for (lp_i64 r = (lp_i64)blockIdx.y * blockDim.y + threadIdx.y; r < R; r += (lp_i64)gridDim.y * blockDim.y)   \

@@ -1,54 +1,83 @@
-/* optim: update rules in one pass over a parameter, the pages of lpref.ref.optim.rules; the norm of many gradients; whether all are finite.
+/* optim: update rules in one pass over a parameter; the norm of many gradients; whether all are finite.
  *
- * Scalars are rounded on the host as the definition rounds them. Versions: 1. this one. */
-#include "elementary.h"
+ * squares gives 32 of an array's 1024 lanes to a block: all its threads load (the next 128 rows are on their way while one warp adds those that lie
+ * in shared memory), so that one long array is read by 32 multiprocessors. Versions: 1. a block an array. 2. this one. */
 #include "reduce.cuh"
+#include "rules.cuh"
 
 #define KERNEL extern "C" __global__ void __launch_bounds__(256)
 
-/* order: 0 before, 1 inside, 2 after */
 KERNEL adamw(const float *p, const float *g, const float *m, const float *v, lp_i64 n, float b1, float c1, float b2, float c2, float a, float r, float eps, float lr, float wd,
              float lrwd, int order, float *delta, float *m_new, float *v_new) {
+    AdamW k = {b1, c1, b2, c2, a, r, eps, lr, wd, lrwd};
     LP_EACH(i, n) {
-        float m2 = lp_add(lp_mul(b1, m[i]), lp_mul(c1, g[i])), v2 = lp_add(lp_mul(b2, v[i]), lp_mul(c2, lp_mul(g[i], g[i])));
-        float s = lp_div(lp_mul(a, m2), lp_add(lp_mul(lp_sqrt(v2), r), eps)), d;
-        if (order == 0) d = lp_add(lp_mul(lrwd, p[i]), s);
-        else if (order == 1) d = lp_mul(lr, lp_add(s, lp_mul(wd, p[i])));
-        else d = lp_add(s, lp_mul(lrwd, lp_sub(p[i], s)));
-        delta[i] = lp_neg(d);
+        float m2 = m[i], v2 = v[i];
+        delta[i] = adamw_of(p[i], g[i], m2, v2, k, order);
         m_new[i] = m2;
         v_new[i] = v2;
     }
 }
 
-/* momentum: 0 none, 1 the first step, 2 a running buffer */
 KERNEL sgd(const float *p, const float *g, const float *b, lp_i64 n, float lr, float mu, float e, float wd, int decay, int nesterov, int momentum, float *delta, float *b_new) {
+    Sgd k = {lr, mu, e, wd, decay, nesterov, momentum};
     LP_EACH(i, n) {
-        float h = decay ? lp_add(g[i], lp_mul(wd, p[i])) : g[i], u = h;
-        if (momentum) {
-            float next = momentum == 1 ? h : lp_add(lp_mul(mu, b[i]), lp_mul(e, h));
-            b_new[i] = next;
-            u = nesterov ? lp_add(h, lp_mul(mu, next)) : next;
-        }
-        delta[i] = lp_neg(lp_mul(lr, u));
+        float b2 = momentum ? b[i] : 0.0f;
+        delta[i] = sgd_of(p[i], g[i], b2, k);
+        if (momentum) b_new[i] = b2;
     }
 }
 
 KERNEL lion(const float *p, const float *g, const float *m, lp_i64 n, float lr, float b1, float c1, float b2, float c2, float wd, float *delta, float *m_new) {
+    Lion k = {lr, b1, c1, b2, c2, wd};
     LP_EACH(i, n) {
-        float c = lp_add(lp_mul(b1, m[i]), lp_mul(c1, g[i]));
-        delta[i] = lp_neg(lp_mul(lr, lp_add(lp_sign(c), lp_mul(wd, p[i]))));
-        m_new[i] = lp_add(lp_mul(b2, m[i]), lp_mul(c2, g[i]));
+        float m2 = m[i];
+        delta[i] = lion_of(p[i], g[i], m2, k);
+        m_new[i] = m2;
     }
 }
 
-/* arrays: pointer and size of each. A block an array: the sum of its squares. */
-extern "C" __global__ void __launch_bounds__(LP_BLOCK) squares(const lp_u64 *arrays, lp_i64 count, float *sums) {
-    LP_ROWS(r, count) {
-        const float *x = (const float *)arrays[2 * r];
-        float sum = row_sum((lp_i64)arrays[2 * r + 1], [&](lp_place i) { return lp_mul(x[i], x[i]); });
-        if (LP_MINE == 0) sums[r] = sum;
+#define DEEP 16 /* rows that a thread has on their way */
+
+LPREF_FN int ahead(const float *x, lp_i64 n, lp_i64 row, lp_i64 lane, float by, float *v) {
+    int odd = 0;
+#pragma unroll
+    for (int k = 0; k < DEEP; ++k) {
+        lp_i64 i = (row + threadIdx.y + 8 * k) * 1024 + lane;
+        v[k] = i < n ? lp_mul(x[i], by) : 0.0f;
     }
+#pragma unroll
+    for (int k = 0; k < DEEP; ++k) odd |= (lp_bits(v[k]) & LP_ABS) >= LP_INF;
+    return odd;
+}
+
+/* arrays: pointer and size of each; by: what every element is multiplied with, or 0. lanes [arrays, 1024]: the squares of each lane, added in order.
+ * odd, or 0: set to 1 where anything is NaN or infinite. A block: 32 lanes of an array. */
+KERNEL squares(const lp_u64 *arrays, const float *by, float *lanes, lp_u32 *odd) {
+    __shared__ float tile[8 * DEEP][32];
+    const float *x = (const float *)arrays[2 * blockIdx.y];
+    lp_i64 n = (lp_i64)arrays[2 * blockIdx.y + 1], first = 32 * blockIdx.x, lane = first + threadIdx.x;
+    lp_i64 rows = n > first ? (n - first + 1023) / 1024 : 0;
+    float sum = 0.0f, factor = by ? *by : 1.0f, v[DEEP];
+    int bad = ahead(x, n, 0, lane, factor, v);
+    for (lp_i64 row = 0; row < rows; row += 8 * DEEP) {
+        __syncthreads();
+#pragma unroll
+        for (int k = 0; k < DEEP; ++k) tile[threadIdx.y + 8 * k][threadIdx.x] = lp_mul(v[k], v[k]);
+        __syncthreads();
+        if (row + 8 * DEEP < rows) bad |= ahead(x, n, row + 8 * DEEP, lane, factor, v);
+        if (threadIdx.y == 0) {
+#pragma unroll 16
+            for (int k = 0; k < 8 * DEEP; ++k) sum = lp_add(sum, tile[k][threadIdx.x]);
+        }
+    }
+    if (threadIdx.y == 0) lanes[blockIdx.y * 1024 + lane] = sum;
+    if (bad && odd) *odd = 1;
+}
+
+/* sums [arrays]: each array's lanes, halved */
+extern "C" __global__ void __launch_bounds__(LP_BLOCK) halved(const float *lanes, float *sums) {
+    float sum = team_sum(lanes[(lp_i64)blockIdx.x * LP_TEAM + threadIdx.x]);
+    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
 /* the root of the sum of the sums */

@@ -29,6 +29,7 @@ IN_FLOAT64 = ("generic", "cast", "elementwise", "activation", "norm", "loss", "o
 CASES += [(name, {}) for name in ("activation", "elementwise", "embedding", "hadamard", "image", "rope")]
 CASES += [("hadamard", {"LP_SIZE": size}) for size in (1, 2, 16, 32, 64)]
 CASES += [(name, {"LP_TEAM": t, "LP_SLOTS": s}) for t, s in TEAMS for name in ("reduce", "norm", "loss")] + [("optim", dict(optim.TEAM))]
+CASES += [("update", {"LP_RULE": rule, "LP_ORDER": order}) for rule, order in ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2))]
 CASES += [("gemm_int8", {"LP_PIECE": n}) for n in (0, 16, 32, 64, 128)]
 CASES += [("operand", {"LP_IN": 1}), ("blas", {"LP_BITS": 4}), ("blas", {"LP_BITS": 8}), *(("attention", {"LP_SLOTS": s}) for s in (1, 4, 32))]
 TILES = [{"LP_BM": n, "LP_BN": n, "LP_TM": each, "LP_TN": each, "LP_RESIDENT": held} for n, (each, held) in product.TILES.items()]

@@ -1,0 +1,82 @@
+"""A training step as one CUDA graph: private memory and a stream, a warm-up in them, a capture, replays.
+
+The memory is a pool of its own that lives as long as its graphs and that nothing else allocates from: what is freed while a step is captured may
+serve that step again, never anyone else, so a replay finds only what it wrote itself. Graphs of one `Place` share it: they run one after the
+other. A capture fails at any call that waits for the device or copies from or to host memory that is not pinned (CuPy refuses them), so a
+graph has none.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lpref.accel.cuda import device
+from lpref.accel.cuda.feed import Feed
+
+
+class Place:
+    """Where the steps of one run are warmed up, captured and replayed."""
+
+    def __init__(self) -> None:
+        cp = device.cupy()
+        self.pool, self.stream, self.feed = cp.cuda.MemoryPool(), cp.cuda.Stream(non_blocking=True), Feed()
+
+    def memory(self) -> int:
+        """Bytes that steps hold."""
+        return int(self.pool.total_bytes())
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        with device.cupy().cuda.using_allocator(self.pool.malloc), self.stream, self.feed.reading():
+            yield
+
+    def eager(self, function: Callable[[], None]) -> None:
+        """function() in this place, after all work of the current stream and before what comes later there."""
+        stream = device.cupy().cuda.get_current_stream()
+        self.stream.wait_event(stream.record())
+        with self._inside():
+            self.feed.send()
+            function()
+        stream.wait_event(self.stream.record())
+
+    def capture(self, function: Callable[[], None]) -> Captured:
+        """The graph of function(); nothing of it runs now."""
+        self.feed.constants = []
+        collecting = gc.isenabled()
+        gc.disable()  # what it finds may free memory of the device in its own order
+        try:
+            with self._inside():
+                return Captured(self, record(self.stream, function), self.feed.constants)
+        finally:
+            self.feed.constants = None
+            if collecting:
+                gc.enable()
+
+
+class Captured:
+    """A graph, and the constants that it reads."""
+
+    def __init__(self, place: Place, graph: Any, constants: list[Any]) -> None:
+        self.place, self.graph, self.constants = place, graph, constants
+
+    def launch(self) -> None:
+        """Sends what is fed and replays, in the order of the current stream; waits for nothing."""
+        self.place.feed.send()
+        self.graph.launch()
+
+
+def record(stream: Any, function: Callable[[], None]) -> Any:
+    """What `stream`, the current one, would do in function(), as a CUDA graph."""
+    stream.begin_capture(device.cupy().cuda.runtime.streamCaptureModeRelaxed)
+    try:
+        function()
+    except BaseException:
+        try:
+            stream.end_capture()
+        except device.cupy().cuda.runtime.CUDARuntimeError:
+            pass  # the capture was invalidated by the call that failed: that failure is raised
+        raise
+    return stream.end_capture()

@@ -1,0 +1,170 @@
+"""A captured step is the eager step and, in grade exact, the CPU's: weights, reports, skipped steps; whatever else lies in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from functools import cache
+
+import cupy as cp
+import numpy as np
+import pytest
+
+from lpref.ref.optim import LossScale
+from lpref.trainer.data import load_data
+from lpref.trainer.data.batches import Batch, train_batch
+from lpref.trainer.device_step import DeviceStep
+from lpref.trainer.loop import start_state
+from lpref.trainer.setup import Prepared, prepare
+from lpref.trainer.spec import load_spec
+from lpref.trainer.step import StepResult, TrainState
+from lpref.trainer.stepping import HostStep
+
+RECIPES = (
+    "bf16", "bitnet_b158", "fp16_loss_scaled", "fp32", "fp8_block", "fp8_current", "fp8_delayed", "halo", "int8_switchback", "lsq",
+    "mxfp4", "mxfp8", "nvfp4",
+)  # fmt: skip
+STEPS = 10
+
+
+@cache
+def data():
+    return load_data("stdlib")
+
+
+def prepared(place: str, recipe: str, *changes: str) -> Prepared:
+    return prepare(load_spec("train/ci_gpt", [f"backend={place}", f"recipe={recipe}", "schedule.warmup=3", *changes]), data=data())
+
+
+def batches(run: Prepared, step: int) -> list[Batch]:
+    s = run.spec.train
+    size = s.batch // s.micro_batches
+    return [train_batch(run.data, run.length, s.batch, s.seed, step, i * size, size) for i in range(s.micro_batches)]
+
+
+def digest(run: Prepared) -> str:
+    sha = hashlib.sha256()
+    for name, array in run.model.arrays().items():
+        sha.update(name.encode() + np.ascontiguousarray(run.backend.arrays.host(array)).tobytes())
+    return sha.hexdigest()
+
+
+class Steps:
+    """A run that goes on by a stepper; eager: never by a graph."""
+
+    def __init__(self, run: Prepared, kind=DeviceStep, eager: bool = False) -> None:
+        self.run, self.by, self.state = run, kind(run), start_state(run)
+        if eager:
+            self.by.eager = True
+
+    def __call__(self, count: int = 1, between=lambda: None) -> list[tuple]:
+        """After each step its digest and report."""
+        found = []
+        with np.errstate(all="ignore"):
+            for _ in range(count):
+                between()
+                self.run.bind(self.state)
+                self.state, result = self.by.step(self.state, batches(self.run, self.state.step), collect=False, meanwhile=lambda: None)
+                found.append((digest(self.run), *report(self.state, result)))
+        return found
+
+
+def report(state: TrainState, r: StepResult) -> tuple:
+    keys = ("amax", "count", "overflowed", "underflowed")
+    seen = {place: [{key: repr(one[key]) for key in keys} for one in held] for place, held in r.observed.items()}
+    return state.step, state.update, state.loss_scale, repr(r.loss), repr(r.grad_norm), r.lr, r.skipped, seen
+
+
+def check_equal(one: list[tuple], other: list[tuple], what: str) -> None:
+    for step, (a, b) in enumerate(zip(one, other, strict=True)):
+        assert a[1:8] == b[1:8], f"{what}: reports of step {step + 1} differ"
+        assert a[0] == b[0], f"{what}: weights after step {step + 1} differ"
+        assert a[8] == b[8], f"{what}: observations of step {step + 1} differ"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_graph_is_the_cpu(recipe: str) -> None:
+    graph, host = Steps(prepared("cuda", recipe)), Steps(prepared("cpu", recipe), HostStep)
+    check_equal(graph(STEPS), host(STEPS), recipe)
+    assert all(kind.captured is not None for kind in graph.by.kinds.values())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_graph_is_eager_in_grade_fast(recipe: str) -> None:
+    graph, eager = (Steps(prepared("cuda", recipe, "numerics=fast", "train.micro_batches=2"), eager=e) for e in (False, True))
+    check_equal(graph(STEPS), eager(STEPS), recipe)
+    assert not any(kind.captured for kind in eager.by.kinds.values())
+
+
+def test_what_changes_between_replays_is_read() -> None:
+    """Learning rate, loss scale and step of a replay are those of the call, not those of the capture."""
+    runs = [Steps(prepared("cuda", "nvfp4"), eager=eager) for eager in (False, True)]
+    check_equal(runs[0](4), runs[1](4), "before")
+    changes = [
+        lambda r: replace(r.state, update=r.state.update + 50),
+        lambda r: replace(r.state, step=r.state.step + 1000),
+        lambda r: replace(r.state, loss_scale=replace(r.state.loss_scale, scale=8.0)),
+    ]
+    for change in changes:
+        for run in runs:
+            run.state = change(run)
+        check_equal(runs[0](2), runs[1](2), "after a change")
+
+
+def poison(steps: Steps) -> None:
+    """0xFF in all memory that is free: of the steps' own pool, and of the general one."""
+    for pool in (steps.by.place.pool, cp.get_default_memory_pool()):
+        pool.set_limit(size=max(pool.total_bytes(), 1))
+        stream = steps.by.place.stream if pool is steps.by.place.pool else cp.cuda.Stream.null
+        held, size = [], 1 << 26
+        with cp.cuda.using_allocator(pool.malloc), stream:
+            while size >= 512:
+                try:
+                    held.append(cp.empty(size, np.uint8))
+                    held[-1].fill(255)
+                except cp.cuda.memory.OutOfMemoryError:
+                    size //= 2
+            stream.synchronize()
+        del held
+        pool.set_limit(size=0)
+
+
+@pytest.mark.parametrize("recipe", ["nvfp4", "fp8_delayed", "lsq", "mxfp4"])
+def test_nothing_is_left_over_from_before(recipe: str) -> None:
+    plain, poisoned = Steps(prepared("cuda", recipe)), Steps(prepared("cuda", recipe))
+    check_equal(plain(6), poisoned(6, between=lambda: poison(poisoned)), recipe)
+    assert poisoned.by.memory() > 0
+
+
+def test_a_skipped_step_leaves_everything() -> None:
+    run = prepared("cuda", "fp16_loss_scaled")
+    run = replace(run, rules=replace(run.rules, loss_scale=LossScale("dynamic", init=2.0**40, backoff=2.0**-3, maximum=2.0**40)))
+    steps = Steps(run)
+    before = digest(run)
+    moments = {name: cp.asnumpy(a) for name, a in steps.state.optimizer.items()}
+    first = steps(3)
+    assert [r[7] for r in first] == [True] * 3
+    assert {r[0] for r in first} == {before}
+    assert all(np.array_equal(moments[name], cp.asnumpy(a)) for name, a in steps.state.optimizer.items())
+    host = prepared("cpu", "fp16_loss_scaled")
+    host = Steps(replace(host, rules=replace(host.rules, loss_scale=run.rules.loss_scale)), HostStep)
+    check_equal(first + steps(9), host(12), "loss scaling")
+    assert not steps(1)[0][7]
+
+
+def test_an_optimizer_with_stored_states() -> None:
+    change = "optimizer={kind: adamw, lr: 1e-3, storage_of: {m: dynamic8, v: bfloat16_sr, param: bfloat16_sr}}"
+    check_equal(Steps(prepared("cuda", "bf16", change))(6), Steps(prepared("cpu", "bf16", change), HostStep)(6), "stored")
+
+
+@pytest.mark.parametrize("change", ["{kind: sgd, lr: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: true}", "{kind: lion, lr: 1e-3}"])
+def test_other_rules(change: str) -> None:
+    change = f"optimizer={change}"
+    check_equal(Steps(prepared("cuda", "fp32", change))(5), Steps(prepared("cpu", "fp32", change), HostStep)(5), change)
+
+
+def test_phases_of_a_recipe_have_graphs_of_their_own() -> None:
+    changed = ("recipe={base: nvfp4, set: {schedule: [{start: 3, stop: 6, set: {linear.fprop.a.quantizer: null}}]}}",)
+    runs = [Steps(prepared("cuda", "nvfp4", *changed)), Steps(prepared("cpu", "nvfp4", *changed), HostStep)]
+    check_equal(runs[0](9), runs[1](9), "phases")
+    assert len(runs[0].by.kinds) == 2

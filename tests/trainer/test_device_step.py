@@ -1,0 +1,169 @@
+"""The step of the cuda backend without a GPU (host_gpu): its weights are `train_step`'s, eager and replayed.
+
+The graph that stands in runs the step's Python again as it was captured, with the numbers of that time: what is right all the same was read
+from memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import host_gpu
+import numpy as np
+import pytest
+
+from lpref.accel import backend
+from lpref.accel.cuda import feed, graph, quantize
+from lpref.accel.cuda.backend import CudaBackend
+from lpref.ref.errors import BackendError, SpecError
+from lpref.ref.optim import LossScale
+from lpref.ref.random import WordAddress
+from lpref.trainer.data import load_data
+from lpref.trainer.data.batches import Batch, train_batch
+from lpref.trainer.device_step import DeviceStep
+from lpref.trainer.loop import start_state
+from lpref.trainer.setup import prepare_on
+from lpref.trainer.spec import load_spec
+from lpref.trainer.stepping import HostStep
+
+MOVING = SimpleNamespace(
+    concatenate=lambda parts: host_gpu.put(np.concatenate(parts)), zeros_like=lambda x: host_gpu.put(np.zeros_like(x)),
+    repeat=lambda x, n, axis: host_gpu.put(np.repeat(x, n, axis)), asarray=lambda x, dtype: x,
+)  # fmt: skip
+SMALL = ("model.layers=1", "model.d_model=32", "model.ffn=48", "model.context=16", "train.batch=4", "data.valid_windows=1", "schedule.warmup=2")
+
+
+class Again:
+    """Stands for a graph."""
+
+    def __init__(self, function) -> None:
+        self.function, self.place = function, PLACES[-1]
+
+    def launch(self) -> None:
+        self.place.feed.constants = []
+        with self.place._inside():
+            self.function()
+        self.place.feed.constants = None
+
+
+PLACES: list[graph.Place] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def place(tmp_path_factory: pytest.TempPathFactory):
+    with host_gpu.in_place(tmp_path_factory.mktemp("host")) as patch:
+        patch.setattr(host_gpu.ndarray, "__array_namespace__", lambda self: MOVING, raising=False)
+        patch.setattr(quantize, "_fast", lambda job: None)
+        patch.setattr(graph, "record", lambda stream, function: Again(function))
+        made = graph.Place.__init__
+        patch.setattr(graph.Place, "__init__", lambda self: (made(self), PLACES.append(self))[0])
+        yield
+
+
+def prepared(made, *changes: str, **rules):
+    run = prepare_on(made, load_spec("train/ci_gpt", [*SMALL, *changes]), load_data("stdlib"))
+    return replace(run, rules=replace(run.rules, **rules))
+
+
+def batches(run, step: int) -> list[Batch]:
+    s = run.spec.train
+    size = s.batch // s.micro_batches
+    return [train_batch(run.data, run.length, s.batch, s.seed, step, i * size, size) for i in range(s.micro_batches)]
+
+
+def trained(run, steps: int, kind):
+    state, by, results = start_state(run), kind(run), []
+    with np.errstate(all="ignore"):
+        for step in range(steps):
+            run.bind(state)
+            state, result = by.step(state, batches(run, step), collect=step == 3, meanwhile=lambda: None)
+            results.append(result)
+    return state, results, {name: np.array(run.backend.arrays.host(a)) for name, a in run.model.arrays().items()}
+
+
+def check(*changes: str, steps: int = 6, grown: float = 1.0, **rules) -> list:
+    runs = [prepared(place, *changes, **rules) for place in (CudaBackend("exact"), backend("cpu", "exact"))]
+    for run in runs:
+        run.model.params["head.weight"].data[...] *= np.float32(grown)
+    found = [trained(run, steps, kind) for run, kind in zip(runs, (DeviceStep, HostStep), strict=True)]
+    (state, results, weights), (state_, results_, weights_) = found
+    assert (state.step, state.update, state.loss_scale) == (state_.step, state_.update, state_.loss_scale)
+    for one, other in zip(results, results_, strict=True):
+        assert (one.loss, one.lr, one.skipped) == (other.loss, other.lr, other.skipped)
+        np.testing.assert_equal(one.grad_norm, other.grad_norm)
+        for key in ("amax", "count", "overflowed", "underflowed"):
+            gpu, cpu = ({place: [repr(o[key]) for o in seen] for place, seen in r.observed.items()} for r in (one, other))
+            assert gpu == cpu
+    for name in weights_:
+        np.testing.assert_array_equal(weights[name].view(np.uint32), weights_[name].view(np.uint32), name)
+    for place, held in state_.quantizers.items():
+        np.testing.assert_equal(state.quantizers[place], held)
+    return results
+
+
+MORE = ("nvfp4", "fp8_delayed", "lsq", "mxfp4", "int8_switchback")
+
+
+@pytest.mark.parametrize("recipe", ["bf16", *(pytest.param(name, marks=pytest.mark.deep) for name in MORE)])
+def test_replays_are_train_step(recipe: str) -> None:
+    check(f"recipe={recipe}", "train.micro_batches=2")
+
+
+@pytest.mark.parametrize("kind", ["{kind: sgd, lr: 0.1, momentum: 0.9, weight_decay: 0.01}", "{kind: lion, lr: 1e-3}"])
+def test_other_rules(kind: str) -> None:
+    check("recipe=fp32", f"optimizer={kind}")
+
+
+@pytest.mark.deep
+def test_stored_states_are_updated_after_the_graph() -> None:
+    check("recipe=fp32", "optimizer={kind: adamw, lr: 1e-3, storage_of: {m: dynamic8, v: bfloat16_sr}}")
+
+
+def test_a_skipped_step_leaves_everything() -> None:
+    """The loss scale overflows until it has fallen far enough."""
+    results = check("recipe=fp16_loss_scaled", loss_scale=LossScale("dynamic", init=2.0**30, backoff=2.0**-3, maximum=2.0**30), steps=8)
+    assert results[0].skipped
+    assert not results[-1].skipped
+
+
+def test_a_finite_gradient_whose_norm_overflows() -> None:
+    results = check("recipe=fp32", steps=2, grown=1e24)
+    assert all(r.grad_norm == float("inf") for r in results)
+
+
+@pytest.mark.deep
+def test_a_doubt_is_raised_by_the_eager_repetition() -> None:
+    run = prepared(CudaBackend("exact"), "recipe=lsq")
+    by, state = DeviceStep(run), start_state(run)
+    for step in range(3):
+        state, _ = by.step(state, batches(run, step))
+    name = next(n for n in run.model.params if n.endswith("w_step"))
+    run.model.params[name].data[...] = np.nan
+    with pytest.raises(SpecError, match="is not a positive number"):
+        by.step(state, batches(run, 3))
+
+
+def test_a_number_of_a_step_is_not_read_outside() -> None:
+    number = feed.Feed().number("step", 3)
+    with pytest.raises(BackendError, match="outside of that step"):
+        feed.word(number)
+    assert int(host_gpu.get(feed.word(3))[0]) == 3
+
+
+def test_what_is_fed_keeps_its_place() -> None:
+    made = feed.Feed()
+    source, step = made.array((2, 3), np.int64), made.number("step", 1)
+    with made.reading():
+        there = feed.upload(feed.same, source.reshape(-1))
+        word, signs = feed.word(step), made.made(sum_of, WordAddress(1, step, "a"))
+        assert feed.fed(signs)
+        assert feed.upload(feed.same, source.reshape(-1)) is there
+        source[...] = 7
+        made.number("step", 5)
+        made.send()
+        assert (there.tolist(), word.tolist(), signs.tolist()) == ([7] * 6, [5], [5])
+
+
+def sum_of(address: WordAddress) -> np.ndarray:
+    return np.array([address.step])

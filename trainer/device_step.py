@@ -1,0 +1,226 @@
+"""The training step on the device: forward, backward, verdict and update as one CUDA graph; the host feeds numbers and reads what it is told.
+
+`DeviceStep.step` is `train_step` with its results and its bits. The first step of a kind (recipe phase, shapes) runs eagerly, which compiles
+kernels and fills caches; then it is captured and replayed: one copy in, one launch, one wait. Steps that collect statistics run eagerly; so do
+all under LPREF_CUDA_GRAPH=0. Weights and moments change in place, unless the verdict says no: then the state before the step is intact. An
+optimizer whose states are stored in fewer bits updates after the graph, from its gradients.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from lpref.accel.cuda import device, doubt, feed, graph, qtensor, update
+from lpref.ref.optim import update_loss_scale
+from lpref.ref.recipes import Context
+from lpref.trainer.data.batches import Batch
+from lpref.trainer.step import StepResult, TrainState, applied, both_passes, mean_loss, seed_of, skipped
+
+EAGER = "LPREF_CUDA_GRAPH"
+GRAPHS = 8
+"""Kinds of steps whose graphs are kept."""
+
+
+@dataclass(frozen=True)
+class FedContext(Context):
+    """A context whose step, states and random signs come from a feed."""
+
+    feed: Any = field(default=None, compare=False)
+
+    def signs(self, slot: str, n: int) -> Any:
+        return self.feed.made(signs_of, self.words(slot, "signs"), n)
+
+
+def signs_of(address: Any, n: int) -> np.ndarray:
+    """`lpref.ref.random.signs`."""
+    from lpref.ref import random
+
+    return random.signs(address, n)
+
+
+@dataclass
+class Outcome:
+    """What a step left for the host: observations, the pages that they count in, gradients where the host updates."""
+
+    observed: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    pages: Sequence[Any] = ()
+    grads: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Kind:
+    """Steps of one recipe phase and shape: their batches in the feed; whether one ran; the graph once there is one, and what it leaves."""
+
+    batches: list[Batch]
+    warm: bool = False
+    captured: Any = None
+    outcome: Outcome = field(default_factory=Outcome)
+
+
+class Readings(Mapping[str, Any]):
+    """Observations of a step that is over, made from copies of the counters when they are asked for."""
+
+    def __init__(self, observed: Mapping[str, Sequence[Any]], pages: Mapping[Any, np.ndarray]) -> None:
+        self._observed, self._pages = observed, pages
+
+    def __getitem__(self, place: str) -> list[Mapping[str, Any]]:
+        return [one.read_in(self._pages) if isinstance(one, qtensor.Observed) else one for one in self._observed[place]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._observed)
+
+    def __len__(self) -> int:
+        return len(self._observed)
+
+
+class DeviceStep:
+    """The steps of one run on the cuda backend."""
+
+    def __init__(self, prepared: Any) -> None:
+        self.p, self.place = prepared, graph.Place()
+        self.eager = os.environ.get(EAGER, "1") == "0"
+        self.whole = update.covers(prepared.rules.optimizer)
+        micro, fed = prepared.spec.train.micro_batches, self.place.feed
+        self.seed, self.inverse = fed.array((), np.float32), fed.array((1,), np.float32)
+        self.rules, self.queue = fed.array((2, update.WORDS), np.uint32), fed.array((2,), np.uint32)
+        self.states: dict[str, dict[str, Any]] = {}
+        self.kinds: dict[Any, Kind] = {}
+        self.weights: list[Any] = []
+        self.moments: Any = None
+        cp, words = device.cupy(), update.TOLD + micro
+        self.told, self.halt = cp.zeros((1, words), np.uint32), cp.zeros(2, np.uint32)
+        self.heard = feed.pinned(4 * words).view(np.uint32).reshape(1, words)
+        self.copies: list[np.ndarray] = []
+
+    def step(
+        self, state: TrainState, batches: Sequence[Batch], *, collect: bool = False, meanwhile: Callable[[], None] = lambda: None
+    ) -> tuple[TrainState, StepResult]:
+        """`step_of` of `state`, whose moments are this run's. meanwhile: what the host does while the device works."""
+        self.p.bind(state)
+        self._bind(state)
+        kind = self._kind(state, batches)
+        lr = self._fill(kind, state, batches)
+        if collect or self.eager or not kind.warm:
+            outcome = self._run(kind, collect)
+            kind.warm |= not collect
+        else:
+            outcome = kind.outcome
+            if kind.captured is None:
+                kind.captured = self.place.capture(lambda: self._region(kind.batches, kind.outcome, False))
+            kind.captured.launch()
+        meanwhile()
+        self._wait()
+        if self.heard[0, 2]:  # a kernel doubts its input: the step once more, now with errors
+            self.queue[0] += 1
+            outcome = self._run(kind, collect)
+            self._wait()
+        return self._hear(state, outcome, lr)
+
+    def memory(self) -> int:
+        """Bytes of the device that steps take beside weights and moments."""
+        return self.place.memory()
+
+    def _wait(self) -> None:
+        device.cupy().cuda.get_current_stream().synchronize()
+
+    def _bind(self, state: TrainState) -> None:
+        """Weights and moments that are not those of the graphs: these are dropped."""
+        model = self.p.model
+        if [id(a) for a in model.arrays().values()] != [id(a) for a in self.weights] or self.moments is not state.optimizer:
+            if not all(a.flags.c_contiguous for a in model.arrays().values()):
+                model.set_arrays({name: device.cupy().ascontiguousarray(a) for name, a in model.arrays().items()})
+            self.weights, self.moments, self.kinds = list(model.arrays().values()), state.optimizer, {}
+
+    def _kind(self, state: TrainState, batches: Sequence[Batch]) -> Kind:
+        p, fed = self.p, self.place.feed
+        phase = p.in_force(state).key if p.recipes.changes else ""
+        key = (phase, tuple(a.shape for batch in batches for a in (batch.inputs, batch.targets)))
+        if key not in self.kinds:
+            if len(self.kinds) == GRAPHS:
+                del self.kinds[next(iter(self.kinds))]
+            held = [Batch(fed.array(b.inputs.shape, b.inputs.dtype), fed.array(b.targets.shape, b.targets.dtype)) for b in batches]
+            self.kinds[key] = Kind(held)
+        return self.kinds[key]
+
+    def _fill(self, kind: Kind, state: TrainState, batches: Sequence[Batch]) -> float:
+        """Puts what this step is about into the feed; returns the learning rate."""
+        p, fed, scale = self.p, self.place.feed, state.loss_scale.scale
+        lr = float(p.rules.schedule(state.update))
+        fed.number("step", state.step)
+        fed.number("update", state.update)
+        self.seed[...], self.inverse[...] = seed_of(scale, len(batches)), 1.0 / scale
+        if self.whole:
+            self.rules[...] = update.coefficients(p.rules.optimizer.rule, state.update + 1, lr)
+        for held, batch in zip(kind.batches, batches, strict=True):
+            held.inputs[...], held.targets[...] = batch.inputs, batch.targets
+        for place, own in state.quantizers.items():
+            there = self.states.setdefault(place, {key: fed.array((), np.float32) for key in own if key == "scale"})
+            for key, value in there.items():
+                value[...] = own[key]
+        return lr
+
+    def _run(self, kind: Kind, collect: bool) -> Outcome:
+        """The step, eagerly."""
+        outcome = Outcome()
+        self.place.eager(lambda: self._region(kind.batches, outcome, collect))
+        return outcome
+
+    def _region(self, batches: Sequence[Batch], outcome: Outcome, collect: bool) -> None:
+        """All that the device does in a step."""
+        p, words = self.p, device.cupy().zeros(2, np.uint32)
+        with doubt.collected(words[:1]) if feed.capturing() else nullcontext(), qtensor.own_pages() as pages:
+            losses, observed = both_passes(p.model, batches, lambda micro: self._context(micro, collect), self.seed)
+            grads = update.contiguous(p.model.grads())
+            for tensor in p.model.params.values():
+                tensor.grad = None
+            by, queue = (feed.upload(feed.same, source) for source in (self.inverse, self.queue))
+            held = [loss.data for loss in losses]
+            verdict = update.judge(list(grads.values()), held, words, queue, by, p.rules.clip, self.halt, self.told)
+            if self.whole:
+                update.update(p.rules.optimizer, p.model.arrays(), grads, self.moments, feed.upload(feed.same, self.rules), by, verdict)
+        outcome.observed, outcome.pages, outcome.grads = observed, pages, {} if self.whole else grads
+        feed.copy_to_host(self.heard, self.told)
+        while len(self.copies) < len(pages):
+            self.copies.append(feed.pinned(pages[0].rows.nbytes).view(np.uint64).reshape(pages[0].rows.shape))
+        for copy, page in zip(self.copies, pages, strict=False):
+            feed.copy_to_host(copy, page.rows)
+
+    def _context(self, micro: int, collect: bool) -> FedContext:
+        numbers = self.place.feed.numbers
+        step, update_ = (self.place.feed.number(name, numbers[name]) for name in ("step", "update"))
+        return FedContext(
+            self.p.spec.train.seed, step, update_, micro=micro, state=self.states, observed={}, collect=collect, feed=self.place.feed
+        )
+
+    def _hear(self, state: TrainState, outcome: Outcome, lr: float) -> tuple[TrainState, StepResult]:
+        """The state after the step, and its report, from what the device told."""
+        p, (done, finite) = self.p, (bool(word) for word in self.heard[0, :2])
+        norm, losses = float(self.heard[0, 4:5].view(np.float32)[0]), self.heard[0, update.TOLD :].view(np.float32)
+        loss = mean_loss([float(value) for value in losses])
+        observed = Readings(outcome.observed, {page: copy.copy() for page, copy in zip(outcome.pages, self.copies, strict=False)})
+        if not done:
+            self.queue[0] += 1  # the next step is none of those that wait behind this one
+            return skipped(state, p.rules), StepResult(loss, lr, float("inf") if finite else float("nan"), True, observed)
+        if not self.whole:
+            return self._host_update(state, outcome, loss, observed)
+        after = replace(
+            state, step=state.step + 1, update=state.update + 1, quantizers=p.rules.quantizers.update(state.quantizers, observed),
+            loss_scale=update_loss_scale(p.rules.loss_scale, state.loss_scale, overflow=False),
+        )  # fmt: skip
+        return after, StepResult(loss, lr, norm, False, observed)
+
+    def _host_update(self, state: TrainState, outcome: Outcome, loss: float, observed: Any) -> tuple[TrainState, StepResult]:
+        """The update of an optimizer with stored states, which the verdict allows; the weights change in place."""
+        model, held = self.p.model, self.p.model.params
+        after, result = applied(model, state, self.p.rules, None, loss, outcome.grads, observed)
+        for name, tensor in held.items():
+            tensor.data[...] = model.params[name].data
+        model.params = held
+        self.moments = after.optimizer
+        return after, result

@@ -1,0 +1,58 @@
+"""What runs a training step: the device by one graph, or the host, operation by operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from lpref.ref.recipes.gemm import GEMMS
+from lpref.trainer.data.batches import Batch
+from lpref.trainer.passes import step_of
+from lpref.trainer.step import StepResult, TrainState
+
+
+class Stepper(Protocol):
+    """Runs the steps of one run. `meanwhile` is called once, while the step runs where it can."""
+
+    def step(
+        self, state: TrainState, batches: Sequence[Batch], *, collect: bool, meanwhile: Callable[[], None]
+    ) -> tuple[TrainState, StepResult]:
+        """(state after, what to report)."""
+        ...
+
+
+class HostStep:
+    """`step_of`."""
+
+    def __init__(self, prepared: Any) -> None:
+        self.p = prepared
+
+    def step(
+        self, state: TrainState, batches: Sequence[Batch], *, collect: bool = False, meanwhile: Callable[[], None] = lambda: None
+    ) -> tuple[TrainState, StepResult]:
+        """`step_of`, then `meanwhile`."""
+        made = step_of(self.p, state, batches, collect)
+        meanwhile()
+        return made
+
+
+def stepper(prepared: Any) -> Stepper:
+    """The device's on the cuda backend, for a recipe whose steps the host need not look into; else the host's."""
+    if prepared.backend.name == "cuda" and not looked_into(prepared):
+        from lpref.trainer.device_step import DeviceStep
+
+        return DeviceStep(prepared)
+    return HostStep(prepared)
+
+
+def looked_into(prepared: Any) -> str:
+    """Why the host has to see arrays in the middle of a step: what a step does then depends on them. Empty where it need not."""
+    recipe = prepared.recipe
+    if prepared.backend.numerics == "fast" and find_spec("lpref.accel.cuda.cublaslt") is None:
+        return "products of grade fast go through CuPy, which refuses to capture them"
+    if recipe.passes or recipe.controllers:
+        return "passes and controllers"
+    layers = (prepared.model.recipes or {}).values()
+    sampled = any(linear.gemm(gemm).sampling is not None for linear in layers for gemm in GEMMS)
+    return "rows sampled by their norms" if sampled else ""
