@@ -72,7 +72,7 @@ def test_lsq(case: dict) -> None:
     close_sum(found["w_step"], array(case, "dstep"), g * 2.0 ** (bits - 1) / np.sqrt(v.size * (2 ** (bits - 1) - 1)), 6)
 
 
-
+@proves("recipe:quest", "official")
 @of("quest")
 def test_quest(case: dict) -> None:
     """The same levels; values within the roundings of a different order of operations; the same mask."""
@@ -86,7 +86,6 @@ def test_quest(case: dict) -> None:
     np.testing.assert_array_equal(dv, array(case, "dv"))
 
 
-
 @of("llm_qat")
 def test_llm_qat(case: dict) -> None:
     v, out = array(case, "v"), array(case, "out")
@@ -97,7 +96,6 @@ def test_llm_qat(case: dict) -> None:
     assert (np.abs(values.astype(np.float64) - out) <= 6.01 * U * np.abs(out)).all()
     np.testing.assert_array_equal(dv, array(case, "dv"))
     assert (np.abs(v) >= 2).any()
-
 
 
 @of("efficientqat")
@@ -127,7 +125,6 @@ def test_efficientqat_first_values(case: dict) -> None:
     np.testing.assert_array_equal(found["w_zero"], array(case, "first_zero"))
 
 
-
 @of("bitdistiller")
 def test_bitdistiller(case: dict) -> None:
     """Its quotients have no ties here, where it rounds half away and affine half to even."""
@@ -136,7 +133,7 @@ def test_bitdistiller(case: dict) -> None:
     np.testing.assert_array_equal(quantize(v, q).dequantize(np.float32), array(case, "out"))
 
 
-
+@proves("recipe:ewgs", "official")
 @of("ewgs")
 def test_ewgs(case: dict) -> None:
     """Its values in [0, 1] are codes of a scale 1/15. The code's clamp lies outside of the discretizer; nothing here is at an end."""
@@ -150,7 +147,7 @@ def test_ewgs(case: dict) -> None:
     assert (np.abs(dv.astype(np.float64) - array(case, "dv")) <= (4 + 40 * case["delta"]) * U * np.abs(g)).all()
 
 
-
+@proves("recipe:dsq", "official")
 @of("dsq")
 def test_dsq(case: dict) -> None:
     """The soft curve's own derivative by torch, on a step of 1. tanh(z) near 1 leaves 1 - t^2 with an error of 2^-22 of the height."""
@@ -161,7 +158,7 @@ def test_dsq(case: dict) -> None:
     assert (np.abs(dv.astype(np.float64) - array(case, "dv")) <= height * 2.0**-19).all()
 
 
-
+@proves("recipe:pact_sawb", "official")
 @of("sawb")
 def test_sawb(case: dict) -> None:
     v, bits, clip = array(case, "v"), case["bits"], array(case, "clip")
@@ -177,7 +174,7 @@ def test_sawb(case: dict) -> None:
     np.testing.assert_array_equal(quantize(v, q).element_values(), np.rint(out / step))
 
 
-
+@proves("recipe:pact_sawb", "official")
 @of("pact")
 def test_pact(case: dict) -> None:
     v, g, alpha = array(case, "v"), array(case, "g"), array(case, "alpha")
@@ -191,7 +188,7 @@ def test_pact(case: dict) -> None:
     close_sum(found["x_alpha"], array(case, "dalpha")[0], g, 2)
 
 
-
+@proves("recipe:aqt", "official")
 @of("aqt")
 def test_aqt(case: dict) -> None:
     """amax goes to the edge of the last bucket; a multiplication by the scale there, a quotient here: no code lies within that of a tie."""
