@@ -14,6 +14,7 @@ from lpref.ref.formats import (
     complex_quartic,
     dynamic_tree,
     fixed,
+    flag8,
     floats,
     floatsd,
     fp8_variants,
@@ -92,6 +93,7 @@ PARSERS: tuple[Callable[[str], Format | None], ...] = (  # names that carry para
     lns.parse,
     pot.parse,
     midrise.parse,
+    flag8.parse,
 )
 
 ALIASES: dict[str, str] = {  # other people's spellings: ml_dtypes, NumPy and torch dtypes, CUDA's cudaDataType

@@ -106,7 +106,7 @@ class Optimizer:
         """Update `names`, all plain, or a single one in any storage."""
         shapes, own = [params[name].shape for name in names], self.weights.get(names[0])
         lr = self.rule.lr if ctx.lr is None else ctx.lr
-        grads = grads if own is None else {names[0]: own.before(names[0], grads[names[0]], ctx, backend or DefinedOps)}
+        grads = grads if own is None else {names[0]: own.before(names[0], params[names[0]], grads[names[0]], state, ctx, backend or DefinedOps)}
         if own is not None and own.update == "codes":
             moved = (np.subtract if backend is None else backend.sub)(params[names[0]], grads[names[0]])
             self._store(names[0], params, moved, state, ctx, backend, new_params, new_state)
@@ -124,7 +124,7 @@ class Optimizer:
         for s in self.rule.states():
             for name, value in zip(names, unpack(new[s.name], shapes), strict=True):
                 words = WordAddress(ctx.seed, ctx.step, f"{name}/{s.name}")
-                rounded = value if own is None else own.moment(name, s.name, value, ctx, backend or DefinedOps)
+                rounded = value if own is None or s.sign == "unsigned" else own.moment(name, s.name, value, ctx, backend or DefinedOps)
                 new_state |= self._storage(s.name, name).encode(f"{name}/{s.name}", rounded, s.sign, words, backend)
 
     def _store(
@@ -149,7 +149,7 @@ class Optimizer:
             role for role, sign in self._roles().items()
             if (q := getattr(self._storage(role), sign)) is not None and is_stochastic(q.rounding)
         ]  # fmt: skip
-        states = [s.name for s in self.rule.states()]
+        states = [s.name for s in self.rule.states() if s.sign == "signed"]
         found = []
         for name in params:
             own = self.weights.get(name)

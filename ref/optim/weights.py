@@ -7,7 +7,7 @@ One update of a weight p [N, K] (others as one row) with gradient g, in this ord
     d      <- -unit codes(gradient(f g))                      update: codes; the optimizer, its decay and its state play no part
     p      <- clamp(p + d, +-clip)
     p      <- stored(p)                                       with the range that `grid` names
-    s      <- state(s)                                        every state tensor
+    s      <- state(s)                                        signed state (momenta); second moments would vanish on such grids
     mean   <- the running mean of p                           `average`
 
 f is the learning rate over its peak, so a schedule moves the size of an integer update as it moves every other. `gradient` measures its
@@ -55,6 +55,7 @@ Array = Any
 class Weights:
     """How weights are kept and updated (the module's page). The default is float32, updated by the run's optimizer.
 
+    unit      update codes: what one code is worth; null: the step of the stored grid
     of        linear: the weights of the layers that the recipe quantizes; all: every parameter but learned quantizer steps
     """
 
@@ -62,7 +63,7 @@ class Weights:
     gradient: Quantizer | None = None
     state: Quantizer | None = None
     update: Literal["rule", "codes"] = "rule"
-    unit: float = 0.0
+    unit: float | None = None
     clip: float | None = None
     grid: Literal["current", "previous", "first"] = "current"
     start: Literal["as_made", "fan_in"] = "as_made"
@@ -102,8 +103,8 @@ class Weights:
         p = _on_grid(p, self.stored, WordAddress(seed, 0, f"{name}/start"), ops, kept.get(f"{name}/grid"))
         return p, kept | ({f"{name}/average": p} if self.average is not None else {})
 
-    def before(self, name: str, g: Array, ctx: OptimContext, ops: Any) -> Array:
-        """The gradient that the rule sees; the codes times `unit` where they are the update."""
+    def before(self, name: str, p: Array, g: Array, kept: Mapping[str, Array], ctx: OptimContext, ops: Any) -> Array:
+        """The gradient of `p` that the rule sees; the codes times `unit` where they are the update."""
         words = WordAddress(ctx.seed, ctx.step, f"{name}/gradient")
         if self.update == "rule" or self.gradient is None:
             return _on_grid(g, self.gradient, words, ops)
@@ -112,12 +113,12 @@ class Weights:
         scaled = shown if factor == 1.0 else ops.mul(shown, g.dtype.type(factor))
         t = ops.quantize(scaled, self.gradient, words=words, amax=ops.amax(shown))
         codes = ops.div(t.dequantize(np.float32), t.scale_values())
-        return ops.mul(codes, g.dtype.type(self.unit)).reshape(g.shape)
+        return ops.mul(codes, self._step(name, p, kept, ops)).reshape(g.shape)
 
     def after(self, name: str, old: Array, new: Array, kept: Mapping[str, Array], ctx: OptimContext, ops: Any) -> tuple[Array, dict[str, Array]]:
         """(weight to keep, arrays to keep) from the weight before and after the rule."""
-        amax = kept[f"{name}/grid"] if self.grid == "first" else ops.amax(old) if self.grid == "previous" else None
-        p = _on_grid(self._clipped(new, ops), self.stored, WordAddress(ctx.seed, ctx.step, f"{name}/param"), ops, amax)
+        words = WordAddress(ctx.seed, ctx.step, f"{name}/param")
+        p = _on_grid(self._clipped(new, ops), self.stored, words, ops, **self._given(name, old, kept, ops))
         arrays = {f"{name}/grid": kept[f"{name}/grid"]} if self.grid == "first" else {}
         if self.average is not None:
             n = self.average.number(ctx.update + 1, ctx.total or 0)
@@ -128,6 +129,19 @@ class Weights:
     def moment(self, name: str, role: str, value: Array, ctx: OptimContext, ops: Any) -> Array:
         """A state tensor as it is kept."""
         return _on_grid(value, self.state, WordAddress(ctx.seed, ctx.step, f"{name}/{role}"), ops)
+
+    def _step(self, name: str, p: Array, kept: Mapping[str, Array], ops: Any) -> Any:
+        """What one code is worth, an array of one element or a number."""
+        if self.unit is not None or self.stored is None:
+            return p.dtype.type(self.unit or 0)
+        words = WordAddress(0, 0, f"{name}/param") if is_stochastic(self.stored.rounding) else None  # a scale depends on no word
+        return ops.quantize(_matrix(p), self.stored, words=words, **self._given(name, p, kept, ops)).scale_values()
+
+    def _given(self, name: str, old: Array, kept: Mapping[str, Array], ops: Any) -> dict[str, Any]:
+        """The amax that spans the grid, where it is not that of what is stored."""
+        if self.grid == "current":
+            return {}
+        return {"amax": kept[f"{name}/grid"] if self.grid == "first" else ops.amax(old)}
 
     def _clipped(self, p: Array, ops: Any) -> Array:
         if self.clip is None:
@@ -181,10 +195,12 @@ def _quantizers(w: Weights) -> list[str]:
 
 def _codes(w: Weights) -> list[str]:
     if w.update == "rule":
-        return [] if not w.unit else ["weights.unit: only update codes reads it"]
+        return [] if w.unit is None else ["weights.unit: only update codes reads it"]
     found = []
-    if w.unit <= 0:
-        found.append(f"weights.unit: {w.unit!r} is not a positive number; an update of codes needs the value of one")
+    if w.unit is None and (w.stored is None or w.stored.blocks.other is not None or w.stored.blocks.k is not None or w.stored.scale.rule == "none"):
+        found.append("weights.unit: null is the step of the stored grid, which needs a stored format with one scale per tensor")
+    if w.unit is not None and not (np.isfinite(w.unit) and w.unit > 0):
+        found.append(f"weights.unit: {w.unit!r} is not a positive number; it is what one code is worth")
     q = w.gradient
     if q is None or q.scale.rule != "amax" or q.blocks.other is not None or q.blocks.k is not None or not q.format.startswith("int"):
         found.append("weights.gradient: an update of codes needs integers under one scale per tensor from amax")

@@ -11,6 +11,7 @@ Every intermediate, float32, in this order::
     pow2 up: s = 2^ceil(log2 s)     down: s = 2^floor(log2 s)     nearest: s = 2^round(log2 s)     from bits
     s = 1 where a = 0               s = 2^-149 where the division underflowed to 0
     s = cast(s) in a stored format of 8 bits (e4m3, ue4m3, ue5m3): nearest even, saturated, at least its smallest positive value
+    binary16: u takes the s before this rounding, and only decoding the rounded one (Jetfire's kernels): 0 below 2^-25, infinite from 65520 on
     divide:      u = x / s
     mul_inverse: r = min(1 / s, FLT_MAX);  u = x * r
     u = u * multiplier              where it is not 1: `target` 1 and `multiplier` 127 is fl32(127 * fl32(x / amax)), SwitchBack's int8;
@@ -34,6 +35,8 @@ Pitfalls: x / s and x * (1 / s) differ in the last code near ties; amax / 127 is
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +62,9 @@ def amax_scales(amax: NDArray[np.float32], target: float, scale: Scale) -> Block
             s = np.maximum(s, np.float32(2.0**-127))
         s = np.where(np.isinf(a), np.float32(np.nan), s).astype(np.float32)
         codes = stored(s, scale.format)
+        if scale.format == "binary16":
+            made = with_apply(s, codes, scale.apply, np.float32(1) / np.float32(scale.multiplier))
+            return replace(made, values=format_named("binary16").decode(codes).astype(np.float32))
         if scale.format not in ("float32", "e8m0"):
             small = format_named(scale.format)
             codes = stored(np.maximum(s, np.float32(small.min_subnormal)), scale.format)

@@ -62,7 +62,7 @@ READS: dict[str, frozenset[str]] = {
 """Rule -> the fields that it reads, beside `rule`, `format` and `nonfinite`."""
 
 FORMATS: dict[str, tuple[str, ...]] = {
-    "amax": ("float32", "e8m0", "e4m3", "ue4m3", "ue5m3"),
+    "amax": ("float32", "e8m0", "e4m3", "ue4m3", "ue5m3", "binary16"),
     "te": ("float32", "e8m0"),
     "mx": ("e8m0",),
     "bfp": ("e8m0",),

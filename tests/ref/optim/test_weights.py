@@ -22,7 +22,7 @@ KINDS = {
     "default": Weights(),
     "fixed": Weights(stored=FIXED, gradient=FIXED, state=FIXED),
     "rows": Weights(stored=ROWS, gradient=ROWS, state=ROWS, average=Averaging(0.5, 1)),
-    "codes": Weights(stored=Quantizer("int8", Blocks(), Scale("constant", value=2.0**-7)), gradient=STEPS, update="codes", unit=2.0**-7, clip=0.5),
+    "codes": Weights(stored=Quantizer("int8", Blocks(), Scale("constant", value=2.0**-7)), gradient=STEPS, update="codes", clip=0.5),
     "first": Weights(stored=GRID, grid="first"),
     "previous": Weights(stored=GRID, grid="previous"),
     "fan_in": Weights(stored=FIXED, start="fan_in"),
@@ -101,7 +101,7 @@ def wage_gradient(g: np.ndarray, lr: float, words: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("share", [1.0, 0.125])
 def test_codes_are_wages_gradient(share: float) -> None:
     p, g = tree()["a.weight"], (rng.standard_normal((12, 16)) * 1e-5).astype(F)
-    got = KINDS["codes"].before("a.weight", g, context(2, lr=1e-2 * share), backend("reference"))
+    got = KINDS["codes"].before("a.weight", p, g, {}, context(2, lr=1e-2 * share), backend("reference"))
     words = WordAddress(3, 2, "a.weight/gradient").bits(g.size, 16).reshape(g.shape).astype(np.int64)
     np.testing.assert_array_equal(got, wage_gradient(g, 8 * share, words))
     assert np.abs(got).max() <= 12 / 128
@@ -111,9 +111,9 @@ def test_codes_are_wages_gradient(share: float) -> None:
 def test_codes_forget_the_magnitude() -> None:
     kept, ops = KINDS["codes"], backend("reference")
     g = tree()["a.weight"]
-    want = kept.before("a.weight", g, context(1), ops)
+    want = kept.before("a.weight", g, g, {}, context(1), ops)
     for power in (-20, 13):
-        assert np.array_equal(kept.before("a.weight", np.ldexp(g, power).astype(F), context(1), ops), want)
+        assert np.array_equal(kept.before("a.weight", g, np.ldexp(g, power).astype(F), {}, context(1), ops), want)
 
 
 def test_codes_have_no_state_and_keep_to_the_clip() -> None:

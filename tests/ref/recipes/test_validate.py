@@ -83,7 +83,7 @@ CASES = [
     ("v9_sign", "fp32", {"weights.stored": "uint8_affine"}, "weights.stored.format: uint8 has no sign"),
     ("v9_state", "fp32", {"weights.stored": "int4_learned"}, "weights.stored.scale: its scale needs a state"),
     ("v9_tail", "fp32", {"weights.gradient": "mxfp4"}, "weights.gradient.tail: 'error'"),
-    ("v9_unit", "fp32", {"weights.update": "codes"}, "weights.unit: 0.0 is not a positive number"),
+    ("v9_unit", "fp32", {"weights.update": "codes"}, "weights.unit: null is the step of the stored grid"),
     ("v9_codes", "fp32", {"weights.update": "codes", "weights.unit": 0.5, "weights.gradient": "int8_row"}, "needs integers under one scale per tensor"),
     ("v9_grid", "fp32", {"weights.grid": "first"}, "weights.grid: 'first' fixes amax"),
     ("v9_clip", "fp32", {"weights.clip": -1.0}, "weights.clip: -1.0 is not a positive number"),
