@@ -184,7 +184,7 @@ def _quantizers(w: Weights) -> list[str]:
         q = getattr(w, name)
         if q is None:
             continue
-        if not format_named(q.format).signed:
+        if not format_named(q.format).signed and q.scale.rule not in ("affine", "minmax"):
             found.append(f"weights.{name}.format: {q.format} has no sign, and {'weights have' if name == 'stored' else 'it has'} negative values")
         if q.scale.history != "current" or q.scale.rule == "learned":
             found.append(f"weights.{name}.scale: its scale needs a state, which what is stored does not have; use history current")

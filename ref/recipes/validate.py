@@ -48,6 +48,7 @@ from lpref.ref.recipes.validate_gradient import gradient_problems
 from lpref.ref.recipes.validate_sums import split_problems, sum_problems
 from lpref.ref.rounding import is_stochastic
 
+OFFSETS = ("affine", "minmax")  # scale rules that say what code 0 stands for
 # GEMM of a gradient -> the forward slot whose tensor it is the gradient of
 GRADIENT_OF = {"dgrad": "fprop.a", "wgrad": "fprop.b"}
 
@@ -146,7 +147,7 @@ def _quantizer(where: str, q: Quantizer, tensor: str, backward: bool) -> Iterato
         return
     if isinstance(form, VectorFormat):
         return
-    if not form.signed and tensor in ("w", "dy") and not {"offset", "zero"} & set(learned_names(q)):
+    if not form.signed and tensor in ("w", "dy") and q.scale.rule not in OFFSETS and not {"offset", "zero"} & set(learned_names(q)):
         yield f"{where}.format: {q.format} has no sign, and {tensor} has negative values"
     yield from gradient_problems(where, q, tensor, backward)
     if is_stochastic(q.rounding) and q.word_bits not in (None, 8, 16, 32):
@@ -184,7 +185,7 @@ def _output(where: str, q: Quantizer) -> Iterator[str]:
     """V5 for what a product is stored as."""
     if q.scale.history != "current" or q.scale.rule == "learned":
         yield f"{where}.scale: its scale needs a state, which outputs do not have; use history current"
-    if not format_named(q.format).signed:
+    if not format_named(q.format).signed and q.scale.rule not in OFFSETS:
         yield f"{where}.format: {q.format} has no sign, and products have negative values"
 
 

@@ -3,8 +3,9 @@ r"""Minimum and maximum: codes 0 .. n of an unsigned integer format span the blo
 The scheme of compressed activations (ActNN, GACT, EXACT): zero need not be in the range, and the offset m is a number, not a code. float32, in
 this order, over the block without padding::
 
-    m  = min x        n = the format's largest integer
-    S  = n / ((max x - m) + eps)            FLT_MAX where that is infinite (a constant block with eps 0)
+    m, M              extremes: min x, max x of the block     symmetric: -max|x|, max|x|
+                      rows: the means of the rows' min x and of their max x (one block; the defined sum of float32, divided by their number)
+    S  = n / ((M - m) + eps)                n = the format's largest integer; FLT_MAX where that is infinite (a constant block with eps 0)
     u  = (x - m) * S
     q  = clamp(round(u), 0, n)              round: the quantizer's
     S' = cast(S),  m' = cast(m)             nearest even to the scale's format (float32: as they are)
@@ -12,12 +13,16 @@ this order, over the block without padding::
 
 Scale codes: S', and behind them m'. The values are these float32 numbers; they are no product of element and scale, so that a matrix
 product takes the values. Stochastic rounding: E[x^] = x up to the roundings of S' and m' (bfloat16: 2^-9 relative each).
+symmetric is DoReFa-Net's gradient quantizer: 2^k values without a zero among them, evenly spaced from -max|x| to max|x|. rows is the range of
+Banner et al.: single outliers are clipped, the error of all others is smaller.
+
 Zero or constant block: q = 0, x^ = m'. NaN or infinity: S = NaN, the block decodes to NaN. Saturation: u may exceed n by one rounding; clamped.
 Gradient: straight through; the range is measured, so nothing is clipped.
 
 Source: ucbrise/actnn actnn/actnn/cpp_extension/quantization_cuda_kernel.cu (lines 211-220: n / (max - min + 2e-6); 253: (x - min) * scale;
 359: code / scale + min) and ops.py (scale and min kept in bfloat16), commit 843f0dc; the same kernels in LiuXiaoxuanPKU/GACT-ICML (float32 scales);
-zirui-ray-liu/Exact exact/exact/ops.py (a row is a block). Source level: read.
+zirui-ray-liu/Exact exact/exact/ops.py (a row is a block); tensorpack examples/DoReFa-Net/dorefa.py grad_fg (symmetric);
+eladhoffer/quantized.pytorch models/modules/quantize.py (rows; eps there is a lower bound of (M - m) / n, 1e-8). Source level: read.
 Pitfalls: group padding with zeros (as the sources do) moves min and max of the last group; noise - 0.5 before round-to-nearest is
 stochastic rounding up to ties; `affine` forces zero into the range.
 """
@@ -27,6 +32,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lpref.ref import reduce
 from lpref.ref.scaling.rule import Scale
 from lpref.ref.scaling.scales import FLT_MAX, BlockScales, loaded, stored
 from lpref.ref.scaling.statistics import blocked, unblocked
@@ -43,6 +49,18 @@ def extremes(x: NDArray[np.float32], block: tuple[int, int]) -> tuple[NDArray[np
     return low, np.max(np.where(padding, inner, np.float32(-np.inf)), axis=(1, 3))
 
 
+def spanned(x: NDArray[np.float32], block: tuple[int, int], span: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The range of every block."""
+    if span == "rows" and x.size:
+        low, high = extremes(x, (1, x.shape[1]))
+        return reduce.tree_mean(low.reshape(-1)).reshape(1, 1), reduce.tree_mean(high.reshape(-1)).reshape(1, 1)
+    low, high = extremes(x, block)
+    if span == "symmetric":
+        high = np.maximum(-low, high)
+        low = -high
+    return low, high
+
+
 def minmax_scales(x: NDArray[np.float32], block: tuple[int, int], n: float, scale: Scale) -> BlockScales:
     """Scales, offsets, and the elements u.
 
@@ -50,7 +68,7 @@ def minmax_scales(x: NDArray[np.float32], block: tuple[int, int], n: float, scal
     >>> made.elements.tolist(), made.values.tolist()
     ([[0.0, 1.0, 3.0]], [[1.0]])
     """
-    low, high = extremes(x, block)
+    low, high = spanned(x, block, scale.span)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         s = np.minimum(np.float32(n) / ((high - low) + np.float32(scale.eps)), FLT_MAX)
         s = np.where(np.isfinite(low) & np.isfinite(high), s, np.float32(np.nan)).astype(np.float32)

@@ -17,6 +17,7 @@ Pow2 = Literal["none", "up", "down", "nearest"]
 Apply = Literal["divide", "mul_inverse", "te_nvfp4", "torchao"]
 NonFinite = Literal["propagate", "ignore", "raise", "saturate"]
 Select = Literal["none", "mae", "mse"]
+Span = Literal["extremes", "symmetric", "rows"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "rule": (
@@ -30,6 +31,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "algo": ("max", "most_recent"),
     "nonfinite": ("propagate", "ignore", "raise", "saturate"),
     "select": ("none", "mae", "mse"),
+    "span": ("extremes", "symmetric", "rows"),
 }  # fmt: skip
 
 READS: dict[str, frozenset[str]] = {
@@ -53,7 +55,7 @@ READS: dict[str, frozenset[str]] = {
         "constant": "eps apply value",
         "fan_in": "value",
         "coat": "target eps",
-        "minmax": "eps",
+        "minmax": "eps span",
         "moments": "target eps apply rms mean",
         "two_eps": "target eps",
         "double_rounding": "eps value high",
@@ -113,6 +115,8 @@ class Scale:
     """nvfp4: the E4M3 value that the largest block scale is mapped to; 256 leaves room for the block scales of amax at 4."""
     group: int = 256
     """double: block scales that share a second-level scale."""
+    span: Span = "extremes"
+    """minmax: what the codes reach from and to: the block's extremes, +-max|x|, or the mean of the rows' extremes."""
     threshold: float = 0.7
     """twn: Delta over the mean magnitude."""
     alpha: float = 2.0

@@ -80,7 +80,7 @@ CASES = [
     ("v8_not_executable", "quartet", {"executable": True, "missing": []}, "executable: true, but this version lacks the scale rule of a block's standard deviation"),
     ("v8_controllers", "fp32", {"controllers": [{"kind": "bit_allocator"}]}, "executable: true, but this version lacks the controller bit_allocator"),
     # V9 weights
-    ("v9_sign", "fp32", {"weights.stored": "uint8_affine"}, "weights.stored.format: uint8 has no sign"),
+    ("v9_sign", "fp32", {"weights.stored": {"format": "uint8"}}, "weights.stored.format: uint8 has no sign"),
     ("v9_state", "fp32", {"weights.stored": "int4_learned"}, "weights.stored.scale: its scale needs a state"),
     ("v9_tail", "fp32", {"weights.gradient": "mxfp4"}, "weights.gradient.tail: 'error'"),
     ("v9_unit", "fp32", {"weights.update": "codes"}, "weights.unit: null is the step of the stored grid"),

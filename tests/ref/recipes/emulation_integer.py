@@ -1,0 +1,133 @@
+"""The fixed-point and integer recipes once more, from their sources: the six operands of each, exact values in float64.
+
+Nothing here uses lpref's formats, scaling or quantizers; words come from the addresses of `emulation`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+_spec = importlib.util.spec_from_file_location("emulation", Path(__file__).with_name("emulation.py"))
+emulation = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(emulation)
+words, by_block, int8 = emulation.words, emulation.by_block, emulation.int8
+F = np.float32
+
+
+def same(x, w, dy):
+    """Every tensor quantized once."""
+    return {"fprop.a": x, "fprop.b": w, "dgrad.a": dy, "dgrad.b": w, "wgrad.a": dy, "wgrad.b": x}
+
+
+def stochastic(v: np.ndarray, word: np.ndarray, r: int = 16) -> np.ndarray:
+    """|v| to an integer: up where the fraction's first r bits and the word carry."""
+    a = np.abs(v)
+    n = np.floor(a)
+    return np.copysign(n + (np.floor((a - n) * 2.0**r) + word >= 2**r), v)
+
+
+def away(v: np.ndarray) -> np.ndarray:
+    """Half away from zero."""
+    return np.copysign(np.floor(np.abs(v) + 0.5), v)
+
+
+def fixed(v: np.ndarray, bits: int, fraction: int, word=None) -> np.ndarray:
+    """<bits - fraction, fraction> of Gupta et al.: saturate, else round."""
+    scaled = v.astype(np.float64) * 2.0**fraction
+    n = np.rint(scaled) if word is None else stochastic(scaled, word)
+    return np.clip(n, -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) / 2.0**fraction
+
+
+def gupta(x, w, dy):
+    return same(fixed(x, 16, 12, words("fprop/a/rounding", x.shape, 16)), fixed(w, 16, 12), fixed(dy, 16, 12, words("dgrad/a/rounding", dy.shape, 16)))
+
+
+def dfp(v: np.ndarray, bits: int = 16, word=None) -> np.ndarray:
+    """E_s = floor(log2 max) - (P - 2)."""
+    step = 2.0 ** (np.frexp(float(np.abs(v).max()))[1] - 1 - (bits - 2))
+    n = np.rint(v / step) if word is None else stochastic(v.astype(np.float64) / step, word)
+    return np.clip(n, -(2.0 ** (bits - 1) - 1), 2.0 ** (bits - 1) - 1) * step
+
+
+def dfp_int16(x, w, dy):
+    return same(dfp(x), dfp(w), dfp(dy))
+
+
+def rows8(v: np.ndarray, path: str = "") -> np.ndarray:
+    word = words(path, v.shape, 16) if path else None
+    return by_block(v, 1, v.shape[1], lambda t, at: dfp(t, 8, None if word is None else word[at]))
+
+
+def swalp(x, w, dy):
+    return same(rows8(x, "fprop/a/rounding"), rows8(w), rows8(dy, "dgrad/a/rounding"))
+
+
+def shift(m: float) -> float:
+    """WAGE: 2^round(log2 m)."""
+    return 2.0 ** np.round(np.log2(float(m)))
+
+
+def wage(x, w, dy):
+    """alpha after myInitializer.py: limit = sqrt(3 / fan-in), 2^round(log2(0.75 / limit)), at least 1."""
+    alpha = max(2.0 ** round(float(np.log2(0.75 / np.sqrt(3.0 / w.shape[1])))), 1.0)
+    wq = np.rint(np.clip(w, -0.5, 0.5) * 2.0) / 2 / alpha
+    xq = np.rint(np.clip(x.astype(np.float64), -1 + 2**-7, 1 - 2**-7) * 128) / 128
+    e = np.rint(np.clip(dy / shift(np.abs(dy).max()), -1 + 2**-7, 1 - 2**-7).astype(np.float64) * 128) / 128
+    return same(xq, wq, e * shift(np.abs(dy).max()))
+
+
+def niti_tensor(v: np.ndarray) -> np.ndarray:
+    """2^(ceil(log2 max) - 7), half away, +-127."""
+    step = 2.0 ** (np.ceil(np.log2(float(np.abs(v).max()))) - 7)
+    return np.clip(away(v.astype(np.float64) / step), -127, 127) * step
+
+
+def niti(x, w, dy):
+    return same(niti_tensor(x), niti_tensor(w), niti_tensor(dy))
+
+
+def dqt(x, w, dy):
+    def token(t, _):
+        s = F(127) / max(np.abs(t).max(), F(1e-5))
+        return np.clip(np.rint(t * s), -128, 127).astype(np.float64) * float(F(1) / s)
+
+    xq = by_block(x, 1, x.shape[1], token)
+    return {"fprop.a": xq, "fprop.b": w, "dgrad.a": dy, "dgrad.b": w, "wgrad.a": dy, "wgrad.b": xq.astype(F)}
+
+
+def dorefa(x, w, dy):
+    """dorefa.py: fa, fw with one bit (the mean must be exact in float32), grad_fg with its noise as stochastic rounding to r bits."""
+    xq = np.clip(np.rint(np.clip(x, 0, 1) / F(1 / 3)), 0, 3).astype(np.float64) * float(F(1 / 3))
+    wq = np.where(w >= 0, 1.0, -1.0) * float(F(np.abs(w.astype(np.float64)).mean()))
+    word = words("dgrad/a/rounding", dy.shape, 16)
+
+    def sample(t, at):
+        m = np.abs(t).max()
+        s = F(63) / (m - -m)
+        c = ((t - -m) * s).astype(np.float64)
+        n = np.clip(np.floor(c) + (np.floor((c - np.floor(c)) * 65536) + word[at] >= 65536), 0, 63)
+        return (n.astype(F) / s + -m).astype(np.float64)
+
+    g = by_block(dy, 1, dy.shape[1], sample)
+    return same(xq, wq, g) | {"wgrad.a": g.astype(F)}
+
+
+def half_scale(v: np.ndarray, path: str = "") -> np.ndarray:
+    """Jetfire's quantize.py: q from the float32 scale, decoded by the scale in fp16."""
+    word = words(path, v.shape, 8) if path else None
+
+    def block(t, at):
+        s = np.abs(t).max() / F(127)
+        u = (t / s).astype(np.float64)
+        q = np.rint(u) if word is None else stochastic(u, word[at], 8)
+        return np.clip(q, -127, 127) * float(np.float16(s))
+
+    return by_block(v, 32, 32, block)
+
+
+EMULATIONS = {
+    "gupta": gupta, "dfp_int16": dfp_int16, "swalp": swalp, "wage": wage, "niti": niti, "dqt": dqt, "dorefa": dorefa,
+}  # fmt: skip
