@@ -42,7 +42,8 @@ def fixed(v: np.ndarray, bits: int, fraction: int, word=None) -> np.ndarray:
 
 
 def gupta(x, w, dy):
-    return same(fixed(x, 16, 12, words("fprop/a/rounding", x.shape, 16)), fixed(w, 16, 12), fixed(dy, 16, 12, words("dgrad/a/rounding", dy.shape, 16)))
+    xq, dyq = fixed(x, 16, 12, words("fprop/a/rounding", x.shape, 16)), fixed(dy, 16, 12, words("dgrad/a/rounding", dy.shape, 16))
+    return same(xq, fixed(w, 16, 12), dyq)
 
 
 def dfp(v: np.ndarray, bits: int = 16, word=None) -> np.ndarray:
