@@ -14,7 +14,7 @@ from lpref.ref.errors import SpecError, UnknownNameError
 class Expectation:
     """One sign, tested on the differences of two arms (or on one arm) seed by seed.
 
-    less, more   figure(more) - figure(less) > by. Arms are paired by seed.
+    less, more   figure(more) - figure(less) > by. Arms are paired by seed; ``a - b`` is the difference of two arms.
     zero         the figure of this arm is 0 on average: its interval holds 0 and reaches no further than `within`
     ratio        compare figure(more) / figure(less) with `by` instead of the difference
     """
@@ -36,7 +36,7 @@ class Expectation:
     @property
     def arms(self) -> tuple[str, ...]:
         """The arms that it needs."""
-        return (self.zero,) if self.zero else (self.less, self.more)
+        return tuple(arm for side in (self.zero, self.less, self.more) for arm in side.split(" - ") if arm)
 
 
 @dataclass(frozen=True)

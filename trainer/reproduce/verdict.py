@@ -68,10 +68,10 @@ def interval(values: Sequence[float]) -> Interval:
 def judge(expectation: Expectation, figures: Mapping[str, Sequence[float]]) -> Judged:
     """The verdict on one expectation; `figures`: arm -> one figure a seed, seeds in the same order."""
     if expectation.zero:
-        found, reach = interval(figures[expectation.zero]), expectation.within
+        found, reach = interval(values_of(expectation.zero, figures)), expectation.within
         inside, outside = -reach <= found.low and found.high <= reach, found.low > reach or found.high < -reach
         return Judged(expectation, found, AGREES if inside else DIFFERS if outside else INCONCLUSIVE)
-    less, more = figures[expectation.less], figures[expectation.more]
+    less, more = (values_of(side, figures) for side in (expectation.less, expectation.more))
     if expectation.ratio:
         logs = interval([_log(b) - _log(a) if a != b else 0.0 for a, b in zip(less, more, strict=True)])
         found = Interval(_exp(logs.mean), _exp(logs.low), _exp(logs.high))
@@ -79,6 +79,16 @@ def judge(expectation: Expectation, figures: Mapping[str, Sequence[float]]) -> J
         found = interval([b - a if a != b else 0.0 for a, b in zip(less, more, strict=True)])  # both diverged: no difference
     verdict = AGREES if found.low > expectation.by else DIFFERS if found.high < expectation.by else INCONCLUSIVE
     return Judged(expectation, found, verdict)
+
+
+def values_of(side: str, figures: Mapping[str, Sequence[float]]) -> Sequence[float]:
+    """The figures of an arm, or of ``a - b``, seed by seed.
+
+    >>> values_of("a - b", {"a": [3.0, 5.0], "b": [1.0, 1.0]})
+    [2.0, 4.0]
+    """
+    first, *rest = (figures[arm] for arm in side.split(" - "))
+    return [a - sum(others) for a, *others in zip(first, *rest, strict=True)] if rest else first
 
 
 def _log(value: float) -> float:
