@@ -109,11 +109,13 @@ class CNN(Model):
         for s in range(len(c.widths)):
             for b in range(c.blocks):
                 name = f"stage.{s}.{b}"
-                y = self.relu(f"{name}.conv1", self.normed(convolutions[f"{name}.conv1"], x, ctx), ctx)
+                sizes = {"branch": s * c.blocks + b, "branches": len(c.widths) * c.blocks}
+                x, y = F.residual_split(x, self.under("residual_split", f"{name}.split", ctx, **sizes))
+                y = self.relu(f"{name}.conv1", self.normed(convolutions[f"{name}.conv1"], y, ctx), ctx)
                 y = self.normed(convolutions[f"{name}.conv2"], y, ctx)
                 short = convolutions.get(f"{name}.shortcut")
                 x = x if short is None else self.normed(short, x, ctx)
-                x = self.relu(name, F.residual_add(x, y, self.under("residual_add", f"{name}.add", ctx)), ctx)
+                x = self.relu(name, F.residual_add(x, y, self.under("residual_add", f"{name}.add", ctx, **sizes)), ctx)
         n, channels = x.shape[:2]
         return self.linear("classifier", F.mean(x.reshape(n, channels, -1), axis=2), ctx)
 
@@ -130,7 +132,8 @@ class CNN(Model):
         blocks = [name.removesuffix(".conv1") for name in convolutions if name.endswith(".conv1")]
         yield from (("norm", f"{name}.norm") for name in convolutions)
         yield from (("activation", f"{name}.activation") for name in ["stem", *blocks, *(f"{b}.conv1" for b in blocks)])
-        yield from (("residual_add", f"{name}.add") for name in blocks)
+        kinds = ("residual_split", "residual_add")
+        yield from ((kind, f"{name}.{kind.removeprefix('residual_')}") for name in blocks for kind in kinds)
         yield ("loss", "loss")
 
     def group_norm(self, name: str, x: Tensor, ctx: Context) -> Tensor:

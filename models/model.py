@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -42,6 +43,8 @@ class Model:
         if recipe is not None:
             self.use(recipe)
         specs = stored(self.declare(), self.sites, self.recipes)
+        if recipe is not None and recipe.weights.start == "unit":
+            specs = [s if s.std is None else dataclasses.replace(s, std=1.0) for s in specs]
         check_sizes(specs, f"{self.kind} model")
         self.params: dict[str, Tensor] = {s.name: self._tensor(initial(s, seed)) for s in specs}
         self.roles: dict[str, str] = {s.name: s.role for s in specs}

@@ -12,7 +12,7 @@ Initialisation: normal with `init_std`; the two projections into the residual st
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -42,6 +42,8 @@ class TransformerConfig:
     bias: bool = False
     """Biases of the linear layers inside the blocks."""
     init_std: float = 0.06
+    norm_place: Literal["pre", "res_post"] = "pre"
+    """Where a branch has its norm: on its input, or (Res-Post-LayerNorm, arXiv:2111.09883) on its output."""
 
     @property
     def kv(self) -> int:
@@ -60,7 +62,7 @@ class TransformerConfig:
             found.append(f"heads: {self.heads} heads do not divide d_model {self.d_model}")
         if not found and (self.kv < 1 or self.heads % self.kv):
             found.append(f"kv_heads: {self.kv} key heads do not divide {self.heads} query heads")
-        found += one_of(self, "norm", ("rmsnorm", "layernorm"))
+        found += [*one_of(self, "norm", ("rmsnorm", "layernorm")), *one_of(self, "norm_place", ("pre", "res_post"))]
         return found + one_of(self, "activation", ("swiglu", "gelu", "gelu_erf"))
 
 
@@ -99,15 +101,26 @@ class Transformer(Model):
 
     def block(self, i: int, x: Tensor, batch: int, ctx: Context, causal: bool, rotary: tuple | None = None) -> Tensor:
         """Block i on x [batch·T, D]; `rotary` is (cos, sin) of T positions."""
-        x, h = self.split(f"h.{i}.attn", x, 2 * i, ctx)
-        h = self.linear(f"h.{i}.attn.qkv", self.norm(f"h.{i}.norm1", h, ctx), ctx)
-        h = self.heads(f"h.{i}.attn", h, batch, causal, rotary, ctx)
-        x = self.join(f"h.{i}.attn", x, self.linear(f"h.{i}.attn.out", h, ctx), 2 * i, ctx)
-        x, h = self.split(f"h.{i}.mlp", x, 2 * i + 1, ctx)
-        h = self.linear(f"h.{i}.mlp.up", self.norm(f"h.{i}.norm2", h, ctx), ctx)
-        return self.join(
-            f"h.{i}.mlp", x, self.linear(f"h.{i}.mlp.down", self.activate(f"h.{i}.mlp", h, ctx), ctx), 2 * i + 1, ctx
-        )
+        attn, mlp = f"h.{i}.attn", f"h.{i}.mlp"
+        x = self.branch(attn, f"h.{i}.norm1", 2 * i, x, ctx, lambda h: self.attend(attn, h, batch, causal, rotary, ctx))
+        return self.branch(mlp, f"h.{i}.norm2", 2 * i + 1, x, ctx, lambda h: self.feed(mlp, h, ctx))
+
+    def branch(
+        self, name: str, norm: str, number: int, x: Tensor, ctx: Context, f: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """The residual stream x with the branch f, which has a norm before or behind it."""
+        x, h = self.split(name, x, number, ctx)
+        h = f(self.norm(norm, h, ctx)) if self.cfg.norm_place == "pre" else self.norm(norm, f(h), ctx)
+        return self.join(name, x, h, number, ctx)
+
+    def attend(self, name: str, h: Tensor, batch: int, causal: bool, rotary: tuple | None, ctx: Context) -> Tensor:
+        """Projections, attention, projection."""
+        qkv = self.linear(f"{name}.qkv", h, ctx)
+        return self.linear(f"{name}.out", self.heads(name, qkv, batch, causal, rotary, ctx), ctx)
+
+    def feed(self, name: str, h: Tensor, ctx: Context) -> Tensor:
+        """The two layers of the MLP and what is between them."""
+        return self.linear(f"{name}.down", self.activate(name, self.linear(f"{name}.up", h, ctx), ctx), ctx)
 
     def split(self, name: str, x: Tensor, branch: int, ctx: Context) -> tuple[Tensor, Tensor]:
         """The residual stream, and what its branch (counted from 0) takes from it."""
@@ -125,14 +138,15 @@ class Transformer(Model):
         """Attention of the packed projections [B·T, (H + 2 Hkv) d] -> [B·T, H d]."""
         c = self.cfg
         scale, tokens = 1.0 / math.sqrt(c.head_dim), qkv.shape[0] // batch
-        under = self.under("attention", f"{name}.heads", ctx, tokens=tokens, causal=causal, head=c.head_dim)
+        under = self.under("attention", f"{name}.heads", ctx, tokens=tokens, causal=causal)
         return F.attention_packed(
             qkv, batch=batch, heads=c.heads, kv_heads=c.kv, rotary=rotary, causal=causal, scale=scale, under=under
         )
 
     def activate(self, name: str, h: Tensor, ctx: Context) -> Tensor:
         """The block's nonlinearity on the output of `mlp.up`."""
-        kind, under = self.cfg.activation, self.under("activation", f"{name}.activation", ctx)
+        kind = self.cfg.activation
+        under = self.under("activation", f"{name}.activation", ctx, gated=kind == "swiglu")
         if kind != "swiglu":
             return F.gelu(h, "tanh" if kind == "gelu" else "erf", under)
         if not {"silu", "mul"} & set(self.operations):

@@ -23,12 +23,12 @@ def step_of(prepared: Any, state: TrainState, batches: Sequence[Batch], collect:
     """(state after, what to report) of one step of a prepared run."""
     passes = prepared.recipe.passes
     if not passes:
-        prepared.bind(state)
+        rules = prepared.bind(state)
         return train_step(
             prepared.model,
             state,
             batches,
-            prepared.rules,
+            rules,
             prepared.context_of(state, collect=collect),
             prepared.clock(state),
         )
@@ -39,9 +39,9 @@ def _each(p: Any, state: TrainState, batches: Sequence[Batch], collect: bool) ->
     here, results, count = state, [], len(p.recipe.passes)
     lr = p.rules.schedule(state.update // count)
     for i in range(count):
-        p.bind(here, pass_=i)
+        rules = p.bind(here, pass_=i)
         context, clock = p.context_of(here, collect=collect, pass_=i), p.clock(here, i)
-        after, result = train_step(p.model, here, batches, p.rules, context, clock, lr)
+        after, result = train_step(p.model, here, batches, rules, context, clock, lr)
         here = replace(after, step=state.step)
         results.append(result)
     return replace(here, step=state.step + 1), _reported(results)
@@ -52,14 +52,14 @@ def _summed(p: Any, state: TrainState, batches: Sequence[Batch], collect: bool) 
     losses: list[float] = []
     observed: dict[str, list[Any]] = {}
     for i in range(len(p.recipe.passes)):
-        p.bind(state, pass_=i)
+        rules = p.bind(state, pass_=i)
         loss, grads, seen = gradients(
             p.model, batches, p.context_of(state, collect=collect, pass_=i), state.loss_scale.scale
         )
         total = {name: p.backend.add(total[name], g) for name, g in grads.items()} if total else grads
         losses.append(loss)
         observed = _joined(observed, seen)
-    return applied(p.model, state, p.rules, p.clock(state), sum(losses) / len(losses), total, observed)
+    return applied(p.model, state, rules, p.clock(state), sum(losses) / len(losses), total, observed)
 
 
 def _joined(one: Mapping[str, Sequence[Any]], other: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:

@@ -56,11 +56,13 @@ class Prepared:
         found = self.rules.controllers.influences(state.controllers, self.clock(state, pass_ or 0))
         return self.recipes.at(state.step, state.update, found, pass_=pass_, evaluation=evaluation)
 
-    def bind(self, state: TrainState, *, pass_: int | None = None, evaluation: bool = False) -> None:
-        """Puts the recipe that is in force at `state` into the model."""
-        if self.recipes.changes:
-            now = self.in_force(state, pass_=pass_, evaluation=evaluation)
-            self.model.use(now.recipe, now.layers)
+    def bind(self, state: TrainState, *, pass_: int | None = None, evaluation: bool = False) -> Rules:
+        """Puts the recipe that is in force at `state` into the model; the rules of a step with its loss scale."""
+        if not self.recipes.changes:
+            return self.rules
+        now = self.in_force(state, pass_=pass_, evaluation=evaluation)
+        self.model.use(now.recipe, now.layers)
+        return replace(self.rules, loss_scale=now.recipe.loss_scale)
 
     def clock(self, state: TrainState, pass_: int = 0) -> Clock:
         """When `state` is, for controllers."""

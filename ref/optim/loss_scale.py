@@ -3,13 +3,17 @@ r"""Loss scaling: multiply the loss by S before the backward pass, divide the gr
 Small gradients then stay above the underflow threshold of binary16. With S a power of two the division is exact, and gradients that neither
 under- nor overflowed are bit-equal to those without scaling. Dynamic scaling after each backward pass, with `overflow` = any gradient not finite::
 
-    overflow     the whole step is skipped: weights, moments and the update count stay;  S = max(S*backoff, minimum), good = 0
-    otherwise    good = good + 1; when good = interval:  S = min(S*growth, maximum), good = 0
+    overflow     the whole step is skipped: weights, moments and the update count stay;  good = 0, spent = spent + 1;
+                 S = max(S*backoff, minimum) where spent >= hysteresis
+    otherwise    good = good + 1; when good = interval:  S = min(S*growth, maximum), good = spent = 0;  S is at least `minimum`
 
 Static scaling keeps S; an overflow skips the step as well. Defaults are those of torch.amp.GradScaler: 65536, 2, 0.5, 2000.
 Pitfalls: unscale before clipping; a skipped step must not advance t (the bias correction would drift) nor the schedule;
 when the loss itself is NaN, S falls to `minimum` and stays: the caller stops the run after too many skips in a row.
-Source: Micikevicius et al., arXiv:1710.03740, section 3.2; pytorch/pytorch torch/amp/grad_scaler.py.
+With hysteresis h, S stays through the first h - 1 overflows since it last grew (Megatron: h = 2). A `minimum` that a schedule raises lifts S
+at the next good step (arXiv:1905.12334).
+Source: Micikevicius et al., arXiv:1710.03740, section 3.2; pytorch/pytorch torch/amp/grad_scaler.py; NVIDIA/Megatron-LM
+megatron/core/optimizer/grad_scaler.py.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ class LossScale:
     interval: int = 2000
     minimum: float = 1.0
     maximum: float = 2.0**24
+    hysteresis: int = 1
 
     def __post_init__(self) -> None:
         problems = [
@@ -43,8 +48,7 @@ class LossScale:
             for name in ("init", "growth", "backoff", "minimum", "maximum")
             if np.frexp(getattr(self, name))[0] != 0.5
         ]
-        if self.interval < 1:
-            problems.append(f"interval: {self.interval} is below 1")
+        problems += [f"{name}: {getattr(self, name)} is below 1" for name in ("interval", "hysteresis") if getattr(self, name) < 1]
         if problems:
             raise SpecError(problems, where="loss_scale")
 
@@ -64,21 +68,25 @@ class LossScaleState:
     """Steps skipped so far."""
     in_a_row: int = 0
     """Steps skipped since the last good one."""
+    spent: int = 0
+    """Overflows since S last grew."""
 
 
 def update_loss_scale(config: LossScale, state: LossScaleState, overflow: bool) -> LossScaleState:
     """The controller's next state.
 
     >>> update_loss_scale(LossScale("dynamic"), LossScaleState(8.0, good=5), overflow=True)
-    LossScaleState(scale=4.0, good=0, skipped=1, in_a_row=1)
+    LossScaleState(scale=4.0, good=0, skipped=1, in_a_row=1, spent=1)
     """
     if overflow:
-        scale = max(state.scale * config.backoff, config.minimum) if config.kind == "dynamic" else state.scale
-        return LossScaleState(scale, 0, state.skipped + 1, state.in_a_row + 1)
+        backs_off = config.kind == "dynamic" and state.spent + 1 >= config.hysteresis
+        scale = max(state.scale * config.backoff, config.minimum) if backs_off else state.scale
+        return LossScaleState(scale, 0, state.skipped + 1, state.in_a_row + 1, state.spent + 1)
     good = state.good + 1
     if config.kind == "dynamic" and good >= config.interval:
-        return LossScaleState(min(state.scale * config.growth, config.maximum), 0, state.skipped, 0)
-    return replace(state, good=good, in_a_row=0)
+        return LossScaleState(max(min(state.scale * config.growth, config.maximum), config.minimum), 0, state.skipped)
+    scale = max(state.scale, config.minimum) if config.kind == "dynamic" else state.scale
+    return replace(state, scale=scale, good=good, in_a_row=0)
 
 
 def all_finite(arrays: Iterable[np.ndarray]) -> bool:

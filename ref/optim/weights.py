@@ -20,7 +20,8 @@ amax on g, not on f g: codes are the gradient divided by a power of two of its o
          previous   amax is that of p before the update: DQT as published
          first      amax is that of the first weights, kept as ``p/grid``: the grid never moves
 
-First weights: times alpha(K) where `start` is fan_in (`lpref.ref.scaling.fan_in`), then clip, then stored. State on a grid is kept as values
+First weights: as the model made them (`start` unit: normal with standard deviation 1, whatever the model's configuration says), times alpha(K)
+where `start` is fan_in (`lpref.ref.scaling.fan_in`), then clip, then stored. State on a grid is kept as values
 on that grid in float32 arrays, as stored parameters are.
 
 Random words: ``p/param``, ``p/gradient``, ``p/STATE`` at the step; first weights ``p/start`` at step 0. Element index row-major in p.
@@ -66,7 +67,7 @@ class Weights:
     unit: float | None = None
     clip: float | None = None
     grid: Literal["current", "previous", "first"] = "current"
-    start: Literal["as_made", "fan_in"] = "as_made"
+    start: Literal["as_made", "fan_in", "unit"] = "as_made"
     of: Literal["linear", "all"] = "linear"
     average: Averaging | None = None
 

@@ -3,8 +3,7 @@ r"""Factors by name: what an operation multiplies its output or its gradients wi
 Unit scaling gives the forward and the backward pass factors of their own, so that tensors keep variance 1. With R rows, F features (the last
 axis), T tokens of a sample, D the width of a head, V classes, and `interpolate(alpha, low, high)` = $high^{alpha}\,low^{1-alpha}$:
 
-    unit_gelu            output   interpolate(1/(1 + 1/4), 2, sqrt(2 / (1 - 1/pi)))      gelu and silu, with input of variance 1
-    unit_swiglu          output   interpolate(1/2, 2, sqrt(2))                           silu(g) u; also its gradients
+    unit_activation      interpolate(1/2, 2, sqrt(2)) for silu(g) u, interpolate(1/(1 + 1/4), 2, sqrt(2 / (1 - 1/pi))) for gelu, silu and relu
     unit_attention       output   1 / interpolate(1/5, sqrt(log(T)/T), 1)                scores over sqrt(D); 1/T without causal mask
     unit_loss            gradient V / sqrt(V - 1) * R                                    of logits, where the loss is a mean over R rows
     unit_rows            gradient R^-1/2                                                 of a vector that all rows share
@@ -29,7 +28,7 @@ from lpref.ref import elementary
 from lpref.ref.errors import UnknownNameError
 
 Sizes = Mapping[str, float]
-"""rows, features, and where there are any tokens, causal, head, entries, branch, branches."""
+"""rows, features, and where there are any tokens, causal, entries, gated, branch, branches."""
 
 
 def interpolate(alpha: float, low: float, high: float) -> float:
@@ -68,8 +67,7 @@ def _tau(sizes: Sizes) -> float:
 
 
 FACTORS: dict[str, Callable[[Sizes], float]] = {
-    "unit_gelu": lambda s: interpolate(1 / 1.25, 2.0, math.sqrt(2 / (1 - 1 / math.pi))),
-    "unit_swiglu": lambda s: interpolate(1 / 2, 2.0, math.sqrt(2.0)),
+    "unit_activation": lambda s: interpolate(1 / 2, 2.0, math.sqrt(2.0)) if s.get("gated") else interpolate(1 / 1.25, 2.0, math.sqrt(2 / (1 - 1 / math.pi))),
     "unit_attention": _attention,
     "unit_loss": lambda s: s["features"] / math.sqrt(s["features"] - 1) * s["rows"],
     "unit_rows": lambda s: 1 / math.sqrt(s["rows"]),

@@ -187,7 +187,8 @@ class Sampling:
 class Epilogue:
     """One step between the accumulator and the output, in the order of the list.
 
-    scale     times `factor`
+    scale     times `factor`, and times (length of the axis `size`)^`power` where there is a power: k is the contracted axis, a and b are the
+              rows and columns of the output. ``{kind: scale, size: k, power: -0.5}`` keeps the variance of a product of unit variance.
     mask      keep what the saved mask `mask` lets pass, +0 elsewhere (whatever stood there), in the basis in which the mask was made
     inverse   undo `transform` along the axis that the output has from operand `side` (a: rows, b: columns)
     combine   add the parts of a stacked operand
@@ -197,6 +198,8 @@ class Epilogue:
 
     kind: Literal["scale", "mask", "inverse", "combine", "quantize"]
     factor: float = 1.0
+    size: Literal["k", "a", "b"] = "k"
+    power: float = 0.0
     mask: str = ""
     side: Literal["a", "b"] = "b"
     transform: Transform | None = None
@@ -206,6 +209,8 @@ class Epilogue:
         problems = []
         if (self.kind == "quantize") != (self.quantizer is not None):
             problems.append("quantizer: a quantize step has one, and no other step does")
+        if self.kind != "scale" and (self.power or self.factor != 1):
+            problems.append("power: only a scale step has a factor or a power")
         if (self.kind == "mask") != bool(self.mask):
             problems.append("mask: a mask step names a saved mask, and no other step does")
         if (self.kind == "inverse") != (self.transform is not None):

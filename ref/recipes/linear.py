@@ -56,7 +56,7 @@ def linear_forward(
     tensors = {"x": x, "w": w}
     made = {path: layer.made(path, tensors[TENSORS[path]]) for path in ("fprop.a", "fprop.b")}
     y = product(layer, "fprop", made["fprop.a"].operand, made["fprop.b"].operand)
-    return finish(layer, "fprop", y, {}), Kept(saved_by(layer, tensors, made), params)
+    return finish(layer, "fprop", y, x.shape[1], {}), Kept(saved_by(layer, tensors, made), params)
 
 
 def linear_backward(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, ops: Any) -> LinearGrads:
@@ -72,7 +72,7 @@ def linear_backward(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, op
     else:
         products = [product(layer, gemm, made[f"{gemm}.a"], made[f"{gemm}.b"]) for gemm in gemms]
     results = {
-        gemm: finish(layer, gemm, product, saved.entries, dparams)
+        gemm: finish(layer, gemm, product, dy.shape[0 if gemm == "wgrad" else 1], saved.entries, dparams)
         for gemm, product in zip(gemms, products, strict=True)
     }
     return LinearGrads(results["dgrad"], results["wgrad"], dparams)

@@ -35,6 +35,31 @@ def test_limits_and_counters() -> None:
     assert (state.scale, state.skipped, state.in_a_row) == (4.0, 4, 0)
 
 
+def test_hysteresis_is_megatrons() -> None:
+    """NVIDIA/Megatron-LM megatron/core/optimizer/grad_scaler.py DynamicGradScaler.update, transcribed."""
+    config = LossScale("dynamic", init=64.0, interval=3, hysteresis=2, maximum=2.0**32)
+    state = config.start()
+    scale, grown, tolerated = 64.0, 0, 2
+    for overflow in np.random.default_rng(0).random(400) < 0.3:
+        if overflow:
+            grown, tolerated = 0, tolerated - 1
+            if tolerated <= 0:
+                scale = max(scale * 0.5, 1.0)
+        else:
+            grown += 1
+            if grown == 3:
+                grown, tolerated, scale = 0, 2, scale * 2.0
+        state = update_loss_scale(config, state, bool(overflow))
+        assert state.scale == scale
+
+
+def test_a_minimum_that_rises_lifts_the_scale_at_the_next_good_step() -> None:
+    state = LossScaleState(8.0)
+    raised = LossScale("dynamic", minimum=32.0)
+    assert update_loss_scale(raised, state, False).scale == 32.0
+    assert update_loss_scale(raised, LossScaleState(64.0), True).scale == 32.0
+
+
 def test_static_and_none_keep_the_scale() -> None:
     for config in (LossScale("static", init=128.0), LossScale()):
         state = config.start()
