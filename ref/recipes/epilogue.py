@@ -16,7 +16,9 @@ from lpref.ref.recipes.products import combined
 
 
 def finish(layer: Layer, gemm: str, y: Any, k: int, entries: Mapping[str, Any], dparams: dict[str, Any] | None = None) -> Any:
-    """The epilogue in order, then the output format; `k` is the length of the contracted axis. A gradient rule is applied at its mask, and gives the gradients of what it learns there."""
+    """The epilogue in order, then the output format; `k` is the length of the contracted axis.
+
+   A gradient rule is applied at its mask, and gives the gradients of what it learns there."""
     for step in layer.recipe.gemm(gemm).epilogue:
         if step.kind == "mask":
             local: LocalGradient = entries[step.mask]
@@ -37,7 +39,8 @@ def _epilogue(layer: Layer, step: Epilogue, gemm: str, y: Any, k: int) -> Any:
         return layer.ops.qdq(y, step.quantizer, words=layer.words(f"{gemm}.output", "", y, step.quantizer))
     if step.kind == "scale":
         length = {"k": k, "a": y.shape[0], "b": y.shape[1]}[step.size]
-        return layer.ops.mul(y, y.dtype.type(step.factor * (float(elementary.pow(np.float64(length), np.float64(step.power))) if step.power else 1.0)))
+        power = float(elementary.pow(np.float64(length), np.float64(step.power))) if step.power else 1.0
+        return layer.ops.mul(y, y.dtype.type(step.factor * power))
     if step.transform is None:
         raise SpecError([f"{gemm}.epilogue: {step.kind!r} has no transform"])
     axis = 0 if step.side == "a" else 1

@@ -62,12 +62,15 @@ def _attention(sizes: Sizes) -> float:
     return 1.0 / interpolate(1 / 5, low, 1.0)
 
 
+GATED, CURVED = (1 / 2, 2.0, math.sqrt(2.0)), (1 / 1.25, 2.0, math.sqrt(2 / (1 - 1 / math.pi)))
+
+
 def _tau(sizes: Sizes) -> float:
     return transformer_tau(sizes["branch"], sizes["branches"])
 
 
 FACTORS: dict[str, Callable[[Sizes], float]] = {
-    "unit_activation": lambda s: interpolate(1 / 2, 2.0, math.sqrt(2.0)) if s.get("gated") else interpolate(1 / 1.25, 2.0, math.sqrt(2 / (1 - 1 / math.pi))),
+    "unit_activation": lambda s: interpolate(*(GATED if s.get("gated") else CURVED)),
     "unit_attention": _attention,
     "unit_loss": lambda s: s["features"] / math.sqrt(s["features"] - 1) * s["rows"],
     "unit_rows": lambda s: 1 / math.sqrt(s["rows"]),
