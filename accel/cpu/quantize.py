@@ -72,7 +72,7 @@ def quantize(
     rows, columns = matrix_shape(ready.shape)
     codes = np.empty((rows, row_bytes(columns, plan.bits)), code_dtype(plan.bits))
     counts = run(ready, plan, q, words, values=_NO_VALUES, codes=codes.reshape(ready.x.shape[0], -1))
-    observed = _observed(ready, counts)
+    observed = _observed(ready, counts, q)
     s = ready.scales
     return QTensor(codes, (s.codes.reshape(_grid(ready, q)),), s.tensor_scale, ready.axis, ready.shape, q, observed)
 
@@ -100,7 +100,7 @@ def embed(
     values = ready.x if ready.x is not x and transforms else np.empty(ready.x.shape, np.float32)
     counts = run(ready, plan, q, words, values=values, codes=None, bare=single)
     tensor_scale = np.float32(ready.scales.tensor_scale * ready.scales.values[0, 0]) if single else ready.scales.tensor_scale
-    observed = _observed(ready, counts)
+    observed = _observed(ready, counts, q)
     grid = ONE if single else ready.scales.values.reshape(_grid(ready, q))
     exact = single or q.scale.format != "float32"
     return Embedded(values.reshape(matrix_shape(ready.shape)), tensor_scale, ready.axis, q, grid, observed, exact)
@@ -113,8 +113,11 @@ def _grid(ready: Prepared, q: Quantizer) -> tuple[int, int]:
     return q.blocks.grid(matrix_shape(ready.shape), ready.axis)
 
 
-def _observed(ready: Prepared, counts: tuple[int, int]) -> dict[str, Any]:
-    return {"amax": ready.amax, "count": ready.x.size, "overflowed": counts[0], "underflowed": counts[1]}
+def _observed(ready: Prepared, counts: tuple[int, int], q: Quantizer) -> dict[str, Any]:
+    found = {"amax": ready.amax, "count": ready.x.size, "overflowed": counts[0], "underflowed": counts[1]}
+    if q.scale.rule == "flexpoint":  # to nearest, the largest mantissa is that of the largest element
+        found["top"] = int(min(np.rint(ready.amax / ready.scales.values.flat[0]), 2.0 ** (format_named(q.format).bits - 1) - 1))
+    return found
 
 
 def prepare(

@@ -31,14 +31,14 @@ class Plan:
     table: table_kernels.Table | None = None
 
 
-DEFINED = frozenset({"affine", "double", "flexpoint", "minmax", "quartic", "s2fp8", "trit_planes", "twn", "double_rounding"})
+DEFINED = frozenset({"affine", "double", "minmax", "quartic", "s2fp8", "trit_planes", "twn", "double_rounding"})
 """Rules without a kernel: they take the definition."""
 
 
 @cache
 def plan_of(q: Quantizer) -> Plan | None:
     """The plan, or None where the kernels do not cover the quantizer."""
-    if q.scale.rule in DEFINED or q.scale.center:
+    if q.scale.rule in DEFINED or q.scale.center or (q.scale.rule == "flexpoint" and q.rounding != "nearest_even"):
         return None
     fmt = format_named(q.format)
     if q.scale.rule == "none" or not 1 <= fmt.bits <= 16:

@@ -19,7 +19,9 @@ from lpref.ref.scaling import (
     affine_scales,
     amax_scales,
     bfp_scales,
+    center_scales,
     coat_scales,
+    deviation_scales,
     double_rounding_scales,
     double_scales,
     fan_in_scales,
@@ -100,6 +102,11 @@ def block_scales(
     if rule == "moments":
         seen = np.where(np.isfinite(x), x, np.float32(0)) if q.scale.nonfinite == "ignore" else x
         return moments_scales(seen, q.blocks.on(x.shape, axis), found, target, q.scale)
+    if rule == "deviation":
+        seen = np.where(np.isfinite(x), x, np.float32(0)) if q.scale.nonfinite == "ignore" else x
+        return deviation_scales(seen, q.blocks.on(x.shape, axis), q.scale)
+    if rule == "center":
+        return center_scales(np.where(np.isfinite(x), x, np.float32(0)) if q.scale.nonfinite == "ignore" else x, q.blocks.on(x.shape, axis))
     if rule == "double_rounding":
         step = state["scale"] if state and "scale" in state else q.scale.value
         return double_rounding_scales(x, q.blocks.on(x.shape, axis), step, fmt.bits, q.scale)

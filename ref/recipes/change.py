@@ -32,7 +32,7 @@ def in_force(recipe: Any, changes: Iterable[Mapping[str, Any]]) -> Any:
 
 
 def changed(value: Any, paths: Mapping[str, Any]) -> Any:
-    """`value` with every path set. A quantizer is given by name or null. Raises SpecError for a path that leads nowhere."""
+    """`value` with every path set. A quantizer is given by name or null, `linear` may be exempt. Raises SpecError for a path that leads nowhere."""
     tree: dict[str, Any] = {}
     for path, new in paths.items():
         *parents, last = path.split(".")
@@ -82,6 +82,8 @@ def _get(value: Any, key: str, path: str) -> Any:
 def _leaf(key: str, old: Any, new: Any, path: str) -> Any:
     if dataclasses.is_dataclass(new) or key in STILL:
         return new
+    if key == "linear" and new == "exempt":
+        return type(old)()  # float32, as a rule's `exempt`
     if key == "quantizer" and isinstance(new, str) and new != "none":
         try:
             return lookup(new)

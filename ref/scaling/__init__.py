@@ -7,7 +7,9 @@ from lpref.ref.scaling import (
     affine,
     amax,
     bfp,
+    center,
     coat,
+    deviation,
     double,
     double_rounding,
     fan_in,
@@ -29,7 +31,9 @@ from lpref.ref.scaling.affine import affine_scales
 from lpref.ref.scaling.amax import amax_scales
 from lpref.ref.scaling.bfp import bfp_scales
 from lpref.ref.scaling.blocks import Blocks
+from lpref.ref.scaling.center import center_scales
 from lpref.ref.scaling.coat import coat_scales
+from lpref.ref.scaling.deviation import deviation_scales
 from lpref.ref.scaling.double import double_scales
 from lpref.ref.scaling.double_rounding import double_rounding_scales
 from lpref.ref.scaling.fan_in import fan_in_scales
@@ -53,12 +57,13 @@ PAGES: dict[str, ModuleType] = {
     "amax": amax, "te": te, "mx": mx, "nvfp4": nvfp4, "absmean": absmean, "twn": twn, "affine": affine, "bfp": bfp, "flexpoint": flexpoint,
     "s2fp8": s2fp8, "double": double, "trit_planes": trit_planes, "quartic": quartic, "learned": learned, "constant": learned,
     "fan_in": fan_in, "coat": coat, "minmax": minmax, "moments": moments, "two_eps": two_eps, "double_rounding": double_rounding,
+    "deviation": deviation, "center": center,
 }  # fmt: skip
 """Rule -> the module whose docstring is its page: formula, order of operations, zero block, NaN and infinity. `none` has no scale."""
 
 __all__ = [
-    "PAGES", "BlockScales", "Blocks", "Scale", "absmean_scales", "affine_scales", "amax_scales", "bfp_scales", "coat_scales",
-    "double_rounding_scales", "double_scales", "fan_in_scales", "flexpoint_scales", "four_over_six_scales", "from_encode_scale",
-    "given_scales", "minmax_scales", "moments_scales", "mx_scales", "nvfp4_scales", "quartic_scales", "s2fp8_scales", "shared_exponent",
-    "te_scales", "torchao_scales", "trit_plane_scales", "twn_scales", "two_eps_scales",
+    "PAGES", "BlockScales", "Blocks", "Scale", "absmean_scales", "affine_scales", "amax_scales", "bfp_scales", "center_scales",
+    "coat_scales", "deviation_scales", "double_rounding_scales", "double_scales", "fan_in_scales", "flexpoint_scales",
+    "four_over_six_scales", "from_encode_scale", "given_scales", "minmax_scales", "moments_scales", "mx_scales", "nvfp4_scales",
+    "quartic_scales", "s2fp8_scales", "shared_exponent", "te_scales", "torchao_scales", "trit_plane_scales", "twn_scales", "two_eps_scales",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from lpref.ref.errors import SpecError, nearest
 
 Rule = Literal[
     "none", "amax", "te", "mx", "nvfp4", "absmean", "twn", "affine", "bfp", "flexpoint", "s2fp8", "double", "trit_planes", "quartic",
-    "learned", "constant", "fan_in", "coat", "minmax", "moments", "two_eps", "double_rounding",
+    "learned", "constant", "fan_in", "coat", "minmax", "moments", "two_eps", "double_rounding", "deviation", "center",
 ]  # fmt: skip
 Mode = Literal["floor", "ceil", "rceil", "even", "midmax", "tetrajet"]
 Pow2 = Literal["none", "up", "down", "nearest"]
@@ -22,7 +22,7 @@ Span = Literal["extremes", "symmetric", "rows"]
 _CHOICES: dict[str, tuple[str, ...]] = {
     "rule": (
         "none", "amax", "te", "mx", "nvfp4", "absmean", "twn", "affine", "bfp", "flexpoint", "s2fp8", "double", "trit_planes", "quartic",
-        "learned", "constant", "fan_in", "coat", "minmax", "moments", "two_eps", "double_rounding",
+        "learned", "constant", "fan_in", "coat", "minmax", "moments", "two_eps", "double_rounding", "deviation", "center",
     ),
     "mode": ("floor", "ceil", "rceil", "even", "midmax", "tetrajet"),
     "pow2": ("none", "up", "down", "nearest"),
@@ -59,6 +59,8 @@ READS: dict[str, frozenset[str]] = {
         "moments": "target eps apply rms mean",
         "two_eps": "target eps",
         "double_rounding": "eps value high",
+        "deviation": "std eps",
+        "center": "",
     }.items()
 }
 """Rule -> the fields that it reads, beside `rule`, `format` and `nonfinite`."""
@@ -72,6 +74,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "double": ("dynamic8",),
     "coat": ("float32", "bfloat16"),
     "minmax": ("float32", "bfloat16"),
+    "deviation": ("e8m0",),
 }
 """Rule -> the formats of its stored scales; float32 for the others."""
 
@@ -130,6 +133,8 @@ class Scale:
     iterations: int = 50
     """trit_planes: rounds of alternation at most."""
 
+    std: float = 1.0
+    """deviation: the multiple of the standard deviation under the scale's power of two."""
     rms: float = 0.0
     """moments: the multiple of the root of the mean square in the clipping level."""
     mean: float = 0.0
@@ -194,7 +199,7 @@ class Scale:
         return problems
 
     def _out_of_range(self) -> list[str]:
-        positive = ("multiplier", "value", "threshold", "alpha")
+        positive = ("multiplier", "value", "std", "threshold", "alpha")
         problems = [f"scale.{n}: {getattr(self, n)!r} is not a positive number" for n in positive if not _number(getattr(self, n), above=True)]
         zero_up = ("eps", "beta", "gamma", "ridge", "rms")
         problems += [f"scale.{n}: {getattr(self, n)!r} is not a number >= 0" for n in zero_up if not _number(getattr(self, n))]

@@ -19,7 +19,7 @@ CASES = [
     ("v1_undone_with_other_size", "halo", {"linear.dgrad.epilogue.0.transform.size": 64}, "stays in H128 then H64"),
     ("v1_saved_basis", "quartet", {"linear.wgrad.epilogue": [{"kind": "mask", "mask": "w_mask"}]}, "linear.wgrad.epilogue: axis K of the output stays in H32"),
     # V2 masks
-    ("v2_mask_after_rotating_back", "quartet", {"linear.dgrad.epilogue": [{"kind": "inverse", "transform": {"size": 32}}, {"kind": "mask", "mask": "x_mask"}]}, "linear.dgrad.epilogue.1.mask: 'x_mask' was made in H32 along K, here the output is in the plain basis"),
+    ("v2_mask_after_rotating_back", "quartet", {"linear.dgrad.epilogue": [{"kind": "inverse", "transform": {"size": 32, "tail": "shrink"}}, {"kind": "mask", "mask": "x_mask"}]}, "linear.dgrad.epilogue.1.mask: 'x_mask' was made in H32 along K, here the output is in the plain basis"),
     ("v2_mask_of_another_tensor", "lsq", {"linear.dgrad.epilogue.0.mask": "w_mask"}, "'w_mask' has the axes K x N, the output M x K"),
     ("v2_mask_forgotten", "lsq", {"linear.wgrad.epilogue": []}, "linear.wgrad.epilogue: the gradient rule 'lsq' of fprop.b needs its mask"),
     ("v2_mask_without_rule", "lsq", {"linear.fprop.a.quantizer": "int8_tensor"}, "linear.dgrad.epilogue: fprop.a has the gradient rule 'ste', which leaves gradients as they are"),
@@ -77,7 +77,7 @@ CASES = [
     ("v8_schedule", "nvfp4", {"schedule": [{"start": 0.8, "unit": "fraction", "set": {"linear.fprop.a.quantizr": "none"}}]}, "schedule.0.set: linear.fprop.a.quantizr: no such field; did you mean 'quantizer'?"),
     ("v8_unsound_phase", "nvfp4", {"schedule": [{"start": 10, "set": {"linear.wgrad.b.transforms": []}}, {"set": {"linear.save.x.of": "fprop.a"}}]}, "schedule.1.set: linear.wgrad.b.source: hp, but save keeps neither"),
     ("v8_executable", "halo", {"executable": False}, "missing: names the mechanisms"),
-    ("v8_not_executable", "quartet", {"executable": True, "missing": []}, "executable: true, but this version lacks the scale rule of a block's standard deviation"),
+    ("v8_not_executable", "fp32", {"linear.fprop.a.quantizer": {"missing": "a rule of tomorrow", "format": "e2m1", "statistic": "amax"}}, "executable: true, but this version lacks a rule of tomorrow"),
     ("v8_controllers", "fp32", {"controllers": [{"kind": "bit_allocator"}]}, "executable: true, but this version lacks the controller bit_allocator"),
     # V9 weights
     ("v9_sign", "fp32", {"weights.stored": {"format": "uint8"}}, "weights.stored.format: uint8 has no sign"),
