@@ -111,6 +111,11 @@ class Optimizer:
             moved = (np.subtract if backend is None else backend.sub)(params[names[0]], grads[names[0]])
             self._store(names[0], params, moved, state, ctx, backend, new_params, new_state)
             return
+        if own is not None and own.update == "multiply":
+            moved, arrays = own.multiplied(names[0], params[names[0]], grads[names[0]], state, ctx, backend or DefinedOps)
+            new_state |= arrays
+            self._store(names[0], params, moved, state, ctx, backend, new_params, new_state)
+            return
         old = {}
         for s in self.rule.states():
             kept = self._storage(s.name, names[0])
@@ -182,9 +187,9 @@ class Optimizer:
         return roles | {s.name: s.sign for s in self.rule.states()}
 
     def _states(self, name: str) -> tuple[StateSpec, ...]:
-        """The state tensors of one parameter: none where its update is in codes."""
+        """The state tensors of one parameter: none where its update is in codes or logarithms."""
         own = self.weights.get(name)
-        return () if own is not None and own.update == "codes" else self.rule.states()
+        return () if own is not None and own.update != "rule" else self.rule.states()
 
     def _storage(self, role: str, name: str = "") -> Storage:
         """Storage of a role; plain for the state of a parameter whose recipe puts it on a grid itself."""

@@ -5,6 +5,7 @@ One update of a weight p [N, K] (others as one row) with gradient g, in this ord
     g      <- gradient(g)                                     update: rule
     d, s   <- rule(p, g, s)                                   the run's optimizer, with its decay
     d      <- -unit codes(gradient(f g))                      update: codes; the optimizer, its decay and its state play no part
+    p      <- p 2^(steps of the logarithm)                    update: multiply (`lpref.ref.optim.multiply`); likewise
     p      <- clamp(p + d, +-clip)
     p      <- stored(p)                                       with the range that `grid` names
     s      <- state(s)                                        signed state (momenta); second moments would vanish on such grids
@@ -40,16 +41,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lpref.ref import reduce
+from lpref.ref import elementary, reduce
 from lpref.ref.formats import format as format_named
 from lpref.ref.optim.averaging import Averaging, averaged
 from lpref.ref.optim.context import OptimContext
+from lpref.ref.optim.multiply import Madam
 from lpref.ref.quantize import Quantizer, quantize
 from lpref.ref.random import WordAddress
 from lpref.ref.rounding import is_stochastic
 from lpref.ref.scaling.fan_in import alpha
 
 Array = Any
+MADAM = Madam()
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,14 @@ class Weights:
     stored: Quantizer | None = None
     gradient: Quantizer | None = None
     state: Quantizer | None = None
-    update: Literal["rule", "codes"] = "rule"
+    update: Literal["rule", "codes", "multiply"] = "rule"
     unit: float | None = None
     clip: float | None = None
     grid: Literal["current", "previous", "first"] = "current"
     start: Literal["as_made", "fan_in", "unit"] = "as_made"
     of: Literal["linear", "all"] = "linear"
     average: Averaging | None = None
+    madam: Madam = MADAM
 
     @property
     def plain(self) -> bool:
@@ -82,7 +86,7 @@ class Weights:
 
     def draws(self, states: Iterable[str]) -> list[str]:
         """The purposes for which random words are drawn."""
-        own = {"param": self.stored, "gradient": self.gradient, **dict.fromkeys([] if self.update == "codes" else states, self.state)}
+        own = {"param": self.stored, "gradient": self.gradient, **dict.fromkeys([] if self.update != "rule" else states, self.state)}
         found = [name for name, q in own.items() if q is not None and is_stochastic(q.rounding)]
         return [*found, "start"] if "param" in found else found
 
@@ -102,12 +106,13 @@ class Weights:
         p = self._clipped(p, ops)
         kept = {f"{name}/grid": ops.amax(p).reshape(1)} if self.grid == "first" else {}
         p = _on_grid(p, self.stored, WordAddress(seed, 0, f"{name}/start"), ops, kept.get(f"{name}/grid"))
+        kept |= self.madam.first(name, p, ops) if self.update == "multiply" else {}
         return p, kept | ({f"{name}/average": p} if self.average is not None else {})
 
     def before(self, name: str, p: Array, g: Array, kept: Mapping[str, Array], ctx: OptimContext, ops: Any) -> Array:
         """The gradient of `p` that the rule sees; the codes times `unit` where they are the update."""
         words = WordAddress(ctx.seed, ctx.step, f"{name}/gradient")
-        if self.update == "rule" or self.gradient is None:
+        if self.update != "codes" or self.gradient is None:
             return _on_grid(g, self.gradient, words, ops)
         shown = _matrix(g)
         factor = 1.0 if ctx.lr is None or not ctx.peak else ctx.lr / ctx.peak
@@ -115,6 +120,11 @@ class Weights:
         t = ops.quantize(scaled, self.gradient, words=words, amax=ops.amax(shown))
         codes = ops.div(t.dequantize(np.float32), t.scale_values())
         return ops.mul(codes, self._step(name, p, kept, ops)).reshape(g.shape)
+
+    def multiplied(self, name: str, p: Array, g: Array, kept: Mapping[str, Array], ctx: OptimContext, ops: Any) -> tuple[Array, dict[str, Array]]:
+        """(weight before it is stored, arrays to keep) of an update of logarithms."""
+        factor = 1.0 if ctx.lr is None or not ctx.peak else ctx.lr / ctx.peak
+        return self.madam.updated(name, p, g, kept, ctx.update + 1, factor, ops)
 
     def after(self, name: str, old: Array, new: Array, kept: Mapping[str, Array], ctx: OptimContext, ops: Any) -> tuple[Array, dict[str, Array]]:
         """(weight to keep, arrays to keep) from the weight before and after the rule."""
@@ -155,7 +165,8 @@ class DefinedOps:
     """The operations of `Weights` in NumPy, for callers without a backend."""
 
     add, sub, mul, div, minimum, maximum = np.add, np.subtract, np.multiply, np.divide, np.minimum, np.maximum
-    quantize, amax = staticmethod(quantize), staticmethod(reduce.amax)
+    sqrt, rint, where, greater, neg = np.sqrt, np.rint, np.where, np.greater, np.negative
+    quantize, amax, tree_sum, exp2 = staticmethod(quantize), staticmethod(reduce.amax), staticmethod(reduce.tree_sum), staticmethod(elementary.exp2)
 
 
 def _matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -195,7 +206,7 @@ def _quantizers(w: Weights) -> list[str]:
 
 
 def _codes(w: Weights) -> list[str]:
-    if w.update == "rule":
+    if w.update != "codes":
         return [] if w.unit is None else ["weights.unit: only update codes reads it"]
     found = []
     if w.unit is None and (w.stored is None or w.stored.blocks.other is not None or w.stored.blocks.k is not None or w.stored.scale.rule == "none"):

@@ -104,10 +104,20 @@ def test_summed_passes_add_their_gradients() -> None:
     assert same(*found)
 
 
-def test_the_same_bits_on_every_backend() -> None:
-    found = [after(EVERYTHING, 4, name) for name in ("reference", "cpu", "strict")]
+RAMPED = {"kind": "ramping", "parameters": {"alpha": 0.5, "window": 2, "every": 2}}
+FROZEN = {"kind": "freeze", "parameters": {"momentum": 0.5, "threshold": 0.1}}
+
+
+@pytest.mark.parametrize("recipe", [EVERYTHING, {"base": "tetrajet", "controllers": [RAMPED, FROZEN]}, "lns_madam"], ids=["all", "weights", "madam"])
+def test_the_same_bits_on_every_backend(recipe) -> None:
+    found = [after(recipe, 5, name) for name in ("reference", "cpu", "strict")]
     assert same(found[0], found[1])
     assert same(found[1], found[2])
+
+
+def test_ramping_with_all_periods_one_is_the_plain_run() -> None:
+    still = {"kind": "ramping", "parameters": {"alpha": 1e30, "window": 2, "every": 2}}
+    assert same(after("tetrajet", 4), after({"base": "tetrajet", "controllers": [still]}, 4))
 
 
 def test_controllers_go_on_from_a_checkpoint(tmp_path) -> None:

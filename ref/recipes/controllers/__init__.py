@@ -3,8 +3,10 @@
 from lpref.ref.recipes.controllers.base import NOTHING, Clock, Influence, Kind, Seen
 from lpref.ref.recipes.controllers.diversity import Diversity
 from lpref.ref.recipes.controllers.ema import Ema
+from lpref.ref.recipes.controllers.freeze import Freeze
 from lpref.ref.recipes.controllers.kinds import KINDS, kind_of
 from lpref.ref.recipes.controllers.plateau import Plateau
+from lpref.ref.recipes.controllers.ramping import Ramping
 from lpref.ref.recipes.controllers.steer import Steer
 
-__all__ = ["KINDS", "NOTHING", "Clock", "Diversity", "Ema", "Influence", "Kind", "Plateau", "Seen", "Steer", "kind_of"]
+__all__ = ["KINDS", "NOTHING", "Clock", "Diversity", "Ema", "Freeze", "Influence", "Kind", "Plateau", "Ramping", "Seen", "Steer", "kind_of"]

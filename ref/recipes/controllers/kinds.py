@@ -10,10 +10,12 @@ from lpref.ref.errors import SpecError, UnknownNameError
 from lpref.ref.recipes.controllers.base import Kind
 from lpref.ref.recipes.controllers.diversity import Diversity
 from lpref.ref.recipes.controllers.ema import Ema
+from lpref.ref.recipes.controllers.freeze import Freeze
 from lpref.ref.recipes.controllers.plateau import Plateau
+from lpref.ref.recipes.controllers.ramping import Ramping
 from lpref.ref.recipes.controllers.steer import Steer
 
-KINDS: dict[str, type[Kind]] = {"plateau": Plateau, "diversity": Diversity, "steer": Steer, "ema": Ema}
+KINDS: dict[str, type[Kind]] = {"plateau": Plateau, "diversity": Diversity, "steer": Steer, "ema": Ema, "ramping": Ramping, "freeze": Freeze}
 
 
 def kind_of(controller: Any) -> Kind:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from lpref.accel import backend
 from lpref.ref.errors import SpecError, UnknownNameError
+from lpref.ref.quantize import lookup, quantize
 from lpref.ref.recipes import Controller
-from lpref.ref.recipes.controllers import Clock, Diversity, Ema, Plateau, Seen, Steer, kind_of
+from lpref.ref.recipes.controllers import Clock, Diversity, Ema, Freeze, Plateau, Ramping, Seen, Steer, kind_of
 
 OPS = backend("reference", "exact")
 LEVELS = ({"a": 3}, {"a": 4}, {"a": 6}, {"a": 8})
@@ -149,3 +151,48 @@ def test_kinds_say_what_is_wrong() -> None:
         with pytest.raises(SpecError):
             kind_of(Controller(kind, parameters))
     assert kind_of(Controller("plateau", {"levels": [{"a": 1}], "threshold": 1})).threshold == 1.0
+
+
+def followed(kind, weights, quantizer=None):
+    """(states, weights after the controller) of a sequence of weights."""
+    state, out = kind.start({"w": weights[0]}, OPS), []
+    for step, w in enumerate(weights):
+        state, written = kind.after(state, Seen(Clock(step), 0.0, weights={"w": w}, quantizers={"w": quantizer}, ops=OPS))
+        out.append((state, written.get("w", w)))
+    return out
+
+
+def test_ramping_periods_are_the_official_ones() -> None:
+    """Qengine_DeiT.py lines 105-132 (bbe9bd6), transcribed: sums from the window's second step on, floor of the quotient, clamp."""
+    rng, q = np.random.default_rng(0), lookup("mxfp4_tetrajet")
+    base = rng.standard_normal((4, 64)).astype(np.float32)
+    weights = [(base + rng.standard_normal(base.shape) * 0.01).astype(np.float32) for _ in range(12)]
+    kind = Ramping(alpha=2.0, beta=3.0, window=8, every=12)
+    found = followed(kind, weights, q)[-1][0]["periods"]["w"]
+    seen = weights[3:]  # the first of them is where the window begins to look
+    rounded = [quantize(w, q).dequantize() for w in seen]
+    moved = sum(np.abs(b - a).astype(np.float64) for a, b in pairwise(seen))
+    flips = sum(np.abs(b - a) for a, b in pairwise(rounded))
+    wanted = np.minimum(np.floor(flips / 2 / (moved + 1e-8)) * 3 + 1, 12)
+    np.testing.assert_array_equal(found, wanted)
+    assert found.max() > 1
+    assert found.min() == 1
+    assert kind.start({"w": base}, OPS)["periods"]["w"].tolist() == np.ones_like(base).tolist()
+
+
+def test_freeze_holds_what_oscillates_at_its_average() -> None:
+    q = lookup("int8_tensor:format=int4")
+    steady = np.float32([[7.0, 1.4, 2.0]])
+    weights = [steady + np.float32([[0, 0.2 * (t % 2), 0]]) for t in range(12)]  # rounds to 1, 2, 1, 2, ...
+    out = followed(Freeze(momentum=0.25, threshold=0.3), weights, q)
+    written = np.array([w[0] for _, w in out])
+    frozen = [bool(s["w"]["frozen"][0, 1]) for s, _ in out]
+    assert frozen == sorted(frozen)
+    assert frozen[-1]
+    assert not frozen[2]
+    at = frozen.index(True)
+    assert len(set(written[at:, 1])) == 1
+    assert 1 <= written[at, 1] <= 2
+    np.testing.assert_array_equal(written[:, [0, 2]], np.array(weights)[:, 0, [0, 2]])
+    never = followed(Freeze(threshold=1.0), weights, q)
+    assert all(np.array_equal(w, given) for (_, w), given in zip(never, weights, strict=True))
