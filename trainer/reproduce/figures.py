@@ -19,13 +19,17 @@ REDUCTIONS: Mapping[str, Callable[[Any], Any]] = {"": lambda values: values[-1],
 
 def check(experiment: Experiment) -> None:
     """Raise SpecError for an unknown measurement or parameter, and for a training spec that would not start."""
+    from lpref.trainer.data import load_data
+    from lpref.trainer.setup import check_spec
     from lpref.trainer.spec import load_spec
 
     if experiment.measure and experiment.measure not in MEASURES:
         raise SpecError([f"measure: {experiment.measure!r} is none of {', '.join(MEASURES)}"], where=experiment.name)
     if experiment.train:
-        for fields in experiment.arms.values():
-            load_spec(experiment.train, {**experiment.common, **fields})
+        specs = [load_spec(experiment.train, {**experiment.common, **fields}) for fields in experiment.arms.values()]
+        data = {name: load_data(name) for name in {spec.data.name for spec in specs}}
+        for spec in specs:
+            check_spec(spec, data[spec.data.name])
 
 
 def figure(experiment: Experiment, arm: str, seed: int, folder: Path, backend: str | None = None) -> float:
