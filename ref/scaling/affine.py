@@ -10,6 +10,11 @@ With the integer format's range qmin .. qmax (`narrow` respected) and n = qmax -
     q  = clamp(round(u) + z, qmin, qmax)                        round: the quantizer's, before z is added
     x^ = s * (q - z)                exact in float64
 
+With ``zero: widen`` the zero point comes first and the range follows it, so that no code saturates and stochastic rounding stays unbiased::
+
+    z  = clamp(floor(-lo / s), 1 where lo < 0 else 0, n - 1 where hi > 0 else n)
+    s  = max(s, -lo / z, hi / (n - z))      the terms with a denominator above 0;   the zero point is qmin + z
+
 Per tensor, row, column or group: the blocks decide. `QTensor.zero` holds z (int32) on the grid of the scales, `element_values` is q - z,
 so a matrix product is that of the integers q - z under the scales: $\sum_k (q_a - z_a)(q_b - z_b)$, exact, as integer hardware computes
 it after expanding the bracket.
@@ -20,6 +25,7 @@ Gradient: straight through; the range is measured, so nothing is clipped.
 
 Source: pytorch torch/ao/quantization/observer.py (min and max with zero included, scale, zero_point = qmin - round(min / scale)); AWQ and
 GPTQ use the same pair per group of 128.
+widen: cjf00000/StatQuant image_classification/preconditioner.py ScalarPreconditioner, which widens hi alone and divides by 0 where z is 0.
 Source level: read (torch 2.13, UniformQuantizationObserverBase._calculate_qparams); the limits of s and the order of roundings are ours.
 Pitfalls: round(x / s) + z is not round(x / s + z): for odd z the ties fall the other way; rint (half even) is not roundf; torch's eps is
 2^-23 on the scale, not on the range; unsigned and signed codes differ by 2^(b-1), not by a bit pattern.
@@ -51,7 +57,24 @@ def affine_scales(low: NDArray[np.float32], high: NDArray[np.float32], qmin: flo
         s = np.where(np.isinf(span), hi / n - lo / n, np.maximum(span / n, np.where(span > 0, TINIEST, np.float32(0))))
         s = np.maximum(s, np.float32(scale.eps)).astype(np.float32)
         s = np.where(s == 0, np.float32(1), s)
-        zero = np.clip(qmin + np.rint(-lo / s), qmin, qmax).astype(np.int32)
+        if scale.zero == "widen":
+            s, steps = _widened(lo, hi, s, n)
+            zero = (qmin + steps).astype(np.int32)
+        else:
+            zero = np.clip(qmin + np.rint(-lo / s), qmin, qmax).astype(np.int32)
     s = np.where(good, s, np.float32(np.nan)).astype(np.float32)
     made = with_apply(s, stored(s, "float32"), scale.apply)
     return BlockScales(made.codes, made.values, made.factor, made.operation, zero=zero)
+
+
+def _widened(lo: NDArray, hi: NDArray, s: NDArray, n: np.float32) -> tuple[NDArray, NDArray]:
+    """The widened scales, and the steps from the smallest code to zero.
+
+    >>> s, z = _widened(np.float32([-1.1]), np.float32([2.0]), np.float32([1]), np.float32(3))
+    >>> s.tolist(), z.tolist()
+    ([1.100000023841858], [1.0])
+    """
+    z = np.clip(np.floor(-lo / s), np.where(lo < 0, np.float32(1), np.float32(0)), np.where(hi > 0, n - 1, n)).astype(np.float32)
+    below = np.where(z > 0, -lo / np.maximum(z, np.float32(1)), np.float32(0))
+    above = np.where(z < n, hi / np.maximum(n - z, np.float32(1)), np.float32(0))
+    return np.maximum(s, np.maximum(below, above)).astype(np.float32), z

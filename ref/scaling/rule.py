@@ -32,6 +32,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "nonfinite": ("propagate", "ignore", "raise", "saturate"),
     "select": ("none", "mae", "mse"),
     "span": ("extremes", "symmetric", "rows"),
+    "zero": ("round", "widen"),
 }  # fmt: skip
 
 READS: dict[str, frozenset[str]] = {
@@ -44,7 +45,7 @@ READS: dict[str, frozenset[str]] = {
         "nvfp4": "target apply select scale_max",
         "absmean": "eps apply center",
         "twn": "threshold",
-        "affine": "eps apply",
+        "affine": "eps apply zero",
         "bfp": "mode eps",
         "flexpoint": "history window alpha beta gamma",
         "s2fp8": "target",
@@ -120,6 +121,8 @@ class Scale:
     """double: block scales that share a second-level scale."""
     span: Span = "extremes"
     """minmax: what the codes reach from and to: the block's extremes, +-max|x|, or the mean of the rows' extremes."""
+    zero: Literal["round", "widen"] = "round"
+    """affine: round the zero point and let the ends saturate, or widen the range until it is an integer and nothing saturates."""
     threshold: float = 0.7
     """twn: Delta over the mean magnitude."""
     alpha: float = 2.0
