@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lpref.ref.quantize import Quantizer, init_state, update_state
-from lpref.ref.recipes import EXEMPT
+from lpref.ref.recipes import EXEMPT, Split
+from lpref.ref.recipes.fallback import first_threshold, next_threshold
 
 Observed = Mapping[str, Sequence[Mapping[str, Any]]]
 TENSOR = {
@@ -27,19 +28,25 @@ TENSOR = {
 
 @dataclass(frozen=True)
 class QuantizerStates:
-    """`places` maps ``site/gemm/slot`` to its quantizer, in the order of the model's layers."""
+    """`places` maps ``site/gemm/slot`` to its quantizer, in the order of the model's layers; `thresholds` ``site/gemm/slot/threshold`` to a
+    fallback split whose threshold moves."""
 
     places: Mapping[str, Quantizer]
+    thresholds: Mapping[str, Split] = field(default_factory=dict)
 
     def start(self) -> dict[str, dict[str, Any]]:
         """The states before the first step; quantizers without state are left out."""
-        return {place: state for place, q in self.places.items() if (state := init_state(q))}
+        moving = {place: first_threshold(split) for place, split in self.thresholds.items()}
+        return {place: state for place, q in self.places.items() if (state := init_state(q))} | moving
 
     def update(self, states: Mapping[str, Any], observed: Observed) -> dict[str, Any]:
         """The states after a step that saw `observed` (one entry a micro-batch at each place)."""
-        return {
-            place: update_state(self.places[place], state, observed.get(place, ())) for place, state in states.items()
-        }
+        after = {}
+        for place, state in states.items():
+            seen = observed.get(place, ())
+            split = self.thresholds.get(place)
+            after[place] = update_state(self.places[place], state, seen) if split is None else next_threshold(split, state, seen)
+        return after
 
     def shares(self, observed: Observed) -> dict[str, dict[str, float]]:
         """{class: {overflowed, underflowed}}, shares of all elements that were quantized in this step."""
@@ -88,3 +95,14 @@ def places_of(recipes: Mapping[str, Any] | None) -> dict[str, Quantizer]:
             if isinstance(quantizer, Quantizer):
                 out[f"{site}/{gemm}/{slot}"] = quantizer
     return out
+
+
+def states_of(recipes: Mapping[str, Any] | None) -> QuantizerStates:
+    """The quantizers of a model, and every split of a linear layer whose threshold moves."""
+    out = {}
+    for site, linear in (recipes or {}).items():
+        for gemm, slot in TENSOR:
+            split = getattr(getattr(linear, gemm), slot).split
+            if split is not None and split.band:
+                out[f"{site}/{gemm}/{slot}/threshold"] = split
+    return QuantizerStates(places_of(recipes), out)

@@ -20,7 +20,7 @@ from lpref.trainer.data.types import Data, TokenData
 from lpref.trainer.environment import environment
 from lpref.trainer.histograms import LookingBackend, histograms
 from lpref.trainer.in_force import InForce, Recipes
-from lpref.trainer.quantizers import QuantizerStates, kept_weights, places_of
+from lpref.trainer.quantizers import kept_weights, places_of, states_of
 from lpref.trainer.spec import TrainSpec, plain, to_yaml
 from lpref.trainer.step import Rules, TrainState, gradients
 
@@ -165,7 +165,7 @@ def prepare_on(backend: Any, spec: TrainSpec, data: Data) -> Prepared:
     own = {key: value for key, value in spec.optimizer.items() if key != "kind"}
     chosen = optimizer(spec.optimizer["kind"], roles=model.roles, weights=kept_weights(recipe, model), **own)
     rules = Rules(
-        optimizer=chosen, schedule=make_schedule(spec), loss_scale=recipe.loss_scale, quantizers=QuantizerStates(places_of(model.recipes)),
+        optimizer=chosen, schedule=make_schedule(spec), loss_scale=recipe.loss_scale, quantizers=states_of(model.recipes),
         clip=spec.train.clip, seed=spec.train.seed, backend=backend, steps=spec.train.steps,
         controllers=controllers_of(recipe, model),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from lpref.ref.scaling import Blocks, Scale
 
 PER_TENSOR, AMAX = Blocks(), Scale()
 TAILS = ("error", "pad_zero", "partial")
-Gradient = Literal["ste", "clipped_ste", "zero", "trust", "dge", "tanh", "dsq", "ewgs", "lsq", "lsq_plus", "pact", "affine"]
+Gradient = Literal["ste", "clipped_ste", "zero", "trust", "dge", "tanh", "dsq", "ewgs", "lsq", "lsq_plus", "pact", "affine", "xnor"]
 GRADIENTS: tuple[str, ...] = get_args(Gradient)
 
 
@@ -25,7 +25,7 @@ class GradRule:
 
     ste: 1 everywhere. clipped_ste: 0 where the element saturated. zero: no gradient. trust: 1 where the rounding error is small. dge, tanh, dsq:
     derivatives of surrogates. ewgs: scaled by the rounding error. lsq: a learned step; lsq_plus: and offset; affine: and zero point; pact: a
-    learned clipping level.
+    learned clipping level; xnor: of a scaled sign.
     """
 
     kind: Gradient = "ste"

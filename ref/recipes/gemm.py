@@ -65,6 +65,10 @@ class Split:
     target: float | None = None
     keep: float = 1.0
     threshold: float = 0.0
+    band: tuple[float, ...] = ()
+    step: float = 1.3
+    """fallback: the share of blocks that fall back is held between the two numbers of `band` by a threshold of the layer's own, which `threshold`
+    starts and which is multiplied or divided by `step` between steps (`lpref.ref.recipes.fallback`)."""
     stacked: bool = False
     """The parts are stacked as more rows (before sampling), instead of being multiplied one by one."""
 
@@ -82,6 +86,10 @@ class Split:
             problems.append(f"keep: {self.keep!r}; the quantile, above 0.5 and up to 1, of an outliers split")
         if self.threshold < 0 or (self.threshold and self.kind != "fallback"):
             problems.append(f"threshold: {self.threshold!r}; the amax of a block, at least 0, of a fallback split")
+        if self.band and (self.kind != "fallback" or len(self.band) != 2 or not 0 <= self.band[0] < self.band[1] <= 1 or self.threshold <= 0):
+            problems.append(f"band: {self.band!r}; two shares in ascending order, of a fallback split that starts with a threshold above 0")
+        if self.step <= 1:
+            problems.append(f"step: {self.step!r}; the factor above 1 of a threshold that moves")
         if problems:
             raise SpecError(problems)
 

@@ -98,18 +98,26 @@ def _fallback(layer: Any, path: str, x: Any, split: Split) -> dict[str, Any]:
     (first, q), (second, finer) = layer.recipe.slot(path).quantizers().items()
     coarse = layer.quantized(path, x, q, first)
     left = ops.sub(x, coarse.dequantize(x.dtype))
-    beyond = ops.greater(_block_amax(layer, path, x, q), x.dtype.type(split.threshold))
+    key = f"{layer.ctx.key(path)}/threshold"
+    theta = np.float32(layer.ctx.state.get(key, {}).get("threshold", split.threshold))
+    amax = _block_amax(ops.arrays.host(x), q.blocks.on(tuple(x.shape), layer.k_axis(path)))
+    before = layer.ctx.observed.get(key, {"blocks": 0, "fallen": 0})
+    fallen = int(np.count_nonzero(amax > theta))
+    layer.ctx.observed[key] = {"blocks": before["blocks"] + amax.size, "fallen": before["fallen"] + fallen}
+    beyond = ops.arrays.make(_spread(amax > theta, q.blocks.on(tuple(x.shape), layer.k_axis(path)), x.shape))
     return {first: coarse, second: layer.quantized(path, ops.where(beyond, left, x.dtype.type(0)), finer, second)}
 
 
-def _block_amax(layer: Any, path: str, x: Any, q: Quantizer) -> Any:
-    """The largest magnitude of each element's block, [R, C]."""
-    host = layer.ops.arrays.host(x)
-    rows, columns = q.blocks.on(host.shape, layer.k_axis(path))
-    r, c = host.shape
-    strips = np.maximum.reduceat(np.abs(host), np.arange(0, r, rows), axis=0)
-    grid = np.maximum.reduceat(strips, np.arange(0, c, columns), axis=1)
-    return layer.ops.arrays.make(np.repeat(np.repeat(grid, rows, axis=0)[:r], columns, axis=1)[:, :c])
+def _block_amax(x: np.ndarray, block: tuple[int, int]) -> np.ndarray:
+    """The largest magnitude of each block."""
+    strips = np.maximum.reduceat(np.abs(x), np.arange(0, x.shape[0], block[0]), axis=0)
+    found: np.ndarray = np.maximum.reduceat(strips, np.arange(0, x.shape[1], block[1]), axis=1)
+    return found
+
+
+def _spread(grid: np.ndarray, block: tuple[int, int], shape: tuple[int, ...]) -> np.ndarray:
+    """A value of each block at each of its elements."""
+    return np.repeat(np.repeat(grid, block[0], axis=0)[: shape[0]], block[1], axis=1)[:, : shape[1]]
 
 
 def _outliers(layer: Any, path: str, x: Any, split: Split) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from lpref.ref.recipes.gradients.rule import GradientRule, Seen
 from lpref.ref.recipes.gradients.straight import CLIPPED_STE, STE, ZERO
 from lpref.ref.recipes.gradients.tanh import TANH
 from lpref.ref.recipes.gradients.trust import TRUST
+from lpref.ref.recipes.gradients.xnor import XNOR
 
 RULES: dict[str, GradientRule] = {
     "ste": STE,
@@ -24,6 +25,7 @@ RULES: dict[str, GradientRule] = {
     "lsq_plus": LSQ_PLUS,
     "pact": PACT,
     "affine": AFFINE,
+    "xnor": XNOR,
 }
 """``gradient.kind`` -> rule."""
 

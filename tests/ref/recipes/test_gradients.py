@@ -67,7 +67,7 @@ def points(q: Quantizer) -> np.ndarray:
 
 
 def test_the_tables_agree() -> None:
-    assert set(RULES) == set(GRADIENTS) == {*CASES, "ewgs"}
+    assert set(RULES) == set(GRADIENTS) == {*CASES, "ewgs", "xnor"}
     for rule in RULES.values():
         assert set(rule.learned) == set(rule.first) <= set(LEARNED)
 
@@ -90,6 +90,17 @@ def test_the_rule_is_the_derivative_of_its_surrogate(name: str) -> None:
     slope = (rule.surrogate(u + h, grid, settings) - rule.surrogate(u - h, grid, settings)) / (2 * h)
     want = float(g) * slope / (top if name == "tanh" else 1.0)
     np.testing.assert_allclose(found, want, rtol=2.0**-14, atol=2.0**-14)
+
+
+def test_xnor_moves_the_mean_and_passes_inside_the_limit() -> None:
+    """dw = g (1/n + alpha 1(|w| <= limit)), alpha and n of the element's own row."""
+    q = Quantizer("int1", Blocks(1, None), Scale("absmean"), gradient=GradRule("xnor"))
+    v = np.float32([[0.5, -1.0, 1.5, -1.0], [4.0, -0.25, 0.25, 0.5]])
+    g = np.float32([[1, -2, 3, 4], [1, 1, 1, -1]])
+    alpha, inside = np.float32([[1.0], [1.25]]), np.abs(v) <= 1
+    np.testing.assert_array_equal(local(q, v).pull(g, OPS)[0], g * (np.float32(0.25) + alpha * inside))
+    half = replace(q, gradient=GradRule("xnor", {"limit": 0.5}))
+    np.testing.assert_array_equal(local(half, v).pull(g, OPS)[0], g * (np.float32(0.25) + alpha * (np.abs(v) <= 0.5)))
 
 
 def test_dge_k_1_is_straight_through_and_the_cap_costs_40_percent() -> None:
@@ -251,6 +262,7 @@ def test_parameters_of_blocks(blocks: Blocks) -> None:
     ("q", "text"),
     [
         (replace(INT4, gradient=GradRule("dge", {"kk": 2})), "gradient.params.kk: 'dge' has no such setting; did you mean 'k'?"),
+        (replace(INT4, gradient=GradRule("xnor", {"limit": 0.0})), "gradient.params.limit: 0.0 is not a positive number"),
         (replace(INT4, gradient=GradRule("dge", {"k": 0.5})), "gradient.params.k: 0.5 is below 1"),
         (replace(INT4, gradient=GradRule("trust", {"threshold": "x"})), "gradient.params.threshold: 'x' has the wrong type"),
         (replace(FP4, gradient=GradRule("dsq")), "'dsq' is defined for integers; the levels of e2m1 are not 1 apart"),

@@ -10,7 +10,20 @@ import pytest
 from lpref.accel import backend
 from lpref.accel.reference import ReferenceBackend
 from lpref.ref.quantize import Quantizer, lookup
-from lpref.ref.recipes import Context, Epilogue, GemmSpec, LinearRecipe, Saved, Slot, Split, Term, Transform, linear_backward, linear_forward
+from lpref.ref.recipes import (
+    GEMMS,
+    Context,
+    Epilogue,
+    GemmSpec,
+    LinearRecipe,
+    Saved,
+    Slot,
+    Split,
+    Term,
+    Transform,
+    linear_backward,
+    linear_forward,
+)
 from lpref.ref.scaling import Scale
 from lpref.specs import recipe
 
@@ -67,7 +80,8 @@ def test_averaged_samples_of_an_exact_tensor_are_the_tensor() -> None:
 def complex_recipe() -> LinearRecipe:
     """iFairy's products without its quantizers."""
     linear = recipe("ifairy").linear
-    bare = {g: replace(linear.gemm(g), a=Slot(split=linear.gemm(g).a.split), b=Slot(split=linear.gemm(g).b.split)) for g in ("fprop", "dgrad", "wgrad")}
+    specs = {gemm: linear.gemm(gemm) for gemm in GEMMS}
+    bare = {gemm: replace(s, a=Slot(split=s.a.split), b=Slot(split=s.b.split)) for gemm, s in specs.items()}
     return replace(linear, **bare, save={"x": Saved("hp"), "w": Saved("reference")})
 
 
