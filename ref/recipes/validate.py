@@ -147,11 +147,7 @@ def _quantizer(where: str, q: Quantizer, tensor: str, backward: bool) -> Iterato
         return
     if isinstance(form, VectorFormat):
         return
-<<<<<<< HEAD
     if not form.signed and tensor in ("w", "dy") and q.scale.rule not in OFFSETS and not {"offset", "zero"} & set(learned_names(q)):
-=======
-    if not form.signed and tensor in ("w", "dy") and q.scale.rule != "affine" and not {"offset", "zero"} & set(learned_names(q)):
->>>>>>> c5e920f (recipes: StatQuant (PTQ, PSQ, BHQ); affine ranges that widen until nothing saturates; tests of parts, products, sampling and mixing; official vectors)
         yield f"{where}.format: {q.format} has no sign, and {tensor} has negative values"
     yield from gradient_problems(where, q, tensor, backward)
     if is_stochastic(q.rounding) and q.word_bits not in (None, 8, 16, 32):

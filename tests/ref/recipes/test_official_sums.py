@@ -6,6 +6,7 @@ float32 values are stored as their bits. To record again, run the named function
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,18 @@ def test_codes_of_statquant_per_tensor() -> None:
     values = floats(want["ptq"]["values"], want["shape"])
     span = 255 / floats([want["ptq"]["scale"]])[0]
     assert np.abs(made.dequantize(np.float32) - values).max() <= 6 * U * span
+
+
+@proves("recipe:statquant_psq", "official")
+@proves("recipe:statquant_bhq", "official")
+def test_codes_of_statquant_per_sample() -> None:
+    """DiagonalPreconditioner with rounding to nearest: the same codes; its ends are moved by 1e-8, of rows no smaller than 1e-2."""
+    want = recorded("statquant")
+    x = floats(want["x"], want["shape"])
+    made = quantize(x, replace(recipe("statquant_psq").linear.dgrad.a.quantizer, rounding="nearest_even"))
+    np.testing.assert_array_equal(made.unpacked().reshape(-1), want["psq"]["codes"])
+    room = 8 * U * np.abs(x).max(axis=1, keepdims=True) + 2e-8
+    assert (np.abs(made.dequantize(np.float32) - floats(want["psq"]["values"], want["shape"])) <= room).all()
 
 
 @proves("recipe:statquant_bhq", "official")
