@@ -10,7 +10,7 @@ import numpy as np
 from kernel_draw import Draw, f32
 
 from lpref.ref.attention import attention as dense
-from lpref.ref.linalg import Accumulate
+from lpref.ref.linalg import Accumulate, HighPrecision
 from lpref.ref.quantize import Blocks, Quantizer, Scale, lookup, quantize
 from lpref.ref.random import WordAddress
 
@@ -54,6 +54,38 @@ def gemms(draw: Draw) -> Iterator[tuple]:
     yield stored(draw, "mxfp8_e4m3", "nvfp4", 0, 4, 32)
     yield from cancelling(draw.source)
     yield from infinite(draw)
+
+
+UNITS = {
+    "hopper_fp8_fast": ("fp8_tensor", "fp8_tensor:format=e5m2"), "hopper_fp8_promote128": ("fp8_tile1x128", "fp8_block128"),
+    "hopper_bf16": ("bf16", "nvfp4"), "hopper_fp16": ("fp16", "fp16"), "hopper_tf32": ("bf16", "mxfp8_e5m2"), "ampere_bf16": ("bf16", "mxfp8_e4m3"),
+    "volta_fp16": ("fp16", "fp8_tensor"), "ada_fp8": ("fp8_row", "mxfp4"), "blackwell_f8f6f4": ("mxfp6_e3m2", "mxfp8_e5m2"),
+    "blackwell_mma_sync_fp8": ("fp8_tensor", "fp8_row"),
+}  # fmt: skip
+"""Models of matrix units that have kernels -> quantizers whose values they read."""
+
+
+def units(draw: Draw, name: str) -> Iterator[tuple]:
+    """A unit's operands of every kind of size, along every axis; sums of all magnitudes, that cancel, of zeros, infinities and NaN."""
+    one, other = UNITS[name]
+    for axes in ((1, 1), (0, 1), (1, 0), (0, 0)):
+        yield (*stored(draw, one, other, 37, 35, 150, axes), name)
+    for m, n, depth in ((1, 1, 1), (5, 3, 31), (66, 65, 129), (3, 4, 300), (2, 3, 0)):
+        yield (*stored(draw, one, other, m, n, depth), name)
+    yield (*stored(draw, one, other, 40, 33, 200, wild=True), name)
+    if name == "hopper_bf16":
+        yield from ends(draw, name)
+
+
+def ends(draw: Draw, name: str) -> Iterator[tuple]:
+    """bfloat16 products about 2^-149 and 2^128, of neighbours that nearly cancel, with infinities and zeros, as float32 and as codes."""
+    for scale in (2.0**-70, 2.0**-64, 2.0**62, 2.0**64, 2.0**100, 1.0):
+        x, y = (draw(24, 96).astype(np.float64) * scale for _ in range(2))
+        x[:, 1::2], y[:, 1::2] = -x[:, ::2] * (1 + draw(24, 48) * 2.0**-7), y[:, ::2]
+        sides = [(v.astype(f32).view(np.uint32) & 0xFFFF0000).view(f32) for v in (x, y)]
+        yield (*(HighPrecision(v) for v in sides), name)
+        sides[0][3, 5], sides[0][4, 40], sides[0][5, 70], sides[1][2, 5], sides[1][7, :64] = np.inf, -np.inf, np.nan, 0, -0.0
+        yield (*(quantize(v, lookup("bf16")) for v in sides), name)
 
 
 def cancelling(source: np.random.Generator) -> Iterator[tuple]:

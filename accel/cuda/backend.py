@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from lpref.accel.cpu import GEMM_BOUND, GEMMS_BOUND, MATMUL_BOUND
+from lpref.accel.cpu import GEMM_BOUND, MATMUL_BOUND
 from lpref.accel.cuda import (
     activation,
     attention,
@@ -35,7 +35,10 @@ from lpref.accel.cuda.quantize import quantize
 from lpref.accel.reference import reference_ops
 from lpref.ref.attention import fused
 from lpref.ref.backend import Arrays, Backend, Bits, Bound, Contract, Kernel
+from lpref.ref.linalg import native_bound
 
+PRODUCT_BOUND = Bound(f"{GEMM_BOUND.theorem}; of FP8 codes lpref.ref.linalg.native_bound", lambda _, a, b, *rest: native_bound(a, b))
+PRODUCTS_BOUND = Bound(PRODUCT_BOUND.theorem, lambda _, products: [native_bound(a, b) for a, b, *_ in products])
 KERNELS: dict[str, Callable[..., Any]] = {
     "operand": operand.operand,
     "gemm": gemm.gemm,
@@ -143,11 +146,11 @@ ARRAYS = Arrays(to_device, to_host, CudaQTensor, memory)
 
 
 class CudaBackend(Backend):
-    """Functions of CuPy arrays. Grade "fast" multiplies matrices by cuBLAS and fuses attention; all else has the same bits in both grades."""
+    """Functions of CuPy arrays. Grade "fast" multiplies matrices by cuBLASLt and fuses attention; all else has the same bits in both grades."""
 
     def __init__(self, numerics: str = "fast") -> None:
         definitions = reference_ops("exact")
         table: dict[str, tuple[Callable[..., Any], Contract]] = {op: (f, Bits()) for op, f in KERNELS.items()}
         if numerics == "fast":
-            table |= {"gemm": (blas.gemm, GEMM_BOUND), "gemms": (blas.gemms, GEMMS_BOUND), "matmul": (blas.matmul, MATMUL_BOUND), **FUSED}
+            table |= {"gemm": (blas.gemm, PRODUCT_BOUND), "gemms": (blas.gemms, PRODUCTS_BOUND), "matmul": (blas.matmul, MATMUL_BOUND), **FUSED}
         super().__init__("cuda", numerics, [Kernel(op, f, definitions[op], contract) for op, (f, contract) in table.items()], ARRAYS)

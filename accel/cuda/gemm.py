@@ -2,8 +2,8 @@
 
 High precision, and codes of formats that are too wide for exact sums, are multiplied k ascending in float32 (`product`); block-scaled codes piece by
 piece, each piece exact and rounded once: small whole numbers by the integer units (`integers`), others in float64
-(kernels/gemm_float64.cu), their elements decoded to float32 before. Models: the default, and exact or sequential
-float32 sums with any chunk; other accumulators have no kernel.
+(kernels/gemm_float64.cu), their elements decoded to float32 before. Models: the default, exact or sequential
+float32 sums with any chunk, matrix units (`tensor_core`); other accumulators have no kernel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device, integers, product
+from lpref.accel.cuda import arrays, device, integers, product, tensor_core
 from lpref.accel.cuda.qtensor import CudaQTensor
 from lpref.ref.errors import BackendError, ShapeError
 from lpref.ref.formats import format as format_named
@@ -64,6 +64,8 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None) -> Any:
     depth_a, depth_b = a.logical_shape[a.k_axis], b.logical_shape[b.k_axis]
     if depth_a != depth_b:
         raise ShapeError(f"the contraction axes have {depth_a} and {depth_b} elements", where="gemm")
+    if model.core is not None:
+        return _unit(a, b, model)
     exact = _summable(a) and _summable(b)
     if model.inner == "auto" and not exact:
         a, b = _plain(a), _plain(b)
@@ -73,8 +75,7 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None) -> Any:
     if length is not None:
         return integers.gemm(a, b, length)
     fa, fb = factors(a), factors(b)
-    if model.scales == "epilogue" and (fa.step or fb.step):
-        raise ShapeError("scales that change along k cannot wait for the epilogue", where="gemm", remedy="scales: per_block")
+    _refuse_changing(model, fa, fb)
     bare = all(f.scales is None and f.tensor is None for f in (fa, fb))
     if sequential and bare and model.chunk is None and model.product == "float32":
         out = device.cupy().empty((fa.shape[0], fb.shape[0]), np.float32)
@@ -82,6 +83,19 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None) -> Any:
         return out
     inner = (2 if model.product == "exact" else 1) if sequential else 0
     return _pieces(fa, fb, inner, model.chunk or 0)
+
+
+def _unit(a: Any, b: Any, model: Accumulate) -> Any:
+    """A product by a matrix unit's model."""
+    tensor_core.check(model)
+    fa, fb = (factors(x, tensor_core.embedded(x, model)) for x in (a, b))
+    _refuse_changing(model, fa, fb)
+    return tensor_core.gemm((a, b), (fa, fb), model)
+
+
+def _refuse_changing(model: Accumulate, *sides: Factors) -> None:
+    if model.scales == "epilogue" and any(f.step for f in sides):
+        raise ShapeError("scales that change along k cannot wait for the epilogue", where="gemm", remedy="scales: per_block")
 
 
 def gemms(products: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -94,11 +108,11 @@ def _covered(model: Accumulate, exact: bool, sequential: bool) -> None:
     if not plain_sums or not (sequential or (model.inner in ("auto", "exact") and exact)):
         what = f"{model.inner} sums in {model.format}" if model.inner != "exact" or exact else "exact sums of high precision"
         raise BackendError(f"no kernel makes {what}", where="gemm",
-                           remedy="on the device: auto, exact sums of codes, sequential float32 sums; else use the host")  # fmt: skip
+                           remedy="on the device: auto, exact sums of codes, sequential float32 sums, matrix units; else use the host")  # fmt: skip
 
 
-def factors(x: Any) -> Factors:
-    """The operand taken apart; codes decoded to float32."""
+def factors(x: Any, whole: bool = False) -> Factors:
+    """The operand taken apart; codes decoded to float32, times their block scales where `whole`."""
     rows, columns = (int(n) for n in x.logical_shape[-2:]) if isinstance(x, HighPrecision) else x.shape
     k_last = bool(x.k_axis % 2)
     shape = (rows, columns) if k_last else (columns, rows)
@@ -109,10 +123,10 @@ def factors(x: Any) -> Factors:
         return Factors(product.Strided(values, *(steps if k_last else steps[::-1])), shape)
     if not isinstance(x, CudaQTensor):
         raise BackendError(f"gemm got a {type(x).__name__}", where="cuda", remedy="quantize CuPy arrays, or use the host for all operands")
-    elements = product.Strided(x.decoded(), *((columns, 1) if k_last else (1, columns)))
+    elements = product.Strided(x.folded() if whole else x.decoded(), *((columns, 1) if k_last else (1, columns)))
     quantum, bits, _ = _facts(x.quantizer)
     common: dict[str, Any] = {"tensor": x.tensor_scale, "quantum": quantum, "bits": bits}
-    if not x.scales:
+    if not x.scales or whole:
         return Factors(elements, shape, **common)
     scales, blocks = x.scale_values(), x.quantizer.blocks
     wide = int(scales.shape[1])

@@ -94,11 +94,12 @@ def _outputs(job: Job) -> tuple[Any, Any, Any]:
     scales = cp.empty(job.grid, np.uint32 if plans.scale_bytes(job.q) == 4 else np.uint8)
     rule = job.q.scale.rule
     own = np.float32(1) / np.float32(job.q.scale.multiplier) if rule in ("amax", "mx") else np.float32(1)
-    return codes, scales, cp.empty((), np.float32) if rule == "nvfp4" else _constant(float(own))
+    return codes, scales, cp.empty((), np.float32) if rule == "nvfp4" else constant(float(own))
 
 
 @cache
-def _constant(value: float) -> Any:
+def constant(value: float) -> Any:
+    """A float32 on the device, one array for all who ask."""
     return device.cupy().asarray(np.float32(value))
 
 

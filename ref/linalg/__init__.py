@@ -2,7 +2,7 @@
 
 from lpref.ref.linalg.accumulate import Accumulate, HighPrecision
 from lpref.ref.linalg.accumulators import ACCUMULATORS, Accumulator, accumulator
-from lpref.ref.linalg.bounds import accumulation_bound, fast_bound, gamma
+from lpref.ref.linalg.bounds import accumulation_bound, fast_bound, gamma, native_bound
 from lpref.ref.linalg.exact_dot import exact_dot
 from lpref.ref.linalg.gemm import Operand, gemm
 from lpref.ref.linalg.hadamard import hadamard, hadamard_inverse
@@ -27,5 +27,6 @@ __all__ = [
     "hadamard",
     "hadamard_inverse",
     "matmul",
+    "native_bound",
     "quire_dot",
 ]

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from lpref.ref import formats
 from lpref.ref.linalg.accumulate import Accumulate
 from lpref.ref.linalg.accumulators import accumulator
-from lpref.ref.linalg.gemm import Factors, cuts, entered, exactly_summable, factors, plain
+from lpref.ref.linalg.gemm import Factors, cuts, entered, exactly_summable, factors, holds_codes, plain
 from lpref.ref.linalg.tensor_core import NONE
 
 U32 = 2.0**-24
@@ -62,6 +62,25 @@ def fast_bound(a: Any, b: Any) -> NDArray[np.float64]:
     """
     depth = factors(a).elements.shape[1]
     return (gamma(depth + 6) + gamma(2 * depth + 6)) * magnitude(a, b)
+
+
+SPLITS = 64
+"""Sums that a library may cut K into and add up in float32."""
+
+
+def native_bound(a: Any, b: Any) -> NDArray[np.float64]:
+    """|gemm fast - gemm exact| where a matrix unit may read FP8 codes: `fast_bound`, or for two operands of E4M3 or E5M2 codes, if more,
+
+    accumulation_bound(hopper_fp8_promote128) + gamma_64 S + accumulation_bound(auto).
+
+    Cutting K into at most 64 sums, at multiples of the unit's 32 products, leaves the number of its steps as it is, and no piece has a larger S or P
+    (above) than all of K; it adds at most 64 roundings of what the pieces add up to.
+    """
+    bound = fast_bound(a, b)
+    if not all(holds_codes(x) and x.quantizer.format in ("e4m3", "e5m2") for x in (a, b)):
+        return bound
+    unit = accumulation_bound(a, b, "hopper_fp8_promote128") + gamma(SPLITS) * magnitude(a, b)
+    return np.maximum(bound, unit + accumulation_bound(a, b))
 
 
 def matmul_bound(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:

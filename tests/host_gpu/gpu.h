@@ -186,6 +186,17 @@ template <class... A> int launch(void (*kernel)(A...), const unsigned *grid, con
     }
 
 static inline void __syncthreads() { gpu::wait(gpu::whole, gpu::alive); }
+static inline int __syncthreads_or(int v) {
+    static int any[2]; // of this round and of the next
+    static unsigned left;
+    unsigned round = gpu::whole.round & 1;
+    any[round] |= v;
+    __syncthreads();
+    int found = any[round];
+    if (++left == gpu::alive) left = 0, any[round] = 0;
+    __syncthreads();
+    return found;
+}
 static inline void __syncwarp(unsigned = ~0u) { gpu::trade(0, 0); }
 template <class T> static T __shfl_xor_sync(unsigned, T v, int d) { return gpu::trade(v, (gpu::now & 31) ^ d); }
 template <class T> static T __shfl_sync(unsigned, T v, int lane) { return gpu::trade(v, lane & 31); }

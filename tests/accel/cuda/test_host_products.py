@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from kernel_check import Place, check, check_cases, cuda_place
 from kernel_draw import Draw
-from kernel_products import MORE, OPS, stored
+from kernel_products import MORE, OPS, UNITS, stored, units
 
 from lpref.accel.cuda import backend, blas, device, gemm, operand, plans
 from lpref.accel.reference import operand as definition
 from lpref.accel.reference import reference_ops
 from lpref.ref.backend import Bits, Kernel
-from lpref.ref.errors import BackendError, ShapeError
+from lpref.ref.errors import BackendError, FormatError, ShapeError
 from lpref.ref.linalg import HighPrecision
 from lpref.ref.quantize import lookup, quantize
 
@@ -49,6 +49,21 @@ def test_every_tile(place: Place, monkeypatch: pytest.MonkeyPatch, processors: i
     check_cases(KERNELS["gemm"], place, [stored(draw, name, name, 70, 37, 67) for name in ("nvfp4", "mxfp8_e5m2", "int8_row")])
 
 
+@pytest.mark.parametrize("name", UNITS)
+def test_matrix_units(place: Place, name: str) -> None:
+    check_cases(KERNELS["gemm"], place, units(Draw(12), name))
+
+
+def test_what_a_unit_does_not_read(place: Place) -> None:
+    x = [HighPrecision(place.put(np.float32([[1, 2, v]])), 1) for v in (3, 1 + 2.0**-8)]
+    assert place.here(gemm.gemm(x[0], x[0], "hopper_bf16")).tolist() == [[14.0]]
+    with pytest.raises(FormatError, match=r"1\.00390625 is no value of bfloat16, which this matrix unit reads"):
+        gemm.gemm(x[0], x[1], "hopper_bf16")
+    for name, what in (("blackwell_mxf4nvf4", "exponents"), ("ampere_fp16_acc16", "binary16")):
+        with pytest.raises(BackendError, match=f"no kernel makes a matrix unit with .*{what}"):
+            gemm.gemm(x[0], x[0], name)
+
+
 @pytest.mark.parametrize("name", ["nvfp4", "fp8_tensor", "bf16"])
 def test_error_statistics(place: Place, name: str) -> None:
     draw, q = Draw(5), replace(lookup(name), tail="pad_zero")
@@ -76,7 +91,7 @@ def test_what_is_refused(place: Place) -> None:
     x = HighPrecision(place.put(np.ones((2, 3), np.float32)), 1)
     with pytest.raises(ShapeError, match="contraction axes have 3 and 2"):
         gemm.gemm(x, HighPrecision(x.values, 0))
-    for model in ("pairwise", "kahan", "hopper_bf16", "exact", "bf16_sequential", "int32_wrap"):
+    for model in ("pairwise", "kahan", "exact", "bf16_sequential", "int32_wrap"):
         with pytest.raises(BackendError, match="no kernel makes"):
             gemm.gemm(x, x, model)
     with pytest.raises(BackendError, match="no CuPy array"):

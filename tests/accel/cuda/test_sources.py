@@ -31,11 +31,16 @@ CASES += [("hadamard", {"LP_SIZE": size}) for size in (1, 2, 16, 32, 64)]
 CASES += [(name, {"LP_TEAM": t, "LP_SLOTS": s}) for t, s in TEAMS for name in ("reduce", "norm", "loss")] + [("optim", dict(optim.TEAM))]
 CASES += [("update", {"LP_RULE": rule, "LP_ORDER": order}) for rule, order in ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2))]
 CASES += [("gemm_int8", {"LP_PIECE": n}) for n in (0, 16, 32, 64, 128)]
-CASES += [("operand", {"LP_IN": 1}), ("blas", {"LP_BITS": 4}), ("blas", {"LP_BITS": 8}), *(("attention", {"LP_SLOTS": s}) for s in (1, 4, 32))]
+CASES += [("operand", {"LP_IN": 1}), *(("attention", {"LP_SLOTS": s}) for s in (1, 4, 32))]
+CASES += [("blas", macros) for macros in ({"LP_BITS": 4}, {"LP_BITS": 8}, {"LP_INTEGERS": 0}, {"LP_INTEGERS": 1})]
 TILES = [{"LP_BM": n, "LP_BN": n, "LP_TM": each, "LP_TN": each, "LP_RESIDENT": held} for n, (each, held) in product.TILES.items()]
 LAYOUTS = [{"LP_A_K": a, "LP_B_K": b} for a in (0, 1) for b in (0, 1)]
 CASES += [("product", {**tile, **layout, "LP_BK": product.DEPTH}) for tile in TILES for layout in LAYOUTS]
 CASES += [("gemm", {**tile, **LAYOUTS[i], "LP_BK": product.DEPTH, "LP_INNER": 1 + i // 2}) for i in range(4) for tile in TILES[1:]]
+STEPS = ((4, 0, 0), (16, 0, 0), (32, 0, 0), (32, 0, 1), (32, 1, 1))  # products, late, wide
+CASES += [("tensor_core", {"LP_CHECK": 1})]
+CASES += [("tensor_core", {**TILES[1 + i % 2], **LAYOUTS[i % 4], "LP_BK": 32, "LP_PRODUCTS": n, "LP_LATE": late, "LP_WIDE": wide})
+          for i, (n, late, wide) in enumerate(STEPS)]  # fmt: skip
 WARPS = [{"LP_BM": m, "LP_BN": n, "LP_MT": high, "LP_NT": wide, "LP_BK": 8} for (m, n), (high, wide) in gemm.WARPS.items()]
 CASES += [("gemm_float64", {**tile, **LAYOUTS[2 * a + b - 3], "LP_SLICES_A": a, "LP_SLICES_B": b}) for tile in WARPS for a in (1, 2) for b in (1, 2)]
 FLASH = [("forward", 5, 3, 1, 3, 0), ("forward", 32, 32, 4, 1, 1), ("forward", 64, 64, 4, 3, 0), ("forward", 128, 128, 4, 3, 1),

@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from lpref.ref import formats
 from lpref.ref.errors import ShapeError, SpecError, UnknownNameError
-from lpref.ref.linalg import Accumulate, HighPrecision, fast_bound, gemm
+from lpref.ref.linalg import Accumulate, HighPrecision, fast_bound, gemm, native_bound
 
 _spec = importlib.util.spec_from_file_location("operands", Path(__file__).with_name("operands.py"))
 operands = importlib.util.module_from_spec(_spec)
@@ -128,6 +129,23 @@ def test_fast_is_within_its_bound(kind):
     assert np.all(np.abs(fast.astype(np.float64) - exact) <= fast_bound(a, b))
     true = a.dequantize(np.float64) @ b.dequantize(np.float64).T
     assert np.all(np.abs(exact - true) <= fast_bound(a, b))
+
+
+@pytest.mark.parametrize("blocks", [(None, None), (1, None), (1, 128)])
+@pytest.mark.parametrize("formats", [("e4m3", "e4m3"), ("e5m2", "e4m3")])
+def test_fp8_units_are_within_the_native_bound(blocks, formats):
+    """A unit's sums, promoted every 128 products, also where K is cut in three and the parts are added in float32."""
+    rng = np.random.default_rng(9)
+    a, b = (operands.draw(rng, m, 1000, name, blocks) for m, name in ((20, formats[0]), (30, formats[1])))
+    exact, limit = gemm(a, b), native_bound(a, b)
+    assert (limit > fast_bound(a, b)).all()
+    assert (np.abs(gemm(a, b, "hopper_fp8_promote128").astype(np.float64) - exact) <= limit).all()
+    if blocks == (None, None):
+        cut = [[replace(x, elements=x.elements[:, i:j]) for x in (a, b)] for i, j in ((0, 256), (256, 640), (640, 1000))]
+        sums = [gemm(*part, "hopper_fp8_promote128") for part in cut]
+        assert (np.abs((sums[0] + sums[1] + sums[2]).astype(np.float64) - exact) <= limit).all()
+    high = HighPrecision(rng.normal(size=(30, 1000)).astype(f32))
+    assert np.array_equal(native_bound(a, high), fast_bound(a, high))
 
 
 def test_float64_stays_float64():
