@@ -47,7 +47,11 @@ RAGGED = ((1, 33, 57, 35), (1, 33, 57, 2048), (1, 64, 64, 100), (1, 130, 67, 515
 LAYOUTS = {"bf16": ((True, True), (True, False), (False, False), (False, True)), "fp16": ((True, True), (False, False))}
 ENTRIES = ("id", "tile", "stages", "cluster", "custom", "split")
 """Of an algorithm's configuration, in the order in which they are written."""
-OTHERS = {"steps of 8": {"products": 8}, "steps of 4": {"products": 4}, "24 fraction bits, steps of 8": {"products": 8, "fraction": 24}}
+OTHERS = {
+    "steps of 8": ({"products": 8}, 0), "steps of 8, rest of 32 first": ({"products": 8}, 32), "steps of 8, rest of 64 first": ({"products": 8}, 64),
+    "steps of 16, rest of 32 first": ({}, 32), "steps of 16, rest of 64 first": ({}, 64),
+}  # fmt: skip
+"""Other models of a 16-bit unit: what is changed, and, if not 0, of how many elements of k those are the rest that come first."""
 WORDS = {"float32": np.uint32, "int32": np.int32}
 EXPONENTS = {"bfloat16": (8, 7), "binary16": (5, 10), "e4m3": (4, 3), "e5m2": (5, 2)}
 
@@ -88,6 +92,13 @@ def paired(codes: Any) -> Any:
 def quantizer(name: str) -> Quantizer:
     """A cast without scales."""
     return Quantizer(name, Blocks(), Scale("none"))
+
+
+def rest_first(codes: Any, tile: int, step: int) -> Any:
+    """Zeros put behind the K mod `tile` first elements of k, so that these fill their own steps."""
+    rest = codes.shape[-1] % tile if tile else 0
+    parts = [codes[..., :rest], cp.zeros((*codes.shape[:-1], -rest % step), codes.dtype), codes[..., rest:]]
+    return cp.concatenate(parts, axis=-1)
 
 
 def wanted(model: Any, a: Any, b: Any, names: tuple[str, str]) -> Any:
@@ -144,8 +155,10 @@ def explain(rows: list[dict[str, Any]], model: str, operands: Any, names: tuple[
             continue
         if not made:
             whole = accumulator(model)
-            made = {name: replace(whole, core=replace(whole.core, **changed)) for name, changed in OTHERS.items()} | {"fused": accumulator("fused")}
-            made = {name: wanted(other, *operands, names).view(np.uint32) for name, other in made.items()}
+            for name, (changed, tile) in OTHERS.items():
+                sides = [rest_first(x, tile, changed.get("products", 16)) for x in operands]
+                made[name] = wanted(replace(whole, core=replace(whole.core, **changed)), *sides, names).view(np.uint32)
+            made["fused"] = wanted("fused", *operands, names).view(np.uint32)
         row["others"] = {name: int(cp.count_nonzero(differing(got, other, out))) for name, other in made.items()}
 
 
@@ -179,12 +192,15 @@ def against(
 
 
 def merged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each product: its algorithms with outputs compared and those that differ."""
+    """A row for each product: its kinds, and its algorithms with outputs compared and those that differ."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
-        product = {key: v for key, v in row.items() if key not in ("algorithm", "of", "differ", "first", "others", "status")}
-        held = found.setdefault(json.dumps(product), product | {"algorithms": {}})
-        held["algorithms"][row["algorithm"]] = [row["of"], row["differ"]] if row["of"] else f"status {row['status']}"
+        product = {key: row[key] for key in ("case", "operands", "shape", "k_side_by_side", "out", "aligned")}
+        held = found.setdefault(json.dumps(product), product | {"kinds": [], "algorithms": {}})
+        if row["kind"] not in held["kinds"]:
+            held["kinds"].append(row["kind"])
+        counts = held["algorithms"].setdefault(row["algorithm"], [0, 0])
+        counts[:] = [counts[0] + row["of"], counts[1] + row["differ"]]
     return list(found.values())
 
 

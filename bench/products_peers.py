@@ -18,6 +18,7 @@ import lpref
 from lpref.accel.cuda import algorithms, epilogue
 from lpref.accel.cuda.cublaslt import Product, Side
 from lpref.accel.cuda.qtensor import CudaQTensor
+from lpref.accel.cuda.quantize import constant
 from lpref.ref.errors import BackendError
 from lpref.ref.quantize import lookup
 
@@ -150,10 +151,10 @@ def drawn(kind: str, rows: int) -> torch.Tensor:
 
 def big_cases() -> list[dict[str, Any]]:
     """BIG x BIG x BIG in every unit."""
-    sizes, rows = (BIG, BIG, BIG), []
+    sizes, rows, gemm = (BIG, BIG, BIG), [], lpref.backend("cuda", "fast").gemm
     out = {kind: cp.empty((BIG, BIG), dtype) for kind, dtype in (("bfloat16", np.uint16), ("float32", np.float32))}
     a, b = [drawn("bfloat16", BIG)], [drawn("bfloat16", BIG)]
-    rows.append(one_case(f"{BIG}^3 bf16", a, b, (1, 1), lpref.backend("cuda", "fast").gemm))
+    rows.append(one_case(f"{BIG}^3 bf16", a, b, (1, 1), gemm))
     one, vector = torch.ones((), device="cuda"), torch.rand(BIG, device="cuda") + 0.5
     grid = torch.rand(BIG // 128, BIG, device="cuda") + 0.5
     square = torch.rand(BIG // 128, BIG // 128, device="cuda") + 0.5
@@ -178,10 +179,25 @@ def big_cases() -> list[dict[str, Any]]:
                         graphs[label] = ours([lambda run=run, arguments=arguments: run(*arguments)] * 2)
                     except BackendError as error:
                         print(name, pair, fast, label, error)
+                if not fast:
+                    pair_of = [quantized(n, c, m) for n, c, m in zip(pair, sides, modes, strict=True)]
+                    graphs["op"] = ours([lambda pair_of=pair_of: gemm(*pair_of)] * 2)
                 if graphs:
                     title = f"{BIG}^3 {pair[0]} x {pair[1]}, {name}{', fast accumulation' if fast else ''}"
                     rows.append(entry(title, sizes, together(graphs, 2)) | {"torch": with_torch})
-    return [*rows, int8_case(sizes)]
+    return [*rows, int8_case(sizes, gemm)]
+
+
+QUANTIZERS = {"scalar": ("fp8_tensor", 1, 1), "vector": ("fp8_row", BIG, 1), "vector128": ("fp8_tile1x128", BIG, BIG // 128),
+              "block128": ("fp8_block128", BIG // 128, BIG // 128), "int8": ("int8_row", BIG, 1)}  # fmt: skip
+"""Scale mode -> quantizer, and the grid of its scales."""
+
+
+def quantized(kind: str, held: Any, mode: str) -> CudaQTensor:
+    """An operand of these codes, with scales as the library's own quantizers leave them."""
+    name, high, wide = QUANTIZERS[mode]
+    q, scales = lookup(name if kind == "int8" else f"{name}:format={kind}"), cp.full((high, wide), np.float32(0.75)).view(np.uint32)
+    return CudaQTensor(held, (scales,), constant(1.0), 1, (BIG, BIG), q, {})
 
 
 def peer(graphs: dict[str, Any], x: torch.Tensor, y: torch.Tensor, given: tuple[Any, Any], shapes: Any, fast: bool) -> str:
@@ -199,13 +215,13 @@ def peer(graphs: dict[str, Any], x: torch.Tensor, y: torch.Tensor, given: tuple[
     return "torch._scaled_mm"
 
 
-def int8_case(sizes: tuple[int, int, int]) -> dict[str, Any]:
+def int8_case(sizes: tuple[int, int, int], gemm: Any) -> dict[str, Any]:
     """int8 with scales of rows and columns: torch._int_mm and two multiplications, against the plan with its epilogue, and alone."""
     x, y, row, column = drawn("int8", BIG), drawn("int8", BIG), torch.rand(BIG, 1, device="cuda"), torch.rand(1, BIG, device="cuda")
     side, held = Side("int8", True, BIG), cp.empty((BIG, BIG), np.float32)
     run, factors = bare(sizes, side, side, "int32"), [([cp.asarray(np.float32(1))], shared(s), 1) for s in (row, column)]
 
-    places = (shared(x), shared(y), held)
+    places, pair_of = (shared(x), shared(y), held), [quantized("int8", shared(t), "int8") for t in (x, y)]
 
     def scaled() -> Any:
         run(*places)
@@ -217,5 +233,6 @@ def int8_case(sizes: tuple[int, int, int]) -> dict[str, Any]:
         "torch alone": theirs([lambda: torch._int_mm(x, y.t())] * 2),
         "bare": ours([scaled] * 2),
         "alone": ours([lambda: run(*places)] * 2),
+        "op": ours([lambda: gemm(*pair_of)] * 2),
     }
     return entry(f"{BIG}^3 int8, rows and columns", sizes, together(graphs, 2))
