@@ -65,10 +65,13 @@ UNITS = {
 """Models of matrix units that have kernels -> quantizers whose values they read."""
 
 
-def units(draw: Draw, name: str) -> Iterator[tuple]:
+LAYOUTS = ((1, 1), (0, 1), (1, 0), (0, 0))
+
+
+def units(draw: Draw, name: str, layouts: tuple[tuple[int, int], ...] = LAYOUTS) -> Iterator[tuple]:
     """A unit's operands of every kind of size, along every axis; sums of all magnitudes, that cancel, of zeros, infinities and NaN."""
     one, other = UNITS[name]
-    for axes in ((1, 1), (0, 1), (1, 0), (0, 0)):
+    for axes in layouts:
         yield (*stored(draw, one, other, 37, 35, 150, axes), name)
     for m, n, depth in ((1, 1, 1), (5, 3, 31), (66, 65, 129), (3, 4, 300), (2, 3, 0)):
         yield (*stored(draw, one, other, m, n, depth), name)

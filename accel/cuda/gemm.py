@@ -126,7 +126,7 @@ def factors(x: Any, whole: bool = False) -> Factors:
     elements = product.Strided(x.folded() if whole else x.decoded(), *((columns, 1) if k_last else (1, columns)))
     quantum, bits, _ = _facts(x.quantizer)
     common: dict[str, Any] = {"tensor": x.tensor_scale, "quantum": quantum, "bits": bits}
-    if not x.scales or whole:
+    if not x.scales or whole or not x.scales[0].size:
         return Factors(elements, shape, **common)
     scales, blocks = x.scale_values(), x.quantizer.blocks
     wide = int(scales.shape[1])
