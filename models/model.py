@@ -10,19 +10,26 @@ import numpy as np
 
 from lpref.autodiff import Tensor
 from lpref.autodiff import functional as F
+from lpref.autodiff.tensor import make
+from lpref.models.hooks import training_loss
 from lpref.models.parameters import LinearSite, ParameterSpec, check_sizes, initial, stored
 from lpref.ref.errors import ShapeError, UnknownNameError
 from lpref.ref.random import check_streams
 from lpref.ref.recipes import (
     Context,
+    Group,
     LinearRecipe,
+    LossHook,
     Operation,
     OpRecipe,
+    layer_weight,
     linear_parameters,
     operation_sites,
     random_sites,
 )
-from lpref.ref.recipes.learned import PARAMETERS
+from lpref.ref.recipes.expression import NAMES
+from lpref.ref.recipes.groups import rates
+from lpref.ref.recipes.learned import is_learned, used_names
 
 
 class Model:
@@ -39,6 +46,10 @@ class Model:
         self.cfg, self.backend, self.seed = cfg, backend, seed
         self.sites: dict[str, LinearSite] = {site.name: site for site in self.linear_sites()}
         self.recipes: Mapping[str, LinearRecipe] | None = None
+        self.hooks: Sequence[LossHook] = ()
+        self.groups: Sequence[Group] = ()
+        self.first: Mapping[str, Any] = {}
+        """The first weights, where a teacher needs them."""
         self.operations: Mapping[str, OpRecipe] = {}
         if recipe is not None:
             self.use(recipe)
@@ -84,6 +95,7 @@ class Model:
         if layers is not None and layers is self.recipes:
             return
         self.recipes, self.operations = recipe.bind(self.sites.values()) if layers is None else layers, recipe.operations
+        self.hooks, self.groups = recipe.loss_hooks, recipe.groups
         check_streams(self.random_sites())
 
     def random_sites(self) -> list[str]:
@@ -100,6 +112,27 @@ class Model:
     def loss(self, batch: Any, ctx: Context) -> Tensor:
         """Mean cross entropy in nats over all targets of `batch` (`.inputs`, `.targets`), a scalar."""
         return F.softmax_cross_entropy(self.logits(batch.inputs, ctx), batch.targets, self.under("loss", "loss", ctx))
+
+    def training_loss(self, batch: Any, ctx: Context) -> Tensor:
+        """`loss`, or what the loss hooks of the recipe in force make of it; evaluation asks for `loss`."""
+        return training_loss(self, batch, ctx)
+
+    def quantized_weight(self, site: str, ctx: Context) -> Tensor:
+        """The weight of a linear site as its layer sees it in the forward pass, a constant."""
+        weight, recipe = self.params[self.sites[site].parameter], (self.recipes or {})[site]
+        params = {key: self.params[name].data for key, name in self.learned.get(site, {}).items()}
+        return make(layer_weight(weight.data, recipe, ctx.at(site), self.backend, params), self.backend)
+
+    def rates(self) -> dict[str, float]:
+        """Parameter -> multiple of the learning rate where that is not 1: the recipe's groups, and 0 for what is learned by a phase or pass that
+        is not in force."""
+        idle = {
+            name: 0.0
+            for site, own in self.learned.items()
+            for key, name in own.items()
+            if key not in used_names((self.recipes or {})[site])
+        }
+        return {**rates(self.groups, self.roles), **idle}
 
     def parameters(self) -> list[Tensor]:
         """The parameters in their fixed order."""
@@ -142,7 +175,7 @@ class Model:
             return F.linear(x, weight, bias=bias)
         at = ctx.at(name)
         if ctx.init:
-            self._learn(name, x.data, weight.data)
+            self._learn(name, x.data, weight.data, at)
         return F.linear(x, weight, recipe=self.recipes[name], ctx=at, params=self._learned(name), bias=bias)
 
     def conv(self, name: str, x: Tensor, kernel: int, stride: int, ctx: Context) -> Tensor:
@@ -152,7 +185,7 @@ class Model:
         if self.recipes is None:
             return F.conv2d(x, shaped, stride=stride, padding=padding)
         if ctx.init:
-            self._learn(name, self.backend.im2col(x.data, kernel, kernel, stride, padding), weight.data)
+            self._learn(name, self.backend.im2col(x.data, kernel, kernel, stride, padding), weight.data, ctx.at(name))
         recipe, at = self.recipes[name], ctx.at(name)
         return F.conv2d(x, shaped, stride=stride, padding=padding, recipe=recipe, ctx=at, params=self._learned(name))
 
@@ -168,24 +201,25 @@ class Model:
         weight = self.params[f"{table}.weight"]
         return F.embedding(weight, ids, self.under("embedding", table, ctx, rows=ids.size, entries=weight.shape[0]))
 
-    def _learn(self, site: str, x: Any, weight: Any) -> None:
-        """Make the learned quantizer parameters of a site from its first input, once."""
-        if site not in self.learned and self.recipes is not None:
-            made = linear_parameters(x, weight, self.recipes[site], self.backend)
+    def _learn(self, site: str, x: Any, weight: Any, ctx: Context) -> None:
+        """Make the learned parameters of a site from its first input, each once."""
+        if self.recipes is not None:
+            made = linear_parameters(x, weight, self.recipes[site], self.backend, ctx)
             for key, value in made.items():
-                self._add_learned(site, key, value)
+                if key not in self.learned.get(site, {}):
+                    self._add_learned(site, key, value)
 
     def _adopt(self, arrays: Mapping[str, Any]) -> None:
         """Declare the learned quantizer parameters (`SITE.x_step`, `SITE.w_zero`, …) that `arrays` holds."""
         for name, value in arrays.items():
             site, _, key = name.rpartition(".")
-            if name not in self.params and self.recipes is not None and site in self.sites and key in PARAMETERS:
+            if name not in self.params and self.recipes is not None and site in self.sites and is_learned(key):
                 self._add_learned(site, key, value)
 
     def _add_learned(self, site: str, key: str, value: Any) -> None:
         name = f"{site}.{key}"
         self.learned.setdefault(site, {})[key] = name
-        self.params[name], self.roles[name] = self._tensor(value), "quantizer_step"
+        self.params[name], self.roles[name] = self._tensor(value), "adapter" if key in NAMES else "quantizer_step"
 
     def _learned(self, site: str) -> dict[str, Tensor]:
         return {key: self.params[name] for key, name in self.learned.get(site, {}).items()}

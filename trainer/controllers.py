@@ -58,6 +58,7 @@ class Controllers:
                 seen.grads,
                 seen.quantizers,
                 seen.ops,
+                seen.scales,
             )
             new[name], written = kind.after(states[name], shown)
             replaced |= written

@@ -11,6 +11,7 @@ from lpref.ref.errors import BackendError, DataError, SpecError
 from lpref.ref.optim import Schedule
 from lpref.ref.optim.optimizer import optimizer
 from lpref.ref.random import check_streams
+from lpref.ref.recipes.change import in_force
 from lpref.ref.recipes.controllers import Clock
 from lpref.trainer.checkpoint import Checkpoint
 from lpref.trainer.controllers import controllers_of, on
@@ -230,13 +231,27 @@ def build_model(spec: TrainSpec, recipe: Any, backend: Any, data: Data) -> Any:
         model.use(recipe.at(0, spec.train.steps, 0))
     check_memory(spec, model)
     length = int(spec.model.get("context", 0))
-    if any(q.scale.rule == "learned" for q in places_of(model.recipes).values()):
-        first = train_batch(
-            data, length, spec.train.batch, spec.train.seed, 0, 0, spec.train.batch // spec.train.micro_batches
-        )
-        with no_grad():
-            model.loss(first, Context(spec.train.seed, init=True))
+    layers = model.recipes
+    for once in {repr(one): one for one in moments(recipe, spec.train.steps)}.values():
+        model.use(once)
+        learns = any(q.scale.learned for q in places_of(model.recipes).values())
+        if learns or any(linear.fprop.b.expression for linear in (model.recipes or {}).values()):
+            first = train_batch(
+                data, length, spec.train.batch, spec.train.seed, 0, 0, spec.train.batch // spec.train.micro_batches
+            )
+            with no_grad():
+                model.loss(first, Context(spec.train.seed, init=True))
+    model.use(recipe.at(0, spec.train.steps, 0) if recipe.schedule else recipe, layers)
+    if any(hook.parameters.get("teacher") == "first" for hook in recipe.loss_hooks):
+        model.first = {name: t.data.copy() for name, t in model.params.items()}
     return model
+
+
+def moments(recipe: Any, steps: int) -> list[Any]:
+    """The recipe as it is at the start, in every phase and in every pass: what is learned in any of them is made before the first step."""
+    changes = [one.all_changes() for one in recipe.schedule] + [[one.set] for one in recipe.passes]
+    start = recipe.at(0, steps, 0) if recipe.schedule else recipe
+    return [start, in_force(recipe, []), *(in_force(recipe, [dict(c)]) for several in changes for c in several)]
 
 
 def check_memory(spec: TrainSpec, model: Any) -> None:

@@ -17,6 +17,7 @@ from lpref.ref.errors import NonFiniteError
 from lpref.ref.optim import LossScale, LossScaleState, OptimContext, Schedule, guarded_step, update_loss_scale
 from lpref.ref.optim.loss_scale import unscale
 from lpref.ref.recipes.controllers import Clock, Seen
+from lpref.ref.recipes.groups import Grouped
 from lpref.trainer.controllers import Controllers
 from lpref.trainer.data.batches import Batch
 from lpref.trainer.quantizers import QuantizerStates
@@ -82,7 +83,7 @@ def both_passes(
         tensor.grad = None
     for micro, batch in enumerate(batches):
         ctx = context(micro)
-        loss = model.loss(batch, ctx)
+        loss = model.training_loss(batch, ctx)
         loss.backward(model.array(np.asarray(seed, loss.dtype).reshape(loss.shape)))
         losses.append(loss.detach())
         for place, seen in ctx.observed.items():
@@ -132,16 +133,23 @@ def applied(
     lr = rules.schedule(state.update) if lr is None else lr
     clock = Clock(state.step, state.update, rules.steps or 1, rules.seed) if clock is None else clock
     ctx = OptimContext(step=state.step, update=state.update, seed=rules.seed, lr=lr, peak=rules.schedule.lr, total=rules.steps)
-    optimizer = rules.controllers.around(state.controllers, rules.optimizer, clock)
+    optimizer: Any = rules.controllers.around(state.controllers, rules.optimizer, clock)
+    own = model.rates()
+    optimizer = Grouped(optimizer, own) if own else optimizer
+    frozen = {name for name, rate in own.items() if rate == 0}
+    arrays = model.arrays()
+    moving = {name: a for name, a in arrays.items() if name not in frozen} if frozen else arrays
     try:
         done = guarded_step(
-            optimizer, model.arrays(), grads, state.optimizer, ctx, loss_scale=rules.loss_scale, scale=state.loss_scale,
+            optimizer, moving, {name: grads[name] for name in moving}, state.optimizer, ctx, loss_scale=rules.loss_scale, scale=state.loss_scale,
             clip=rules.clip, backend=rules.backend, finite=bool(np.isfinite(loss)),
         )  # fmt: skip
     except NonFiniteError:  # finite gradients whose squares overflow: no norm, no step
         return skipped(state, rules), StepResult(loss, lr, float("inf"), True, observed)
     if not done.applied:
         return skipped(state, rules), StepResult(loss, lr, done.norm, True, observed)
+    if frozen:
+        done = replace(done, params={**arrays, **done.params}, state={**state.optimizer, **done.state})
     params, controllers = controlled(model, state, rules, clock, Seen(clock, loss, observed, done.params, grads))
     model.set_arrays(params)
     quantizers = rules.quantizers.update(state.quantizers, observed)
@@ -169,8 +177,9 @@ def controlled(
         else {}
     )
     quantizers = {name: model.recipes[site].fprop.b.quantizer for site, name in kinds.weights.items()}
+    scales = {name: g for name, g in seen.grads.items() if model.roles[name] == "quantizer_step"} if "scales" in kinds.needs else {}
     shown = Seen(
-        clock, seen.loss, seen.observed, {name: params[name] for name in names}, grads, quantizers, rules.backend
+        clock, seen.loss, seen.observed, {name: params[name] for name in names}, grads, quantizers, rules.backend, scales
     )
     states, replaced = kinds.after(state.controllers, shown)
     return {**params, **replaced}, states

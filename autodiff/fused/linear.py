@@ -73,12 +73,12 @@ class QuantizedLinear:
         return make(y, backend, node)
 
     def pull(self, node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:
-        """dx, dw and the gradients of the recipe's own parameters."""
+        """dx, dw and the gradients of the recipe's own parameters; None for those that belong to another phase or pass."""
         recipe, ctx = node.params
         shape, *names = node.inputs
         grads = linear_backward(flat(g.data), node.saved, recipe, ctx, g.backend)
-        arrays = [grads.dx.reshape(shape.shape) if wants[0] else None, grads.dw, *[grads.dparams[n] for n in names]]
-        return [make(d, g.backend) if want else None for d, want in zip(arrays, wants, strict=True)]
+        arrays = [grads.dx.reshape(shape.shape) if wants[0] else None, grads.dw, *[grads.dparams.get(n) for n in names]]
+        return [make(d, g.backend) if want and d is not None else None for d, want in zip(arrays, wants, strict=True)]
 
     def expand(self, node: Node) -> Tensor:
         """Refused: rounding has no second derivative."""

@@ -198,7 +198,7 @@ def _quantizers(w: Weights) -> list[str]:
             continue
         if not format_named(q.format).signed and q.scale.rule not in ("affine", "minmax"):
             found.append(f"weights.{name}.format: {q.format} has no sign, and {'weights have' if name == 'stored' else 'it has'} negative values")
-        if q.scale.history != "current" or q.scale.rule == "learned":
+        if q.scale.history != "current" or q.scale.learned:
             found.append(f"weights.{name}.scale: its scale needs a state, which what is stored does not have; use history current")
         if q.tail == "error" and q.blocks.k is not None:
             found.append(f"weights.{name}.tail: 'error', but parameters have any length; use partial")

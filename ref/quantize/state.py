@@ -26,7 +26,7 @@ def init_state(q: Quantizer | str) -> dict[str, Any]:
         return flexpoint.initial(q.scale)
     if q.scale.history == "delayed":
         return {"scale": np.float32(1), "history": np.zeros(q.scale.window, np.float32)}
-    return {"scale": np.float32(q.scale.value)} if q.scale.rule == "learned" else {}
+    return {"scale": np.float32(q.scale.value)} if q.scale.learned else {}
 
 
 def merge(observed: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

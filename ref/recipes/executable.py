@@ -15,10 +15,6 @@ def missing_mechanisms(recipe: Recipe) -> list[str]:
     """The mechanisms that keep this version from running a recipe, in words; empty when it can."""
     linears = [recipe.linear, *recipe.variants.values()]
     found = [text for linear in linears for text in missing_in_linear(linear)]
-    parts = {
-        "loss_hooks": "loss hooks",
-    }
-    found += [text for name, text in parts.items() if getattr(recipe, name)]
     found += [f"the controller {one.kind}" for one in recipe.controllers if one.kind not in KINDS]
     around = [q for op in recipe.operations.values() for q in (op.input, op.output, op.saved, op.gradient)]
     found += [q.missing for q in around if isinstance(q, PlannedQuantizer)]
@@ -47,8 +43,6 @@ def _gemm(spec: GemmSpec) -> Iterator[str]:
 
 
 def _slot(slot: Slot) -> Iterator[str]:
-    if slot.expression is not None:
-        yield f"weight slots that hold a {slot.expression.kind} expression"
     for q in slot.quantizers().values():
         if isinstance(q, PlannedQuantizer):
             yield q.missing

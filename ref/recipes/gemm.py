@@ -108,16 +108,19 @@ class Mixing:
 
 @dataclass(frozen=True)
 class Expression:
-    """A weight slot that holds an expression in parameters instead of a parameter.
+    """A weight slot that holds an expression in parameters instead of a parameter (`lpref.ref.recipes.expression`).
 
-    low_rank   W + alpha B A, with A [rank, K] and B [N, rank]
+    low_rank   W + alpha B A, with A [rank, K] and B [N, rank]; place inside: quantized as a whole; outside: B A is added to the quantized W
     """
 
-    kind: Literal["low_rank"]
-    rank: int
+    kind: Literal["low_rank"] = "low_rank"
+    rank: int = 4
     alpha: float = 1.0
-    trained: tuple[str, ...] = ("a", "b")
-    frozen: tuple[str, ...] = ("w",)
+    place: Literal["inside", "outside"] = "inside"
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise SpecError([f"rank: {self.rank} is not a positive integer"])
 
 
 @dataclass(frozen=True)

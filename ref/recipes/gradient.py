@@ -6,6 +6,7 @@ transforms), the operand that it became, and the blocks that share a learned par
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -23,21 +24,20 @@ __all__ = ["LocalGradient", "element_range", "levels", "local_gradient"]
 
 @dataclass(frozen=True)
 class LocalGradient:
-    """A rule with what it kept of one forward pass. `tensor` (x or w) begins the names of the learned parameters."""
+    """A rule with what it kept of one forward pass. `names`: what it learns -> the parameter of the layer."""
 
     rule: GradientRule
     kept: Kept
-    tensor: str
+    names: Mapping[str, str]
     shared: SharedBlocks
-    learned: tuple[str, ...] = ()
     factor: float = 1.0
 
     def pull(self, g: Any, ops: Any) -> tuple[Any, dict[str, Any]]:
         """(dv, gradients of the learned parameters by name) of g, in the basis of the slot."""
         found = {}
-        for name in self.learned:
+        for name, parameter in self.names.items():
             total = self.shared.sum(self.rule.learned[name](g, self.kept, ops))
-            found[f"{self.tensor}_{name}"] = total if self.factor == 1.0 else ops.mul(total, g.dtype.type(self.factor))
+            found[parameter] = total if self.factor == 1.0 else ops.mul(total, g.dtype.type(self.factor))
         return self.rule.vjp_x(g, self.kept, ops), found
 
 
@@ -70,7 +70,13 @@ def levels(q: Quantizer) -> tuple[float, ...]:
 
 def learned_names(q: Quantizer) -> tuple[str, ...]:
     """What the quantizer learns: the parameters of its rule, where its scale is learned."""
-    return tuple(RULES[q.gradient.kind].learned) if q.scale.rule == "learned" else ()
+    return tuple(RULES[q.gradient.kind].learned) if q.scale.learned else ()
+
+
+def parameter_name(q: Quantizer, tensor: str, name: str) -> str:
+    """The name of a learned parameter in its layer: ``x_step``, or ``x_step@LABEL`` where the quantizer has a label."""
+    label = q.gradient.params.get("label", "")
+    return f"{tensor}_{name}@{label}" if label else f"{tensor}_{name}"
 
 
 def local_gradient(layer: Any, path: str, tensor: Any, quantized: Any) -> LocalGradient:
@@ -84,4 +90,5 @@ def local_gradient(layer: Any, path: str, tensor: Any, quantized: Any) -> LocalG
     s = scales if scales.shape == (1, 1) else shared.spread(scales)
     seen = Seen(v, quantized, s, lowest, largest, levels(q), rule.settings(q), q, ops)
     factor = 1.0 if rule.factor is None else rule.factor(q, name, tensor.shape)
-    return LocalGradient(rule, rule.keep(seen), name, shared, learned_names(q), factor)
+    names = {one: parameter_name(q, name, one) for one in learned_names(q)}
+    return LocalGradient(rule, rule.keep(seen), names, shared, factor)

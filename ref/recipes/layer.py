@@ -14,6 +14,7 @@ from typing import Any
 
 from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.context import Context
+from lpref.ref.recipes.expression import adapter
 from lpref.ref.recipes.gemm import TENSORS
 from lpref.ref.recipes.guided import guided
 from lpref.ref.recipes.learned import learned_state, slot_parameters
@@ -56,16 +57,19 @@ class Layer:
         """The operand of the slot `path`, and what the slot's quantizer made.
 
         With a learned offset b they differ: b is subtracted before quantization and added to the values, in float32, and the product
-        is one of high precision.
+        is one of high precision. So it is where the slot adds a product of low rank to the quantized weight.
         """
         slot, transforms = self.recipe.slot(path), self.transforms(path, tensor.shape)
         if slot.split is not None or slot.mixing is not None or any(t.rank for t, _ in transforms):
             operand = self._of_parts(path, self.transformed(path, tensor, transforms))
             return Made(operand, operand)
-        offset = self.offset(path, tensor.shape)
+        offset, outside = self.offset(path, tensor.shape), adapter(self, "outside") if path == "fprop.b" else None
         if offset is None:
             quantized = self.quantized(path, tensor, slot.quantizer, transforms=transforms)
-            return Made(quantized, quantized)
+            if outside is None:
+                return Made(quantized, quantized)
+            values = self.ops.add(quantized.dequantize(tensor.dtype), outside)
+            return Made(self.ops.operand(values, None, k_axis=K_AXIS[path]), quantized)
         quantized = self.quantized(path, self.plain(path, tensor), slot.quantizer)
         values = self.ops.add(quantized.dequantize(tensor.dtype), offset)
         return Made(self.ops.operand(values, None, k_axis=K_AXIS[path]), quantized)
@@ -85,7 +89,8 @@ class Layer:
 
     def offset(self, path: str, shape: tuple[int, int]) -> Any:
         """The learned offset of the slot `path`, spread over its elements; None where it learns none."""
-        offset, q = slot_parameters(self.params, path).get("offset"), self.recipe.slot(path).quantizer
+        q = self.recipe.slot(path).quantizer
+        offset = slot_parameters(self.params, path, q).get("offset")
         return None if offset is None or not isinstance(q, Quantizer) else SharedBlocks.of(q, shape, self.ops).spread(offset)
 
     def quantized(self, path: str, tensor: Any, q: Any, part: str = "", transforms: Transforms = ()) -> Any:

@@ -13,7 +13,7 @@ backend: `operand` transforms and quantizes, `gemm` multiplies, `cast` rounds. N
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +21,7 @@ from lpref.ref.errors import ShapeError, SpecError
 from lpref.ref.recipes.context import Context
 from lpref.ref.recipes.epilogue import finish
 from lpref.ref.recipes.executable import missing_in_linear
+from lpref.ref.recipes.expression import factor_gradients, merged
 from lpref.ref.recipes.gemm import TENSORS
 from lpref.ref.recipes.layer import Layer
 from lpref.ref.recipes.learned import first_parameters
@@ -53,7 +54,7 @@ def linear_forward(
         raise ShapeError(f"x is {tuple(x.shape)}, w is {tuple(w.shape)}", where=ctx.site or "linear_forward", remedy=f"x [M, K] and w [N, {width}]")
     params = {} if params is None else params
     layer = Layer(recipe, ctx, ops, params)
-    tensors = {"x": x, "w": w}
+    tensors = {"x": x, "w": merged(layer, w)}
     made = {path: layer.made(path, tensors[TENSORS[path]]) for path in ("fprop.a", "fprop.b")}
     y = product(layer, "fprop", made["fprop.a"].operand, made["fprop.b"].operand)
     return finish(layer, "fprop", y, x.shape[1], {}), Kept(saved_by(layer, tensors, made), params)
@@ -75,12 +76,19 @@ def linear_backward(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, op
         gemm: finish(layer, gemm, product, dy.shape[0 if gemm == "wgrad" else 1], saved.entries, dparams)
         for gemm, product in zip(gemms, products, strict=True)
     }
+    dparams |= factor_gradients(layer, products[1], results["wgrad"])
     return LinearGrads(results["dgrad"], results["wgrad"], dparams)
 
 
 def linear_parameters(x: Any, w: Any, recipe: LinearRecipe, ops: Any, ctx: Context = FIRST) -> dict[str, Any]:
     """Learned parameters of the layer by name, from its first input: ``x_step`` and ``w_step`` for LSQ, none for most recipes."""
     return first_parameters(Layer(recipe, ctx, ops, {}), {"x": x, "w": w})
+
+
+def layer_weight(w: Any, recipe: LinearRecipe, ctx: Context, ops: Any, params: Mapping[str, Any]) -> Any:
+    """The values of the weight [N, K] that the forward pass multiplies, in the basis of its slot."""
+    layer = Layer(recipe, replace(ctx, observed={}, collect=False), ops, params)
+    return layer.operand("fprop.b", merged(layer, w)).dequantize(w.dtype)
 
 
 @lru_cache(maxsize=256)

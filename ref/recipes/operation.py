@@ -82,7 +82,7 @@ def operation_problems(operations: Mapping[str, OpRecipe]) -> Iterator[str]:
 def _quantizer(where: str, q: Quantizer | PlannedQuantizer | None) -> Iterator[str]:
     if not isinstance(q, Quantizer):
         return
-    if q.scale.rule == "learned" or q.scale.history != "current":
+    if q.scale.learned or q.scale.history != "current":
         yield f"{where}.scale: operations keep no quantizer state; use a scale of the present tensor"
     if q.gradient.kind != "ste":
         yield f"{where}.gradient.kind: {q.gradient.kind!r}; quantizers of operations pass gradients straight through (ste)"

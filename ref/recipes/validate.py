@@ -14,6 +14,7 @@ V10 weights: what is stored has a sign and needs no state, an update of codes ha
 V11 operations: kinds, factors and quantizers that exist (`operation_problems`)
 V12 what changes while a recipe runs makes a sound recipe at every moment (`lpref.ref.recipes.run_time`)
 V13 a guided slot is fprop.b, without transforms, and its quantizer keeps values that are on its grid
+V14 loss hooks are known (`lpref.ref.recipes.loss_hooks`); only fprop.b holds an expression, a real one
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from lpref.ref.recipes.executable import missing_mechanisms
 from lpref.ref.recipes.gemm import GEMMS, TENSORS, Slot
 from lpref.ref.recipes.gradient import learned_names
 from lpref.ref.recipes.guided import cannot_guide
+from lpref.ref.recipes.loss_hooks import hook_problems
 from lpref.ref.recipes.operation import operation_problems
 from lpref.ref.recipes.recipe import EXEMPT, LinearRecipe, Recipe
 from lpref.ref.recipes.run_time import run_time_problems
@@ -59,7 +61,7 @@ def problems_of(recipe: Recipe) -> list[str]:
     for name, variant in recipe.variants.items():
         if variant != recipe.linear and variant != EXEMPT:
             found += [f"variants.{name}.{p}" for p in linear_problems(variant)]
-    return [*found, *operation_problems(recipe.operations), *_recipe_level(recipe)]
+    return [*found, *operation_problems(recipe.operations), *hook_problems(recipe.loss_hooks), *_recipe_level(recipe)]
 
 
 def linear_problems(linear: LinearRecipe) -> list[str]:
@@ -95,6 +97,8 @@ def _slot(linear: LinearRecipe, path: str) -> Iterator[str]:
             why = "the companion tensor is whole and in the plain basis, the slot is transformed or split"
         if why:
             yield f"{path}.guided: {why}"
+    if slot.expression is not None and (path != "fprop.b" or linear.algebra != "real" or slot.split is not None):
+        yield f"{path}.expression: an expression stands in the forward weight slot (fprop.b) of a real layer, whole"
     for index, q in enumerate(slot.quantizers().values()):
         where = f"{path}.split.quantizers.{index}" if slot.split is not None and slot.split.quantizers else f"{path}.quantizer"
         if isinstance(q, Quantizer):
@@ -183,7 +187,7 @@ def _transforms(linear: LinearRecipe, gemm: str) -> Iterator[str]:
 
 def _output(where: str, q: Quantizer) -> Iterator[str]:
     """V5 for what a product is stored as."""
-    if q.scale.history != "current" or q.scale.rule == "learned":
+    if q.scale.history != "current" or q.scale.learned:
         yield f"{where}.scale: its scale needs a state, which outputs do not have; use history current"
     if not format_named(q.format).signed and q.scale.rule not in OFFSETS:
         yield f"{where}.format: {q.format} has no sign, and products have negative values"

@@ -18,7 +18,7 @@ UNIFORM = ("dsq", "ewgs", "lsq", "lsq_plus", "affine", "pact")
 
 def gradient_problems(where: str, q: Quantizer, tensor: str, backward: bool) -> Iterator[str]:
     """What is wrong with the gradient rule of a slot's quantizer; `tensor` is x, w or dy."""
-    kind, rule, learned = q.gradient.kind, RULES[q.gradient.kind], q.scale.rule == "learned"
+    kind, rule, learned = q.gradient.kind, RULES[q.gradient.kind], q.scale.learned
     if backward and learned:
         yield f"{where}.scale.rule: a learned scale belongs to the forward pass; here nothing would train it"
     if backward and kind != "ste":
@@ -37,12 +37,16 @@ def gradient_problems(where: str, q: Quantizer, tensor: str, backward: bool) -> 
 
 def _settings(where: str, q: Quantizer) -> Iterator[str]:
     rule = RULES[q.gradient.kind]
+    settings = [*rule.defaults, *(["label"] if rule.learned else [])]
     for name in q.gradient.params:
-        if name not in rule.defaults:
-            near = nearest(name, rule.defaults)
-            known = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(rule.defaults) or 'none'}"
+        if name not in settings:
+            near = nearest(name, settings)
+            known = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(settings) or 'none'}"
             yield f"{where}.gradient.params.{name}: {q.gradient.kind!r} has no such setting; {known}"
             return
+    label = q.gradient.params.get("label", "")
+    if not (isinstance(label, str) and (label == "" or label.isidentifier())):
+        yield f"{where}.gradient.params.label: {label!r} is not a name of letters, digits and underscores"
     try:
         found = rule.problems(rule.settings(q))
     except TypeError:

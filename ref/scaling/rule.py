@@ -147,6 +147,11 @@ class Scale:
     high: int = 8
     """double_rounding: bits of the codes that are stored."""
 
+    @property
+    def learned(self) -> bool:
+        """Whether the scale is a parameter."""
+        return self.rule in ("learned", "double_rounding")
+
     def __post_init__(self) -> None:
         problems = []
         for name, choices in _CHOICES.items():

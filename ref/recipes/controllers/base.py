@@ -38,6 +38,7 @@ class Seen:
     observed   ``site/gemm/slot`` -> what its quantizer saw, one entry a micro-batch
     weights    parameter -> the weight after the update, of every linear layer with a quantized weight
     grads      the gradients of the loss by those weights
+    scales     the gradients of learned quantizer parameters, by parameter
     quantizers parameter -> the quantizer of the weight in the forward pass, as in force in the step
     ops        the backend
     """
@@ -49,6 +50,7 @@ class Seen:
     grads: Mapping[str, Any] = field(default_factory=dict)
     quantizers: Mapping[str, Any] = field(default_factory=dict)
     ops: Any = None
+    scales: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Kind:
     """A kind of controller with its parameters. Subclasses are final."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    """What of `Seen` it reads beyond loss and observations: weights, grads."""
+    """What of `Seen` it reads beyond loss and observations: weights, grads, scales."""
 
     def problems(self, recipe: Any) -> Iterator[str]:
         """What is wrong with the controller under this recipe, each as ``field: what``."""

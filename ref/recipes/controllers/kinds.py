@@ -8,6 +8,7 @@ from typing import Any
 
 from lpref.ref.errors import SpecError, UnknownNameError
 from lpref.ref.recipes.controllers.base import Kind
+from lpref.ref.recipes.controllers.disorder import Disorder
 from lpref.ref.recipes.controllers.diversity import Diversity
 from lpref.ref.recipes.controllers.ema import Ema
 from lpref.ref.recipes.controllers.freeze import Freeze
@@ -15,7 +16,9 @@ from lpref.ref.recipes.controllers.plateau import Plateau
 from lpref.ref.recipes.controllers.ramping import Ramping
 from lpref.ref.recipes.controllers.steer import Steer
 
-KINDS: dict[str, type[Kind]] = {"plateau": Plateau, "diversity": Diversity, "steer": Steer, "ema": Ema, "ramping": Ramping, "freeze": Freeze}
+KINDS: dict[str, type[Kind]] = {
+    "plateau": Plateau, "diversity": Diversity, "steer": Steer, "ema": Ema, "ramping": Ramping, "freeze": Freeze, "disorder": Disorder,
+}  # fmt: skip
 
 
 def kind_of(controller: Any) -> Kind:

@@ -25,7 +25,7 @@ def _keep(seen: Seen) -> Kept:
     ops = seen.ops
     span = 1.0 / float(seen.levels[-1] - seen.levels[0])
     error = ops.mul(ops.sub(seen.ratio, ops.rint(seen.ratio)), seen.number(span))
-    learned = {"phi": phi(seen)} if seen.q.scale.rule == "learned" else {}
+    learned = {"phi": phi(seen)} if seen.q.scale.learned else {}
     return {"inside": within(seen), "pull": ops.mul(error, seen.number(seen.params["delta"])), **learned}
 
 

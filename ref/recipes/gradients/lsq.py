@@ -42,8 +42,12 @@ def within(seen: Seen) -> Any:
 
 
 def phi(seen: Seen) -> Any:
-    """d v^ / ds of every element."""
-    return step_derivative(seen.ratio, seen.lowest, seen.largest, seen.ops)
+    """d v^ / ds of every element. With double rounding what is subtracted from is the code, which a second rounding made."""
+    ops = seen.ops
+    if seen.q.scale.rule != "double_rounding":
+        return step_derivative(seen.ratio, seen.lowest, seen.largest, ops)
+    code = ops.rint(ops.div(seen.quantized.dequantize(seen.v.dtype), seen.s))
+    return ops.where(within(seen), ops.sub(code, seen.ratio), code)
 
 
 def step_derivative(ratio: Any, lowest: Any, largest: Any, ops: Any) -> Any:
@@ -63,18 +67,21 @@ def offset_part(g: Any, kept: Kept, ops: Any) -> Any:
 
 
 def gradient_scale(q: Quantizer, tensor: str, shape: tuple[int, ...]) -> float:
-    """c = 1 / sqrt(n Qp), or 1."""
-    params = {**DEFAULTS, **q.gradient.params}
+    """c = 1 / sqrt(n Qp), or 1; times 2^D with double rounding, whose element values are in units of s 2^D."""
+    params, form = {**DEFAULTS, **q.gradient.params}, format_named(q.format)
+    shift = 2.0 ** (q.scale.high - form.bits) if q.scale.rule == "double_rounding" else 1.0
     if not params["scaled"]:
-        return 1.0
+        return shift
     features = tensor == "x" and params["count"] == "features"
     n = shape[-1] if features else math.prod(shape) if tensor == "x" else math.prod(q.blocks.on((shape[0], shape[1]), 1))
-    return 1.0 / math.sqrt(n * float(element_range(q, format_named(q.format))[1]))
+    return shift / math.sqrt(n * float(element_range(q, form)[1]))
 
 
 def first_step(v: Any, q: Quantizer, block: Any) -> Any:
     """2 mean|v| / sqrt(Qp), or for `full` the step that clips nothing; at least the smallest normal number, so that it stays positive."""
     ops, lowest, largest = block.ops, *map(float, element_range(q, format_named(q.format)))
+    if q.scale.rule == "double_rounding":  # the step is that of the stored codes
+        lowest, largest = -(2.0 ** (q.scale.high - 1)), 2.0 ** (q.scale.high - 1) - 1
     if q.gradient.params.get("init", "lsq") == "full":
         low, high = block.extremes(v)
         down = ops.mul(low, v.dtype.type(1 / lowest)) if lowest else low

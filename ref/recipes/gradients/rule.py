@@ -94,7 +94,7 @@ class GradientRule:
     problems: Callable[[Mapping[str, Any]], list[str]] = no_problems
 
     def settings(self, q: Quantizer) -> dict[str, Any]:
-        """The rule's settings for a quantizer, defaults filled in."""
+        """The rule's settings for a quantizer, defaults filled in. What learns may have a `label`: its parameters' own name."""
         return {**self.defaults, **q.gradient.params}
 
 

@@ -141,3 +141,70 @@ EMULATIONS = {
     "quest_w1a1": quest(0.7978845587140913, 1), "bitnet": bitnet, "trilm": trilm, "aqt": aqt, "continual_qat": continual_qat,
     "compute_optimal_qat": compute_optimal_qat,
 }  # fmt: skip
+
+
+def two_eps(row: np.ndarray, top: int) -> np.ndarray:
+    s = F(top) / (np.abs(row).max() + F(1e-6))
+    return np.rint(row * s).astype(np.float64) * float(F(1) / (s + F(1e-6)))
+
+
+def llm_qat(x, w, dy):
+    return fake(rows(x, lambda r: two_eps(r, 127)), rows(w, lambda r: two_eps(r, 7)), dy)
+
+
+def grouped(w: np.ndarray, size: int, function) -> np.ndarray:
+    return rows(w, lambda r: np.concatenate([function(r[i : i + size]) for i in range(0, len(r), size)]))
+
+
+def affine(v: np.ndarray, top: int, least: float, most: float) -> np.ndarray:
+    low, high = min(v.min(), F(0)), max(v.max(), F(0))
+    s = min(max((high - low) / F(top), F(least)), F(most))
+    z = np.clip(np.rint(-low / s), 0, top)
+    return (np.clip(np.rint(v / s) + z, 0, top) - z).astype(np.float64) * float(s)
+
+
+def weights16(x, dy, wq):
+    """bfloat16 GEMMs with a quantized weight."""
+    xb, db = bfloat16(x), bfloat16(dy)
+    return {"fprop.a": xb, "fprop.b": wq, "dgrad.a": db, "dgrad.b": wq.astype(F), "wgrad.a": db, "wgrad.b": xb}
+
+
+def bitdistiller(x, w, dy):
+    return weights16(x, dy, grouped(w, 64, lambda v: affine(v, 3, 3.3333333e-6, np.inf)))
+
+
+def efficientqat(x, w, dy):
+    return weights16(x, dy, grouped(w, 64, lambda v: affine(v, 15, 1e-4, 1e4)))
+
+
+def l4q(x, w, dy):
+    """B is zero at first, so is b; s clips nothing."""
+
+    def one(v):
+        s = max(min(v.min(), F(0)) * F(-1 / 8), max(v.max(), F(0)) * F(1 / 7))
+        return (np.clip(np.rint(v / s), -8, 7).astype(np.float64) * float(s)).astype(F).astype(np.float64)  # to which b = 0 is added
+
+    return weights16(x, dy, grouped(w, 128, one))
+
+
+def apiq(x, w, dy):
+    def one(v):
+        s = tree(np.abs(v)) / F(v.size) * F(2)
+        return np.clip(np.rint(v / s), -2, 1).astype(np.float64) * float(s)
+
+    return weights16(x, dy, grouped(w, 64, one))
+
+
+def double_rounding(x, w, dy):
+    """D = 0."""
+    low, high = F(min(x.min(), 0)), F(max(x.max(), 0))
+    s = (high - low) * F(1 / 255)
+    codes = np.clip(np.rint((x - low) / s), 0, 255)
+    values = (codes * float(s)).astype(F) + low
+    return fake(values.astype(np.float64), integers(w, first_step(w, 127), -128, 127), dy)
+
+
+EMULATIONS |= {
+    "llm_qat": llm_qat, "bitdistiller": bitdistiller, "efficientqat": efficientqat, "l4q": l4q, "apiq_sapr": apiq, "gaqat": lsq,
+    "double_rounding": double_rounding,
+}  # fmt: skip

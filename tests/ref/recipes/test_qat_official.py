@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lpref.accel import backend
 from lpref.accel.reference import ReferenceBackend
 from lpref.conformance.proves import proves
 from lpref.ref.formats import format as format_named
@@ -86,6 +87,7 @@ def test_quest(case: dict) -> None:
     np.testing.assert_array_equal(dv, array(case, "dv"))
 
 
+@proves("recipe:llm_qat", "official")
 @of("llm_qat")
 def test_llm_qat(case: dict) -> None:
     v, out = array(case, "v"), array(case, "out")
@@ -98,6 +100,7 @@ def test_llm_qat(case: dict) -> None:
     assert (np.abs(v) >= 2).any()
 
 
+@proves("recipe:efficientqat", "official")
 @of("efficientqat")
 def test_efficientqat(case: dict) -> None:
     v, g, bits = array(case, "v"), array(case, "g"), case["bits"]
@@ -125,6 +128,7 @@ def test_efficientqat_first_values(case: dict) -> None:
     np.testing.assert_array_equal(found["w_zero"], array(case, "first_zero"))
 
 
+@proves("recipe:bitdistiller", "official")
 @of("bitdistiller")
 def test_bitdistiller(case: dict) -> None:
     """Its quotients have no ties here, where it rounds half away and affine half to even."""
@@ -197,3 +201,19 @@ def test_aqt(case: dict) -> None:
     got = quantize(v, q)
     np.testing.assert_array_equal(got.element_values(), array(case, "codes"))
     np.testing.assert_allclose(got.scale_values(), array(case, "scale"), rtol=4 * U)
+
+
+@proves("recipe:bitdistiller", "official")
+@of("cakld")
+def test_cakld(case: dict) -> None:
+    """Two sequences of three tokens: its sum over tokens, mean over sequences, is three times the mean over tokens."""
+    from lpref.autodiff import Tensor
+    from lpref.models.hooks import cakld
+
+    ops = backend("cpu", "exact")
+    teacher, student = array(case, "teacher"), Tensor(array(case, "student"), ops, requires_grad=True)
+    loss = cakld(Tensor(teacher, ops), student, case["beta"])
+    loss.backward()
+    # exp, log and two sums of five terms below 8: a few dozen roundings on numbers of that size
+    assert abs(3 * float(loss.item()) - float(array(case, "out"))) <= 64 * 8 * U
+    assert (np.abs(3 * student.grad.astype(np.float64) - array(case, "dstudent")) <= 64 * 4 * U).all()

@@ -1,0 +1,164 @@
+"""Groups of parameters, loss hooks and scale freezing in training steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lpref.ref.errors import SpecError
+from lpref.ref.optim import OptimContext, optimizer
+from lpref.ref.recipes import Recipe
+from lpref.ref.recipes.controllers import Clock, Seen
+from lpref.ref.recipes.controllers.disorder import Disorder
+from lpref.ref.recipes.groups import Group, Grouped, rates
+from lpref.ref.recipes.phases import LossHook
+from lpref.specs import recipe
+from lpref.trainer import setup
+from lpref.trainer.data import load_data
+from lpref.trainer.data.batches import train_batch
+from lpref.trainer.loop import start_state
+from lpref.trainer.passes import step_of
+from lpref.trainer.spec import load_spec
+
+DATA = load_data("stdlib")
+SMALL = {
+    "model.layers": 1, "model.context": 16, "data.valid_windows": 2, "train.batch": 2, "train.micro_batches": 1, "train.steps": 8, "backend": "cpu",
+}  # fmt: skip
+
+
+def run(recipe_spec, steps: int):
+    """(prepared run, state) after `steps` steps."""
+    spec = load_spec("train/ci_gpt", {**SMALL, "recipe": recipe_spec})
+    made = setup.prepare(spec, data=DATA)
+    state, losses = start_state(made), []
+    for _ in range(steps):
+        state, result = step_of(made, state, [train_batch(DATA, made.length, 2, 1, state.step, 0, 2)], False)
+        losses.append(result.loss)
+    return made, state, losses
+
+
+def test_rates_of_an_optimizer() -> None:
+    """Each rate is an update of its own; 0 leaves parameter and moments."""
+    rule = optimizer("adamw", lr=0.1)
+    params = {name: np.ones(3, np.float32) for name in ("a", "b", "c")}
+    grads = {name: np.float32([1, -2, 3]) for name in params}
+    state, ctx = rule.init(params), OptimContext(step=0, update=0, lr=0.1)
+    new, kept = Grouped(rule, {"b": 0.5, "c": 0.0}).update(params, grads, state, ctx)
+    for name, lr in (("a", 0.1), ("b", 0.05)):
+        alone, _ = rule.update({name: params[name]}, {name: grads[name]}, state, OptimContext(step=0, update=0, lr=lr))
+        np.testing.assert_array_equal(new[name], alone[name])
+    np.testing.assert_array_equal(new["c"], params["c"])
+    assert set(kept) == set(state)
+    assert all((kept[key] == state[key]).all() for key in state if key.startswith("c/"))
+    with pytest.raises(SpecError, match="rate"):
+        Group(rate=-1.0)
+    assert rates([Group("x*", rate=2.0), Group(role=("norm",), rate=0.0)], {"x": "norm", "y": "norm", "z": "fc"}) == {"x": 2.0, "y": 0.0}
+
+
+def test_efficientqat_trains_scales_alone_in_its_second_half() -> None:
+    """No integer changes there: weights and zero points stand still, scales move."""
+    made, state, _ = run("efficientqat", 4)
+    before = {name: a.copy() for name, a in made.model.arrays().items()}
+    for _ in range(2):
+        state, _ = step_of(made, state, [train_batch(DATA, made.length, 2, 1, state.step, 0, 2)], False)
+    after = made.model.arrays()
+    moved = {name for name in before if (before[name] != after[name]).any()}
+    assert moved == {name for name in before if name.endswith(".w_step")}
+
+
+def test_gaqat_that_freezes_nothing_is_lsq() -> None:
+    frozen = [{"kind": "disorder", "parameters": {"every": 2, "threshold": 0.0}}]
+    one, other = run({"base": "lsq", "controllers": frozen}, 5)[0].model.arrays(), run("lsq", 5)[0].model.arrays()
+    for name in other:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_a_frozen_scale_stands_still_for_a_window() -> None:
+    frozen = [{"kind": "disorder", "parameters": {"every": 3, "threshold": 1.0}}]
+    made, state, _ = run({"base": "lsq", "controllers": frozen}, 3)
+    names = state.controllers["0.disorder"]["frozen"]
+    assert names
+    assert all(made.model.roles[name] == "quantizer_step" for name in names)
+    before = {name: made.model.arrays()[name].copy() for name in names}
+    state, _ = step_of(made, state, [train_batch(DATA, made.length, 2, 1, state.step, 0, 2)], False)
+    for name in names:
+        np.testing.assert_array_equal(made.model.arrays()[name], before[name])
+
+
+def test_disorder_is_the_share_of_sign_changes() -> None:
+    from lpref.accel import backend
+
+    kind, ops = Disorder(every=5, threshold=0.5), backend("cpu", "exact")
+    state = kind.start({}, ops)
+    for one, other in ((1, 1), (2, -1), (1, 2), (3, -2), (1, 1)):  # 0 and 4 of 4 changes
+        seen = Seen(Clock(), 0.0, ops=ops, scales={"calm": np.float32(one), "wild": np.float32(other)})
+        state, _ = kind.after(state, seen)
+    assert state["frozen"] == ["calm"]
+    assert kind.after(state, Seen(Clock(), 0.0, ops=ops, scales={"calm": np.float32(1)}))[0]["compared"] == {}
+    with pytest.raises(SpecError, match="no scale is learned"):
+        recipe({"base": "fp32", "controllers": [{"kind": "disorder"}]})
+
+
+def test_cakld_at_its_ends_is_the_two_divergences() -> None:
+    from lpref.accel import backend
+    from lpref.autodiff import Tensor
+    from lpref.models.hooks import cakld, soft
+
+    ops, rng = backend("cpu", "exact"), np.random.default_rng(0)
+    t, s = (rng.normal(size=(4, 7)).astype(np.float32) for _ in range(2))
+    p, q = (np.exp(z.astype(np.float64)) / np.exp(z.astype(np.float64)).sum(-1, keepdims=True) for z in (t, s))
+    forth, back = (p * np.log(p / q)).sum(-1).mean(), (q * np.log(q / p)).sum(-1).mean()
+    teacher, student = Tensor(t, ops), Tensor(s, ops, requires_grad=True)
+    bound = 64 * 8 * 2.0**-24
+    assert abs(float(cakld(teacher, student, 0.0).item()) - forth) <= bound
+    assert abs(float(cakld(teacher, student, 1.0).item()) - back) <= bound
+    assert abs(float(soft(teacher, student).item()) - (forth - (p * np.log(p)).sum(-1).mean())) <= bound
+
+
+def test_self_distillation_of_a_float_model_has_no_gradient() -> None:
+    """Without quantizers the teacher is the student: the divergence is 0, and its loss is not the labels'."""
+    hooks = [{"kind": "distill", "parameters": {"loss": "cakld"}}]
+    spec = load_spec("train/ci_gpt", {**SMALL, "recipe": {"base": "fp32", "loss_hooks": hooks}})
+    made = setup.prepare(spec, data=DATA)
+    batch = train_batch(DATA, made.length, 2, 1, 0, 0, 2)
+    loss = made.model.training_loss(batch, made.context_of(start_state(made), collect=False)(0))
+    assert abs(float(loss.item())) <= 1e-6
+    assert float(made.model.loss(batch, made.context_of(start_state(made), collect=False)(0)).item()) > 1
+
+
+def test_the_first_weights_teach() -> None:
+    hooks = [{"kind": "distill", "parameters": {"loss": "soft", "teacher": "first", "hard": 1.0}}]
+    made, _, losses = run({"base": "lsq", "loss_hooks": hooks}, 3)
+    assert all(np.isfinite(losses))
+    assert set(made.model.first) == set(made.model.params)
+    assert any((made.model.first[name] != a).any() for name, a in made.model.arrays().items())
+
+
+def test_the_weight_term_pulls_towards_the_grid() -> None:
+    """Its gradient is 2 lambda (W - Q(W)) / n, through no quantizer."""
+    from lpref.models.hooks import weight_error
+
+    made, state, _ = run("apiq_sapr", 0)
+    ctx = made.context_of(state, collect=False)(0)
+    model = made.model
+    weight_error(model, ctx).backward()
+    site = next(name for name, linear in model.recipes.items() if linear.fprop.b.quantizer is not None)
+    w = model.params[f"{site}.weight"]
+    error = w.data.astype(np.float64) - model.quantized_weight(site, ctx).data
+    np.testing.assert_allclose(w.grad, 2 * error / w.data.size, rtol=2.0**-21, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("hook", "text"),
+    [
+        (LossHook("distil"), "loss_hooks.0.kind: no hook 'distil'; did you mean 'distill'?"),
+        (LossHook("distill", {"loss": "hard"}), "loss_hooks.0.parameters.loss: 'hard' is not one of soft, cakld"),
+        (LossHook("distill", {"beta": 2.0}), "loss_hooks.0.parameters.beta: 2.0 is not between 0 and 1"),
+        (LossHook("weight_error", {"weight": "much"}), "loss_hooks.0.parameters.weight: expected a number, got 'much'"),
+        (LossHook("weight_error", {"lambda": 1.0}), "loss_hooks.0.parameters.lambda: no such parameter; known: weight"),
+    ],
+)
+def test_bad_hooks_are_refused(hook: LossHook, text: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        Recipe("r", loss_hooks=(hook,))
+    assert text in caught.value.problems
