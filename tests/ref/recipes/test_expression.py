@@ -10,7 +10,17 @@ import pytest
 from lpref.accel.reference import ReferenceBackend
 from lpref.ref.errors import SpecError
 from lpref.ref.quantize import Blocks, GradRule, Quantizer, Scale
-from lpref.ref.recipes import Context, Expression, LinearRecipe, Recipe, Slot, layer_weight, linear_backward, linear_forward, linear_parameters
+from lpref.ref.recipes import (
+    Context,
+    Expression,
+    LinearRecipe,
+    Recipe,
+    Slot,
+    layer_weight,
+    linear_backward,
+    linear_forward,
+    linear_parameters,
+)
 
 from .layers import weights
 
