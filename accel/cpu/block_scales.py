@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lpref.accel.cpu import four_over_six, grid_kernels, threads
+from lpref.accel.cpu import elementwise, four_over_six, grid_kernels, reduce, threads
 from lpref.accel.cpu.quantize_plan import Plan
 from lpref.ref import scaling
 from lpref.ref.formats import format as format_named
@@ -27,6 +27,8 @@ def grid_scales(
         return _mx(top, q, plan)
     if rule == "amax" and q.scale.format == "e4m3" and q.scale.pow2 == "none" and amax is None:
         return _one_level(top, q, plan)
+    if rule == "center" and amax is None:
+        return scaling.center_scales(x, q.blocks.on(x.shape, axis), elementwise.log2, reduce.tree_sum)
     chosen = tensor_amax if amax is None or rule != "nvfp4" else np.float32(amax)
     if rule == "nvfp4" and chosen >= 0:
         if q.scale.apply == "torchao":

@@ -25,7 +25,7 @@ def qdq(
         return plain.values(matrix, q, words)[0].reshape(x.shape)
     plan = plan_of(q) if x.dtype == np.float32 else None
     ready = None if plan is None else prepare(x, q, plan, state=state, amax=amax, k_axis=k_axis)
-    if plan is None or ready is None:
+    if plan is None or ready is None or (plan.table is not None and not plan.table.exact):
         return quantize(x, q, state=state, amax=amax, words=words, k_axis=k_axis).dequantize(x.dtype)
     values, scales = np.empty(ready.x.shape, np.float32), ready.scales
     run(ready, plan, q, words, values=values, codes=None, bare=True)

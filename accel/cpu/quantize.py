@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lpref.accel.cpu import grid_kernels, plain, quantize_kernels, table_kernels, threads
+from lpref.accel.cpu import affine, grid_kernels, plain, quantize_kernels, table_kernels, threads
 from lpref.accel.cpu.block_scales import grid_scales
 from lpref.accel.cpu.embedded import ONE, Embedded, embedded
 from lpref.accel.cpu.four_over_six import fitting_rows
@@ -65,6 +65,8 @@ def quantize(
     if plain.covered(x, q):
         view, axis = logical_view(x, k_axis)
         return plain.quantize(view, q, words, axis)
+    if affine.covered(x, q) and amax is None and (shifted := affine.quantize(x, q, words, k_axis)) is not None:
+        return shifted
     plan = plan_of(q)
     ready = None if plan is None else prepare(x, q, plan, state=state, amax=amax, k_axis=k_axis)
     if plan is None or ready is None:
@@ -87,6 +89,10 @@ def embed(
     """
     q = ref.lookup(q) if isinstance(q, str) else q
     plan = plan_of(q)
+    if plan is not None and plan.table is not None and not plan.table.exact:
+        for size, kind, signs in transforms:
+            x = hadamard(x, size, axis=k_axis if kind == "k" else 1 - k_axis, signs=signs)
+        return replace(embedded(quantize(x, q, state=state, amax=amax, words=words, k_axis=k_axis)), exact=False)
     ready = None if plan is None else prepare(x, q, plan, state=state, amax=amax, k_axis=k_axis, transforms=transforms)
     if plan is None or ready is None:
         x, axis = logical_view(x, k_axis)
@@ -95,6 +101,8 @@ def embed(
         if plain.covered(x, q):
             cast, seen = plain.values(x, q, words)
             return Embedded(cast, np.float32(1), axis, q, ONE, seen)
+        if affine.covered(x, q) and amax is None and (shifted := affine.embed(x, q, words, axis)) is not None:
+            return shifted
         return embedded(ref.quantize(x, q, state=state, amax=amax, words=words, k_axis=k_axis))
     single = ready.scales.values.size == 1
     values = ready.x if ready.x is not x and transforms else np.empty(ready.x.shape, np.float32)

@@ -43,6 +43,8 @@ class Table:
     values: NDArray[np.float32]
     variant: int
     clip: bool
+    exact: bool = True
+    """float32 holds the values; where it does not (roots of two), only codes are made by table."""
 
 
 def table_of(q: Quantizer, word_bits: int) -> Table | None:
@@ -54,14 +56,15 @@ def table_of(q: Quantizer, word_bits: int) -> Table | None:
     values = fmt.decode(np.arange(2**fmt.bits))
     with np.errstate(over="ignore", invalid="ignore"):
         known = values.astype(np.float32)
-    if raises_above not in (INFINITY_BITS, NEVER) or not np.array_equal(known, values, equal_nan=True):
+    exact = np.array_equal(known, values, equal_nan=True)
+    if raises_above not in (INFINITY_BITS, NEVER) or not (exact or not rule.stochastic):
         return None
     clip = q.narrow and fmt.min < -fmt.max
     if rule.stochastic:
         near = neighbours(fmt, policy, raises_above)
         return None if near is None or word_bits > near.word_bits else Table(near.table, known, VARIANTS[rule.name], clip)
     found = cells(fmt, rule, policy, raises_above, wide=True)
-    return None if found is None else Table((found.first, found.entries, *NO_TABLE[2:]), known, -1, clip)
+    return None if found is None else Table((found.first, found.entries, *NO_TABLE[2:]), known, -1, clip, exact)
 
 
 @njit(**OPTIONS)

@@ -17,6 +17,8 @@ clips to infinity.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,8 +27,10 @@ from lpref.ref.scaling.scales import BlockScales, stored
 from lpref.ref.scaling.statistics import blocked
 
 
-def center_scales(x: NDArray[np.float32], block: tuple[int, int]) -> BlockScales:
-    """Scales of the blocks of x [R, C].
+def center_scales(
+    x: NDArray[np.float32], block: tuple[int, int], log2: Any = elementary.log2, tree_sum: Any = reduce.tree_sum
+) -> BlockScales:
+    """Scales of the blocks of x [R, C]; log2 and tree_sum: the definitions, or a backend's kernels with their bits.
 
     >>> center_scales(np.float32([[1, 4, 0, -16]]), (1, 4)).values.tolist()
     [[4.0]]
@@ -34,9 +38,9 @@ def center_scales(x: NDArray[np.float32], block: tuple[int, int]) -> BlockScales
     inner = blocked(x, block).transpose(0, 2, 1, 3)
     inner = inner.reshape(*inner.shape[:2], block[0] * block[1])
     live = (inner != 0) & np.isfinite(inner)
-    logs = np.where(live, elementary.log2(np.where(live, np.abs(inner), np.float32(1))), np.float32(0))
+    logs = np.where(live, log2(np.where(live, np.abs(inner), np.float32(1))), np.float32(0))
     count = np.count_nonzero(live, axis=-1)
-    mean = reduce.tree_sum(logs) / np.maximum(count, 1).astype(np.float32)
+    mean = tree_sum(logs) / np.maximum(count, 1).astype(np.float32)
     e = np.clip(np.rint(mean), -127, 127).astype(np.int32)
     good = np.isfinite(inner).all(axis=-1)
     s = np.where(good, np.where(count == 0, np.float32(1), np.ldexp(np.float32(1), e)), np.float32(np.nan)).astype(np.float32)
