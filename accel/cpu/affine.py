@@ -6,6 +6,7 @@ the zero point, clamped, counted.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,14 @@ from lpref.accel.cpu.random import bits, check
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import QTensor, Quantizer
 from lpref.ref.quantize.elements import element_range, overflow_limits
+from lpref.ref.quantize.further import further
 from lpref.ref.quantize.packing import code_dtype, pack
 from lpref.ref.quantize.qtensor import matrix_shape
 from lpref.ref.quantize.quantize import check_tail, logical_view, resolve_words
 from lpref.ref.random import WordAddress
 from lpref.ref.rounding import default_word_bits, is_stochastic
 from lpref.ref.scaling import affine_scales
+from lpref.ref.scaling.minmax import known_ends
 
 FAR = 2.0**22
 """No scaled element is farther from zero than codes have integers: it is clamped before it becomes one."""
@@ -41,10 +44,10 @@ def covered(x: Any, q: Quantizer) -> bool:
     return known and q.overflow == "saturate" and format_named(q.format).bits <= 16 and x.ndim == 2
 
 
-def quantize(x: NDArray, q: Quantizer, words: Any, k_axis: int) -> QTensor | None:
+def quantize(x: NDArray, q: Quantizer, words: Any, k_axis: int, state: Mapping[str, Any] | None = None) -> QTensor | None:
     """Codes, scales and zero points."""
     view, axis = logical_view(x, k_axis)
-    made = _elements(view, q, words, axis)
+    made = _elements(view, q, words, axis, state)
     if made is None:
         return None
     codes, _, scales, observed = made
@@ -52,10 +55,10 @@ def quantize(x: NDArray, q: Quantizer, words: Any, k_axis: int) -> QTensor | Non
     return QTensor(packed, levels, scales.tensor_scale, axis, view.shape, q, observed, scales.zero)
 
 
-def embed(x: NDArray, q: Quantizer, words: Any, k_axis: int) -> Embedded | None:
+def embed(x: NDArray, q: Quantizer, words: Any, k_axis: int, state: Mapping[str, Any] | None = None) -> Embedded | None:
     """The values: code less zero point, times the block scale where there are several."""
     view, axis = logical_view(x, k_axis)
-    made = _elements(view, q, words, axis)
+    made = _elements(view, q, words, axis, state)
     if made is None:
         return None
     _, values, scales, observed = made
@@ -67,7 +70,9 @@ def embed(x: NDArray, q: Quantizer, words: Any, k_axis: int) -> Embedded | None:
     return Embedded(values, scales.tensor_scale, axis, q, scales.values, observed, exact=False)
 
 
-def _elements(x: NDArray, q: Quantizer, words: Any, axis: int) -> tuple[NDArray, NDArray[np.float32], Any, dict[str, Any]] | None:
+def _elements(
+    x: NDArray, q: Quantizer, words: Any, axis: int, state: Mapping[str, Any] | None
+) -> tuple[NDArray, NDArray[np.float32], Any, dict[str, Any]] | None:
     """(codes, code less zero point, scales, observations) of x; None where it holds NaN or infinity."""
     shape, fmt = matrix_shape(x.shape), format_named(q.format)
     check_tail(shape, axis, q)
@@ -79,7 +84,7 @@ def _elements(x: NDArray, q: Quantizer, words: Any, axis: int) -> tuple[NDArray,
         return None
     amax = np.float32(max(np.max(largest), -np.min(lowest)))
     low, high = element_range(q, fmt)
-    scales = affine_scales(lowest, largest, float(low), float(high), q.scale)
+    scales = affine_scales(*(known_ends(q.scale, state) or (lowest, largest)), float(low), float(high), q.scale)  # type: ignore[call-arg]
     given = _words(words, q, fmt, x.shape)
     zero = np.ascontiguousarray(scales.zero, np.float32)
     codes, values = np.empty(shape, code_dtype(fmt.bits) if fmt.bits >= 8 else np.uint8), np.empty(shape, np.float32)
@@ -87,7 +92,7 @@ def _elements(x: NDArray, q: Quantizer, words: Any, axis: int) -> tuple[NDArray,
     head = (matrix, br, bc, scales.factor, zero, scales.operation == "divide", limits, (1 << fmt.bits) - 1, given[0], given[1], codes, values)
     parts = threads.split(shape[0], lambda r0, r1: affine_rows(*head, r0, r1), br if br < shape[0] else 1, max(1, threads.GRAIN // max(shape[1], 1)))
     observed = {"amax": amax, "count": matrix.size, "overflowed": sum(p[0] for p in parts), "underflowed": sum(p[1] for p in parts)}
-    return codes, values, scales, observed
+    return codes, values, scales, observed | further(matrix, scales.values, q, axis, state)
 
 
 def _words(words: Any, q: Quantizer, fmt: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.uint16], int]:

@@ -15,6 +15,7 @@ from lpref.ref.quantize.elements import overflow_limits
 from lpref.ref.quantize.packing import pack
 from lpref.ref.quantize.qtensor import decoded, matrix_shape
 from lpref.ref.quantize.quantize import resolve_words
+from lpref.ref.random import WordAddress
 from lpref.ref.rounding import is_stochastic
 
 
@@ -63,4 +64,6 @@ def _observe(x, kept, low, high):  # type: ignore[no-untyped-def]
 
 
 def _words(words: Any, q: Quantizer, x: np.ndarray) -> Any:
+    if isinstance(words, WordAddress) and is_stochastic(q.rounding):
+        return words  # made on the way
     return resolve_words(words, q, format_named(q.format), x.shape) if is_stochastic(q.rounding) else None

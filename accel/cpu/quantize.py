@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lpref.accel.cpu import affine, grid_kernels, plain, quantize_kernels, table_kernels, threads
+from lpref.accel.cpu import affine, grid_kernels, minmax, plain, quantize_kernels, table_kernels, threads
 from lpref.accel.cpu.block_scales import grid_scales
 from lpref.accel.cpu.embedded import ONE, Embedded, embedded
 from lpref.accel.cpu.four_over_six import fitting_rows
@@ -32,6 +32,7 @@ from lpref.ref import scaling
 from lpref.ref.formats import format as format_named
 from lpref.ref.linalg import hadamard as ref_hadamard
 from lpref.ref.quantize import QTensor, Quantizer
+from lpref.ref.quantize.further import REMEMBER, further
 from lpref.ref.quantize.packing import code_dtype, row_bytes
 from lpref.ref.quantize.qtensor import matrix_shape
 from lpref.ref.quantize.quantize import check_tail, logical_view, resolve_words
@@ -65,8 +66,10 @@ def quantize(
     if plain.covered(x, q):
         view, axis = logical_view(x, k_axis)
         return plain.quantize(view, q, words, axis)
-    if affine.covered(x, q) and amax is None and (shifted := affine.quantize(x, q, words, k_axis)) is not None:
+    if affine.covered(x, q) and amax is None and (shifted := affine.quantize(x, q, words, k_axis, state)) is not None:
         return shifted
+    if minmax.covered(x, q) and (spanned := minmax.quantize(x, q, state, words, k_axis)) is not None:
+        return spanned
     plan = plan_of(q)
     ready = None if plan is None else prepare(x, q, plan, state=state, amax=amax, k_axis=k_axis)
     if plan is None or ready is None:
@@ -74,7 +77,7 @@ def quantize(
     rows, columns = matrix_shape(ready.shape)
     codes = np.empty((rows, row_bytes(columns, plan.bits)), code_dtype(plan.bits))
     counts = run(ready, plan, q, words, values=_NO_VALUES, codes=codes.reshape(ready.x.shape[0], -1))
-    observed = _observed(ready, counts, q)
+    observed = _observed(ready, counts, q, state)
     s = ready.scales
     return QTensor(codes, (s.codes.reshape(_grid(ready, q)),), s.tensor_scale, ready.axis, ready.shape, q, observed)
 
@@ -101,14 +104,16 @@ def embed(
         if plain.covered(x, q):
             cast, seen = plain.values(x, q, words)
             return Embedded(cast, np.float32(1), axis, q, ONE, seen)
-        if affine.covered(x, q) and amax is None and (shifted := affine.embed(x, q, words, axis)) is not None:
+        if affine.covered(x, q) and amax is None and (shifted := affine.embed(x, q, words, axis, state)) is not None:
+            return shifted
+        if minmax.covered(x, q) and (shifted := minmax.embed(x, q, state, words, axis)) is not None:
             return shifted
         return embedded(ref.quantize(x, q, state=state, amax=amax, words=words, k_axis=k_axis))
     single = ready.scales.values.size == 1
     values = ready.x if ready.x is not x and transforms else np.empty(ready.x.shape, np.float32)
     counts = run(ready, plan, q, words, values=values, codes=None, bare=single)
     tensor_scale = np.float32(ready.scales.tensor_scale * ready.scales.values[0, 0]) if single else ready.scales.tensor_scale
-    observed = _observed(ready, counts, q)
+    observed = _observed(ready, counts, q, state)
     grid = ONE if single else ready.scales.values.reshape(_grid(ready, q))
     exact = single or q.scale.format != "float32"
     return Embedded(values.reshape(matrix_shape(ready.shape)), tensor_scale, ready.axis, q, grid, observed, exact)
@@ -121,11 +126,13 @@ def _grid(ready: Prepared, q: Quantizer) -> tuple[int, int]:
     return q.blocks.grid(matrix_shape(ready.shape), ready.axis)
 
 
-def _observed(ready: Prepared, counts: tuple[int, int], q: Quantizer) -> dict[str, Any]:
+def _observed(ready: Prepared, counts: tuple[int, int], q: Quantizer, state: Mapping[str, Any] | None) -> dict[str, Any]:
     found = {"amax": ready.amax, "count": ready.x.size, "overflowed": counts[0], "underflowed": counts[1]}
     if q.scale.rule == "flexpoint":  # to nearest, the largest mantissa is that of the largest element
         found["top"] = int(min(np.rint(ready.amax / ready.scales.values.flat[0]), 2.0 ** (format_named(q.format).bits - 1) - 1))
-    return found
+    if q.scale.rule not in REMEMBER:
+        return found
+    return found | further(ready.x.reshape(matrix_shape(ready.shape)), ready.scales.values.reshape(_grid(ready, q)), q, ready.axis, state)
 
 
 def prepare(

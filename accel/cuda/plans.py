@@ -48,6 +48,8 @@ def check(q: Quantizer) -> None:
         raise unsupported(q, f"scale rule {s.rule}" + (f" with select {s.select}" if s.rule == "nvfp4" else ""))
     if s.nonfinite != "propagate" and (s.rule, s.nonfinite) != ("mx", "saturate"):
         raise unsupported(q, f"nonfinite {s.nonfinite}")
+    if s.history == "hindsight":
+        raise unsupported(q, "history hindsight")
     if s.rule in RULES:
         _stored(q)
 

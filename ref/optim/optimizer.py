@@ -46,6 +46,8 @@ class Optimizer:
     no_decay: tuple[str, ...] = NO_DECAY
     weights: Mapping[str, Weights] = field(default_factory=dict)
     """How a recipe keeps parameters, by name."""
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """Factors of the learning rate, by parameter; 1 where none is given."""
 
     def start(self, params: Mapping[str, Array], seed: int = 0, backend: Any = None) -> tuple[dict[str, Array], dict[str, Array]]:
         """(first params, first state): the params of the model as `weights` keep them, and the state of `init`."""
@@ -96,7 +98,7 @@ class Optimizer:
             plain = name not in self.weights and self.rule.elementwise and all(
                 self._storage(role).quantizer(p.size, sign) is None for role, sign in self._roles().items()
             )  # fmt: skip
-            groups.setdefault((p.dtype, self.decays(name)) if plain else name, []).append(name)
+            groups.setdefault((p.dtype, self.decays(name), self.factors.get(name, 1.0)) if plain else name, []).append(name)
         return list(groups.values())
 
     def _update(
@@ -105,7 +107,7 @@ class Optimizer:
     ) -> None:  # fmt: skip
         """Update `names`, all plain, or a single one in any storage."""
         shapes, own = [params[name].shape for name in names], self.weights.get(names[0])
-        lr = self.rule.lr if ctx.lr is None else ctx.lr
+        lr = (self.rule.lr if ctx.lr is None else ctx.lr) * self.factors.get(names[0], 1.0)
         grads = grads if own is None else {names[0]: own.before(names[0], params[names[0]], grads[names[0]], state, ctx, backend or DefinedOps)}
         if own is not None and own.update == "codes":
             moved = (np.subtract if backend is None else backend.sub)(params[names[0]], grads[names[0]])

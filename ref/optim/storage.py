@@ -143,7 +143,7 @@ def storage(value: Any) -> Storage:
             raise UnknownNameError("storage", value, [*STORAGES, *QUANTIZERS])
         value = lookup(value)
     if isinstance(value, Quantizer):
-        if value.scale.history == "delayed" or value.scale.learned:
+        if value.scale.history != "current" or value.scale.learned:
             problem = f"{value.name or value.format}: its scale needs a state, which stored tensors do not have"
             raise SpecError([problem], where="optimizer.storage_of")
         q = replace(value, tail="partial")

@@ -20,6 +20,7 @@ from lpref.ref.scaling import (
     amax_scales,
     bfp_scales,
     center_scales,
+    clip_scales,
     coat_scales,
     deviation_scales,
     double_rounding_scales,
@@ -33,7 +34,9 @@ from lpref.ref.scaling import (
     moments_scales,
     mx_scales,
     nvfp4_scales,
+    overflow_rate_scales,
     s2fp8_scales,
+    shift_scales,
     te_scales,
     torchao_scales,
     trit_plane_scales,
@@ -41,6 +44,8 @@ from lpref.ref.scaling import (
     two_eps_scales,
 )
 from lpref.ref.scaling.absmean import centered
+from lpref.ref.scaling import hindsight
+from lpref.ref.scaling.minmax import known_ends
 from lpref.ref.scaling.statistics import block_absmean, block_amax, block_extremes
 
 
@@ -77,6 +82,8 @@ def block_scales(
         else:
             raise ShapeError(f"amax of shape {np.shape(amax)} for rule {rule!r} and {grid[0]} x {grid[1]} blocks", where="quantize",
                              remedy="give a scalar, or one amax per block; delayed, learned, constant and absmean scales read none")  # fmt: skip
+    if rule == "amax" and q.scale.history == "hindsight" and hindsight.known(state):
+        found = np.full(grid, state["amax"] if state else 0, np.float32)
     if rule == "amax":
         return amax_scales(found, target, q.scale)
     if rule == "te":
@@ -95,6 +102,12 @@ def block_scales(
         return coat_scales(found, target, q.scale)
     if rule == "double":
         return double_scales(found, target, q.scale)
+    if rule == "shift":
+        return shift_scales(found, target, q.scale)
+    if rule == "overflow_rate":
+        return overflow_rate_scales(tensor_amax, state, grid, target)
+    if rule == "clip":
+        return clip_scales(x, q.blocks.on(x.shape, axis), found, target, q.scale, state)
     if rule == "fan_in":
         return fan_in_scales(x.shape[axis], grid, q.scale)
     if rule == "two_eps":
@@ -111,7 +124,7 @@ def block_scales(
         step = state["scale"] if state and "scale" in state else q.scale.value
         return double_rounding_scales(x, q.blocks.on(x.shape, axis), step, fmt.bits, q.scale)
     if rule not in ("learned", "constant"):
-        return _of_elements(x, q, fmt, q.blocks.on(x.shape, axis))
+        return _of_elements(x, q, fmt, q.blocks.on(x.shape, axis), state)
     known = state if rule == "learned" and state else {}
     return given_scales(known.get("scale", q.scale.value), grid, q.scale, known.get("zero"))
 
@@ -125,14 +138,17 @@ def _nvfp4(x: NDArray[np.float32], found: NDArray[np.float32], amax: np.float32,
     return nvfp4_scales(found, amax, target)
 
 
-def _of_elements(x: NDArray[np.float32], q: Quantizer, fmt: Format, block: tuple[int, int]) -> BlockScales:
+def _of_elements(
+    x: NDArray[np.float32], q: Quantizer, fmt: Format, block: tuple[int, int], state: Mapping[str, Any] | None
+) -> BlockScales:
     """The rules that read more than amax."""
     rule, ignore = q.scale.rule, q.scale.nonfinite == "ignore"
+    ends = known_ends(q.scale, state)
     if rule == "affine":
         low, high = element_range(q, fmt)
-        return affine_scales(*block_extremes(x, block, finite_only=ignore), float(low), float(high), q.scale)
+        return affine_scales(*(ends or block_extremes(x, block, finite_only=ignore)), float(low), float(high), q.scale)
     if rule == "minmax":
-        return minmax_scales(np.where(np.isfinite(x), x, np.float32(0)) if ignore else x, block, fmt.max, q.scale)
+        return minmax_scales(np.where(np.isfinite(x), x, np.float32(0)) if ignore else x, block, fmt.max, q.scale, ends)
     seen = np.where(np.isfinite(x), x, np.float32(0)) if ignore else x
     if rule == "absmean":
         shifted = centered(seen, block) if q.scale.center else None

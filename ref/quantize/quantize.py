@@ -26,6 +26,7 @@ from lpref.ref.formats.complex_quartic import QuarticFormat
 from lpref.ref.formats.integers import integer
 from lpref.ref.quantize.block_scales import block_scales, refuse_non_finite, statistics
 from lpref.ref.quantize.elements import beyond, element_range, overflow_limits
+from lpref.ref.quantize.further import REMEMBER, further
 from lpref.ref.quantize.packing import pack
 from lpref.ref.quantize.qtensor import QTensor, decoded, matrix_shape
 from lpref.ref.quantize.quantizer import Quantizer
@@ -91,6 +92,8 @@ def quantize(
     if dead.any():  # what decodes to NaN did not become zero
         lost &= ~_spread(dead, matrix, block)
     observed["underflowed"] = int(np.count_nonzero(lost))
+    if q.scale.rule in REMEMBER:
+        observed |= further(matrix, scales.values, q, axis, state)
     if q.scale.rule == "flexpoint":
         observed["top"] = int(np.max(np.abs(values), initial=0))
     levels = () if q.scale.rule == "s2fp8" else (scales.codes, *scales.more)

@@ -105,6 +105,8 @@ class Quantizer:
             problems.append(f"scale.rule: 'mx' needs a float or integer format, not the code book {self.format}")
         if rule != "none" and fmt.bits > 16:
             problems.append(f"format: {self.format} has {fmt.bits} bits; scaled elements have at most 16 (rule none casts)")
+        if self.scale.history == "hindsight" and rule != "clip" and self.blocks != PER_TENSOR:
+            problems.append("scale.history: 'hindsight' keeps one range per tensor; use blocks {other: all, k: all}")
         if self.scale.span == "rows" and self.blocks != PER_TENSOR:
             problems.append("scale.span: 'rows' makes one range of all rows; use blocks {other: all, k: all}")
         if rule == "s2fp8" and self.blocks != PER_TENSOR:

@@ -2,6 +2,8 @@
 
     delayed   {"scale": float32 encode scale, "history": float32 [window]}, see `lpref.ref.scaling.te`
     flexpoint {"scale": float32 kappa, "history": float32 [window], "length": int32}, see `lpref.ref.scaling.flexpoint`
+    hindsight {"amax"} or {"low", "high"}, and {"seen": int32}, see `lpref.ref.scaling.hindsight`; clip: {"scale": float32 grid, "age"}
+    overflow_rate {"scale", "count", "overflowed", "half", "age"}, see `lpref.ref.scaling.overflow_rate`
     learned   {"scale": float32 step}; gradients change it, not observations
     others    {}
 """
@@ -16,7 +18,7 @@ import numpy as np
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize.quantizer import Quantizer
 from lpref.ref.quantize.registry import lookup
-from lpref.ref.scaling import flexpoint, te
+from lpref.ref.scaling import clip, flexpoint, hindsight, overflow_rate, te
 
 
 def init_state(q: Quantizer | str) -> dict[str, Any]:
@@ -24,6 +26,10 @@ def init_state(q: Quantizer | str) -> dict[str, Any]:
     q = lookup(q) if isinstance(q, str) else q
     if q.scale.rule == "flexpoint":
         return flexpoint.initial(q.scale)
+    if q.scale.rule == "overflow_rate":
+        return overflow_rate.initial()
+    if q.scale.history == "hindsight":
+        return clip.initial() if q.scale.rule == "clip" else hindsight.initial(q.scale.rule)
     if q.scale.history == "delayed":
         return {"scale": np.float32(1), "history": np.zeros(q.scale.window, np.float32)}
     return {"scale": np.float32(q.scale.value)} if q.scale.learned else {}
@@ -37,7 +43,7 @@ def merge(observed: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """
     merged: dict[str, Any] = {}
     for one in observed:
-        for key in ("amax", "count", "overflowed", "underflowed", "top"):
+        for key in ("amax", "count", "overflowed", "underflowed", "top", "half"):
             if key in one:
                 value = one[key]
                 before = merged.get(key, np.float32(0) if key == "amax" else 0)
@@ -45,6 +51,9 @@ def merge(observed: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
                     merged[key] = np.maximum(before, np.float32(value))
                 else:
                     merged[key] = max(before, int(value)) if key == "top" else before + int(value)
+        for key, widest in (("low", np.minimum), ("high", np.maximum), ("clip", np.maximum), ("deviation", np.maximum)):
+            if key in one:
+                merged[key] = widest(merged[key], one[key]) if key in merged else one[key]
     return merged
 
 
@@ -63,11 +72,19 @@ def update_state(q: Quantizer | str, state: Mapping[str, Any] | None, observed: 
     seen = merge(observed)
     if q.scale.rule == "flexpoint" and "top" in seen:
         return flexpoint.update(q.scale, format_named(q.format).bits, state, seen["top"])
+    if q.scale.rule == "overflow_rate" and "half" in seen:
+        return overflow_rate.update(q.scale, _target(q), state, seen)
+    if q.scale.history == "hindsight" and seen:
+        return clip.update(state, seen) if q.scale.rule == "clip" else hindsight.update(q.scale, state, seen)
     if q.scale.rule != "te" or q.scale.history != "delayed" or "amax" not in seen:
         return dict(state)
-    target = q.scale.target if q.scale.target is not None else format_named(q.format).max
-    scale, history = te.update(q.scale, target, np.float32(state["scale"]), np.asarray(state["history"], np.float32), seen["amax"])
+    scale, history = te.update(q.scale, _target(q), np.float32(state["scale"]), np.asarray(state["history"], np.float32), seen["amax"])
     return {**state, "scale": scale, "history": history}
+
+
+def _target(q: Quantizer) -> float:
+    """The element value that the statistic is mapped to."""
+    return q.scale.target if q.scale.target is not None else format_named(q.format).max
 
 
 def settled(q: Quantizer | str, x: Any, limit: int = 32) -> dict[str, Any]:

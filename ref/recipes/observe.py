@@ -16,7 +16,7 @@ LARGEST = ("max_abs_err",)
 def first_states(linear: LinearRecipe, site: str) -> dict[str, dict[str, Any]]:
     """``site/gemm/slot`` -> `init_state` of the quantizer there, for delayed scaling."""
     quantizers = {path: linear.slot(path).quantizer for path in TENSORS}
-    delayed = {p: q for p, q in quantizers.items() if isinstance(q, Quantizer) and q.scale.history == "delayed"}
+    delayed = {p: q for p, q in quantizers.items() if isinstance(q, Quantizer) and q.scale.history != "current"}
     return {f"{site}/{path.replace('.', '/')}": init_state(q) for path, q in delayed.items()}
 
 

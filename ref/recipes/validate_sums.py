@@ -38,7 +38,7 @@ def _split(path: str, slot: Slot) -> Iterator[str]:
     for name, q in given.items():
         if isinstance(q, Quantizer) and q.gradient.kind != "ste":
             yield f"{path}.split: the part {name!r} has the gradient rule {q.gradient.kind!r}; parts know only ste"
-        if isinstance(q, Quantizer) and (q.scale.history == "delayed" or q.scale.learned):
+        if isinstance(q, Quantizer) and (q.scale.history != "current" or q.scale.learned):
             yield f"{path}.split: the part {name!r} has a scale with state; parts keep none"
 
 

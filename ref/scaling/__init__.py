@@ -8,6 +8,7 @@ from lpref.ref.scaling import (
     amax,
     bfp,
     center,
+    clip,
     coat,
     deviation,
     double,
@@ -19,8 +20,10 @@ from lpref.ref.scaling import (
     moments,
     mx,
     nvfp4,
+    overflow_rate,
     quartic,
     s2fp8,
+    shift,
     te,
     trit_planes,
     twn,
@@ -32,6 +35,7 @@ from lpref.ref.scaling.amax import amax_scales
 from lpref.ref.scaling.bfp import bfp_scales
 from lpref.ref.scaling.blocks import Blocks
 from lpref.ref.scaling.center import center_scales
+from lpref.ref.scaling.clip import clip_scales
 from lpref.ref.scaling.coat import coat_scales
 from lpref.ref.scaling.deviation import deviation_scales
 from lpref.ref.scaling.double import double_scales
@@ -44,10 +48,12 @@ from lpref.ref.scaling.minmax import minmax_scales
 from lpref.ref.scaling.moments import moments_scales
 from lpref.ref.scaling.mx import mx_scales, shared_exponent
 from lpref.ref.scaling.nvfp4 import nvfp4_scales, torchao_scales
+from lpref.ref.scaling.overflow_rate import overflow_rate_scales
 from lpref.ref.scaling.quartic import quartic_scales
 from lpref.ref.scaling.rule import Scale
 from lpref.ref.scaling.s2fp8 import s2fp8_scales
 from lpref.ref.scaling.scales import BlockScales
+from lpref.ref.scaling.shift import shift_scales
 from lpref.ref.scaling.te import from_encode_scale, te_scales
 from lpref.ref.scaling.trit_planes import trit_plane_scales
 from lpref.ref.scaling.twn import twn_scales
@@ -58,12 +64,14 @@ PAGES: dict[str, ModuleType] = {
     "s2fp8": s2fp8, "double": double, "trit_planes": trit_planes, "quartic": quartic, "learned": learned, "constant": learned,
     "fan_in": fan_in, "coat": coat, "minmax": minmax, "moments": moments, "two_eps": two_eps, "double_rounding": double_rounding,
     "deviation": deviation, "center": center,
+    "overflow_rate": overflow_rate, "clip": clip, "shift": shift,
 }  # fmt: skip
 """Rule -> the module whose docstring is its page: formula, order of operations, zero block, NaN and infinity. `none` has no scale."""
 
 __all__ = [
     "PAGES", "BlockScales", "Blocks", "Scale", "absmean_scales", "affine_scales", "amax_scales", "bfp_scales", "center_scales",
-    "coat_scales", "deviation_scales", "double_rounding_scales", "double_scales", "fan_in_scales", "flexpoint_scales",
+    "clip_scales", "coat_scales", "deviation_scales", "double_rounding_scales", "double_scales", "fan_in_scales", "flexpoint_scales",
     "four_over_six_scales", "from_encode_scale", "given_scales", "minmax_scales", "moments_scales", "mx_scales", "nvfp4_scales",
-    "quartic_scales", "s2fp8_scales", "shared_exponent", "te_scales", "torchao_scales", "trit_plane_scales", "twn_scales", "two_eps_scales",
+    "overflow_rate_scales", "quartic_scales", "s2fp8_scales", "shared_exponent", "shift_scales", "te_scales", "torchao_scales",
+    "trit_plane_scales", "twn_scales", "two_eps_scales",
 ]  # fmt: skip

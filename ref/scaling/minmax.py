@@ -29,10 +29,14 @@ stochastic rounding up to ties; `affine` forces zero into the range.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from lpref.ref import reduce
+from lpref.ref.scaling import hindsight
 from lpref.ref.scaling.rule import Scale
 from lpref.ref.scaling.scales import FLT_MAX, BlockScales, loaded, stored
 from lpref.ref.scaling.statistics import blocked, unblocked
@@ -61,29 +65,39 @@ def spanned(x: NDArray[np.float32], block: tuple[int, int], span: str) -> tuple[
     return low, high
 
 
-def minmax_scales(x: NDArray[np.float32], block: tuple[int, int], n: float, scale: Scale) -> BlockScales:
-    """Scales, offsets, and the elements u.
+def minmax_scales(
+    x: NDArray[np.float32], block: tuple[int, int], n: float, scale: Scale, ends: tuple[NDArray, NDArray] | None = None
+) -> BlockScales:
+    """Scales, offsets, and the elements u. ends: (low, high) of the grid, where they are known beforehand.
 
     >>> made = minmax_scales(np.float32([[1, 2, 4]]), (1, 3), 3.0, Scale("minmax"))
     >>> made.elements.tolist(), made.values.tolist()
     ([[0.0, 1.0, 3.0]], [[1.0]])
     """
-    low, high = spanned(x, block, scale.span)
+    s, low, more = levels(x, block, n, scale, ends)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        u = (blocked(x, block) - low[:, None, :, None]) * s[:, None, :, None]
+        u = np.where(np.isnan(s)[:, None, :, None], np.float32(0), u)
+    return BlockScales(more[0], loaded(more[0], scale.format), s, "multiply", elements=unblocked(u, x.shape), more=(more[1],))
+
+
+def levels(
+    x: NDArray[np.float32], block: tuple[int, int], n: float, scale: Scale, ends: tuple[NDArray, NDArray] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[NDArray, NDArray]]:
+    """(S, m, stored codes of both) of every block."""
+    low, high = spanned(x, block, scale.span) if ends is None else ends
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         s = np.minimum(np.float32(n) / ((high - low) + np.float32(scale.eps)), FLT_MAX)
         s = np.where(np.isfinite(low) & np.isfinite(high), s, np.float32(np.nan)).astype(np.float32)
-        u = (blocked(x, block) - low[:, None, :, None]) * s[:, None, :, None]
-        u = np.where(np.isnan(s)[:, None, :, None], np.float32(0), u)
     offset = np.where(np.isnan(s), np.float32(0), low).astype(np.float32)
-    codes = stored(s, scale.format)
-    return BlockScales(
-        codes,
-        loaded(codes, scale.format),
-        s,
-        "multiply",
-        elements=unblocked(u, x.shape),
-        more=(stored(offset, scale.format),),
-    )
+    return s, np.asarray(low, np.float32), (stored(s, scale.format), stored(offset, scale.format))
+
+
+def known_ends(scale: Scale, state: Mapping[str, Any] | None) -> tuple[NDArray, NDArray] | None:
+    """The range that a state has seen before, on the grid of one block; None where it has none, or the rule no memory."""
+    if scale.history != "hindsight" or state is None or not hindsight.known(state):
+        return None
+    return np.full((1, 1), state["low"], np.float32), np.full((1, 1), state["high"], np.float32)
 
 
 def from_minmax(q: NDArray, s: NDArray, m: NDArray) -> NDArray[np.float64]:

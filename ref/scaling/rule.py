@@ -11,23 +11,27 @@ from lpref.ref.errors import SpecError, nearest
 Rule = Literal[
     "none", "amax", "te", "mx", "nvfp4", "absmean", "twn", "affine", "bfp", "flexpoint", "s2fp8", "double", "trit_planes", "quartic",
     "learned", "constant", "fan_in", "coat", "minmax", "moments", "two_eps", "double_rounding", "deviation", "center",
+    "overflow_rate", "clip", "shift",
 ]  # fmt: skip
 Mode = Literal["floor", "ceil", "rceil", "even", "midmax", "tetrajet"]
 Pow2 = Literal["none", "up", "down", "nearest"]
 Apply = Literal["divide", "mul_inverse", "te_nvfp4", "torchao"]
 NonFinite = Literal["propagate", "ignore", "raise", "saturate"]
 Select = Literal["none", "mae", "mse"]
+Criterion = Literal["mse", "weighted", "cosine", "percentile"]
 Span = Literal["extremes", "symmetric", "rows"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "rule": (
         "none", "amax", "te", "mx", "nvfp4", "absmean", "twn", "affine", "bfp", "flexpoint", "s2fp8", "double", "trit_planes", "quartic",
         "learned", "constant", "fan_in", "coat", "minmax", "moments", "two_eps", "double_rounding", "deviation", "center",
+        "overflow_rate", "clip", "shift",
     ),
     "mode": ("floor", "ceil", "rceil", "even", "midmax", "tetrajet"),
     "pow2": ("none", "up", "down", "nearest"),
     "apply": ("divide", "mul_inverse", "te_nvfp4", "torchao"),
-    "history": ("current", "delayed"),
+    "history": ("current", "delayed", "hindsight"),
+    "criterion": ("mse", "weighted", "cosine", "percentile"),
     "algo": ("max", "most_recent"),
     "nonfinite": ("propagate", "ignore", "raise", "saturate"),
     "select": ("none", "mae", "mse"),
@@ -39,13 +43,13 @@ READS: dict[str, frozenset[str]] = {
     rule: frozenset(names.split())
     for rule, names in {
         "none": "",
-        "amax": "pow2 target eps apply multiplier",
+        "amax": "pow2 target eps apply multiplier history momentum",
         "te": "pow2 target eps apply history window algo margin",
         "mx": "mode target multiplier",
         "nvfp4": "target apply select scale_max",
         "absmean": "eps apply center",
         "twn": "threshold",
-        "affine": "eps apply zero",
+        "affine": "eps apply zero history momentum",
         "bfp": "mode eps",
         "flexpoint": "history window alpha beta gamma",
         "s2fp8": "target",
@@ -56,12 +60,15 @@ READS: dict[str, frozenset[str]] = {
         "constant": "eps apply value",
         "fan_in": "value",
         "coat": "target eps",
-        "minmax": "eps span",
+        "minmax": "eps span history momentum",
         "moments": "target eps apply rms mean",
         "two_eps": "target eps",
         "double_rounding": "eps value high",
         "deviation": "std eps",
         "center": "",
+        "overflow_rate": "target history window limit",
+        "clip": "target history window criterion steps share",
+        "shift": "target group",
     }.items()
 }
 """Rule -> the fields that it reads, beside `rule`, `format` and `nonfinite`."""
@@ -102,9 +109,11 @@ class Scale:
     """x / s, x * fl32(1 / s); for nvfp4 the double reciprocal of TransformerEngine or the quotient of torchao."""
     multiplier: float = 1.0
     """Elements are multiplied by this after scaling, and the tensor scale is fl32(1 / multiplier): 3/4 makes MXFP4 + SR unbiased."""
-    history: Literal["current", "delayed"] = "current"
+    history: Literal["current", "delayed", "hindsight"] = "current"
+    """current: from the tensor itself. delayed: te, flexpoint, overflow_rate keep a history. hindsight: the ranges of the steps before (amax,
+    affine, minmax), or the scales of the last search (clip)."""
     window: int = 1024
-    """delayed: length of the history."""
+    """delayed: length of the history. overflow_rate, clip: steps between changes."""
     algo: Literal["max", "most_recent"] = "max"
     margin: int = 0
     """te: the encode scale is divided by 2^margin."""
@@ -118,11 +127,21 @@ class Scale:
     scale_max: float = 448.0
     """nvfp4: the E4M3 value that the largest block scale is mapped to; 256 leaves room for the block scales of amax at 4."""
     group: int = 256
-    """double: block scales that share a second-level scale."""
+    """double: block scales that share a second-level scale. shift: number of different scales."""
     span: Span = "extremes"
     """minmax: what the codes reach from and to: the block's extremes, +-max|x|, or the mean of the rows' extremes."""
     zero: Literal["round", "widen"] = "round"
     """affine: round the zero point and let the ends saturate, or widen the range until it is an integer and nothing saturates."""
+    momentum: float = 0.9
+    """hindsight: share of the range before in the next one; 0 is the range of the step before."""
+    limit: float = 1e-4
+    """overflow_rate: the share of overflowed elements that is let pass."""
+    criterion: Criterion = "mse"
+    """clip: what the best threshold minimizes, or percentile."""
+    steps: int = 16
+    """clip: candidates, evenly spaced below amax."""
+    share: float = 0.999
+    """clip, percentile: the share of the elements that is kept."""
     threshold: float = 0.7
     """twn: Delta over the mean magnitude."""
     alpha: float = 2.0
@@ -188,8 +207,11 @@ class Scale:
             )
         if self.rule == "te" and self.apply != "mul_inverse":
             problems.append("scale.apply: rule 'te' multiplies by the encode scale; write mul_inverse")
-        if self.rule == "flexpoint" and self.history != "delayed":
-            problems.append("scale.history: rule 'flexpoint' predicts its scale from a history; write delayed")
+        if self.rule in ("flexpoint", "overflow_rate") and self.history != "delayed":
+            problems.append(f"scale.history: rule {self.rule!r} makes its scale from a history; write delayed")
+        remembered = {"delayed": ("te", "flexpoint", "overflow_rate"), "hindsight": ("amax", "affine", "minmax", "clip")}
+        if self.history != "current" and self.rule not in remembered[self.history]:
+            problems.append(f"scale.history: {self.history!r} goes with rule {' or '.join(remembered[self.history])}, not {self.rule!r}")
         if self.mode not in MODES.get(self.rule, _CHOICES["mode"]):
             problems.append(f"scale.mode: rule {self.rule!r} knows {' and '.join(MODES[self.rule])}, not {self.mode!r}")
         if self.apply == "torchao" and (self.select != "none" or self.scale_max != 448):
@@ -213,7 +235,12 @@ class Scale:
         problems += [f"scale.{n}: {getattr(self, n)!r} is not a number >= 0" for n in zero_up if not _number(getattr(self, n))]
         if self.target is not None and not _number(self.target, above=True):
             problems.append(f"scale.target: {self.target!r} is not a positive number")
-        for name in ("window", "group", "iterations"):
+        for name, value in (("momentum", self.momentum), ("limit", self.limit)):
+            if not _number(value) or value >= 1:
+                problems.append(f"scale.{name}: {value!r} is not in [0, 1)")
+        if not _number(self.share, above=True) or self.share > 1:
+            problems.append(f"scale.share: {self.share!r} is not in (0, 1]")
+        for name in ("window", "group", "iterations", "steps"):
             value: Any = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 problems.append(f"scale.{name}: {value!r} is not a positive integer")

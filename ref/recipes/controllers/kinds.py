@@ -8,6 +8,7 @@ from typing import Any
 
 from lpref.ref.errors import SpecError, UnknownNameError
 from lpref.ref.recipes.controllers.base import Kind
+from lpref.ref.recipes.controllers.counteract import Counteract
 from lpref.ref.recipes.controllers.disorder import Disorder
 from lpref.ref.recipes.controllers.diversity import Diversity
 from lpref.ref.recipes.controllers.ema import Ema
@@ -18,6 +19,7 @@ from lpref.ref.recipes.controllers.steer import Steer
 
 KINDS: dict[str, type[Kind]] = {
     "plateau": Plateau, "diversity": Diversity, "steer": Steer, "ema": Ema, "ramping": Ramping, "freeze": Freeze, "disorder": Disorder,
+    "counteract": Counteract,
 }  # fmt: skip
 
 

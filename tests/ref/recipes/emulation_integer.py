@@ -118,17 +118,94 @@ def dorefa(x, w, dy):
 
 def half_scale(v: np.ndarray, path: str = "") -> np.ndarray:
     """Jetfire's quantize.py: q from the float32 scale, decoded by the scale in fp16."""
-    word = words(path, v.shape, 8) if path else None
+    word = words(path, v.shape, 16) if path else None
 
     def block(t, at):
         s = np.abs(t).max() / F(127)
         u = (t / s).astype(np.float64)
-        q = np.rint(u) if word is None else stochastic(u, word[at], 8)
+        q = np.rint(u) if word is None else stochastic(u, word[at])
         return np.clip(q, -127, 127) * float(np.float16(s))
 
     return by_block(v, 32, 32, block)
 
 
+def jetfire(x, w, dy):
+    return same(half_scale(x), half_scale(w), half_scale(dy, "dgrad/a/rounding"))
+
+
+def uniform(v: np.ndarray, low, high, word=None) -> np.ndarray:
+    """quantize.py of quantized.pytorch: 255 steps from low to high, float32; low is added back."""
+    s = F(255) / (F(high) - F(low))
+    u = ((v - F(low)) * s).astype(np.float64)
+    n = np.rint(u) if word is None else stochastic(u, word)
+    return (np.clip(n, 0, 255).astype(F) / s + F(low)).astype(np.float64)
+
+
+def banner(x, w, dy):
+    """X between the means of its rows' extremes (float32 means, exact where the test's are)."""
+    low, high = (F(np.asarray(e, np.float64).mean()) for e in (x.min(axis=1), x.max(axis=1)))
+    xq, wq = uniform(x, low, high), uniform(w, w.min(), w.max())
+    g = uniform(dy, dy.min(), dy.max(), words("dgrad/a/rounding", dy.shape, 16))
+    return same(xq, wq, g) | {"wgrad.a": emulation.minifloat(dy, "bfloat16"), "wgrad.b": xq.astype(F)}
+
+
+def affine(v: np.ndarray, word=None) -> np.ndarray:
+    """s = (high - low) / 255 with zero inside, z = round(-low / s), float32."""
+    low, high = min(v.min(), F(0)), max(v.max(), F(0))
+    s = (high - low) / F(255)
+    z = np.rint(-low / s)
+    u = (v / s).astype(np.float64)
+    return (np.clip((np.rint(u) if word is None else stochastic(u, word)) + z, 0, 255) - z) * float(s)
+
+
+def in_hindsight(x, w, dy):
+    """The first step."""
+    return same(affine(x), int8(w, *w.shape), affine(dy, words("dgrad/a/rounding", dy.shape, 16)))
+
+
+def dynamic_fixed_point(x, w, dy):
+    """The first step: s = 2^ceil(log2(max / 511))."""
+    def ten(v):
+        s = 2.0 ** np.ceil(np.log2(float(F(np.abs(v).max()) / F(511))))
+        return np.clip(np.rint(v / s), -511, 511) * s
+
+    return same(ten(x), ten(w), ten(dy))
+
+
+def wageubn(x, w, dy):
+    """Quantize.py fe2: fractions of u below u, integers above, u = Shift(max) / 128."""
+    u = shift(np.abs(dy).max()) / 128
+    v = dy.astype(np.float64) / u
+    flagged = np.where(np.abs(v) < 1, np.rint(v * 128) / 128, np.clip(np.rint(v), -127, 127)) * u
+    grid = [np.clip(np.rint(t.astype(np.float64) * 128), -127, 127) / 128 for t in (x, w)]
+    return same(*grid, flagged)
+
+
+def shiftquant(x, w, dy):
+    """A channel's scale is the smallest of s, s/2, s/4, s/8 that holds it."""
+    def channels(v, axis, path=""):
+        top = np.abs(v).max()
+        word = words(path, v.shape, 16) if path else None
+        out = np.empty(v.shape)
+        for j in range(v.shape[axis]):
+            at = (slice(None), j) if axis == 1 else (j, slice(None))
+            g = max(g for g in range(4) if np.abs(v[at]).max() <= top / F(2.0**g))
+            s = (top / F(31)) / F(2.0**g)
+            u = (v[at] / s).astype(np.float64)
+            out[at] = np.clip(np.rint(u) if word is None else stochastic(u, word[at]), -31, 31) * float(s)
+        return out
+
+    def rows(v, axis):
+        s = np.abs(v).max(axis=axis, keepdims=True) / F(31)
+        return np.rint(v / s).astype(np.float64) * s.astype(np.float64)
+
+    return {
+        "fprop.a": channels(x, 1), "fprop.b": rows(w, 1), "dgrad.a": channels(dy, 1, "dgrad/a/rounding"), "dgrad.b": rows(w, 0),
+        "wgrad.a": channels(dy, 0, "wgrad/a/rounding"), "wgrad.b": channels(x, 0),
+    }  # fmt: skip
+
+
 EMULATIONS = {
-    "gupta": gupta, "dfp_int16": dfp_int16, "swalp": swalp, "wage": wage, "niti": niti, "dqt": dqt, "dorefa": dorefa,
+    "gupta": gupta, "dfp_int16": dfp_int16, "swalp": swalp, "wage": wage, "niti": niti, "dqt": dqt, "dorefa": dorefa, "jetfire": jetfire,
+    "banner": banner, "in_hindsight": in_hindsight, "dynamic_fixed_point": dynamic_fixed_point, "wageubn": wageubn, "shiftquant": shiftquant,
 }  # fmt: skip
