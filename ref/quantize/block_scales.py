@@ -30,6 +30,7 @@ from lpref.ref.scaling import (
     four_over_six_scales,
     from_encode_scale,
     given_scales,
+    hindsight,
     minmax_scales,
     moments_scales,
     mx_scales,
@@ -44,7 +45,6 @@ from lpref.ref.scaling import (
     two_eps_scales,
 )
 from lpref.ref.scaling.absmean import centered
-from lpref.ref.scaling import hindsight
 from lpref.ref.scaling.minmax import known_ends
 from lpref.ref.scaling.statistics import block_absmean, block_amax, block_extremes
 
@@ -146,7 +146,8 @@ def _of_elements(
     ends = known_ends(q.scale, state)
     if rule == "affine":
         low, high = element_range(q, fmt)
-        return affine_scales(*(ends or block_extremes(x, block, finite_only=ignore)), float(low), float(high), q.scale)
+        least, most = ends or block_extremes(x, block, finite_only=ignore)
+        return affine_scales(least, most, float(low), float(high), q.scale)
     if rule == "minmax":
         return minmax_scales(np.where(np.isfinite(x), x, np.float32(0)) if ignore else x, block, fmt.max, q.scale, ends)
     seen = np.where(np.isfinite(x), x, np.float32(0)) if ignore else x

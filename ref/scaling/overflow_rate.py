@@ -45,7 +45,7 @@ def fitting(amax: Any, target: float) -> np.float32:
     >>> float(fitting(np.float32(1.0), 511.0)), float(fitting(np.float32(0), 511.0))
     (0.00390625, 0.0)
     """
-    wanted = power_of_two(np.float32(amax) / np.float32(target), "up")
+    wanted = power_of_two(np.asarray(np.float32(amax) / np.float32(target)), "up")
     return np.float32(np.clip(wanted, *REACH)) if 0 < amax < np.inf else np.float32(0)
 
 

@@ -235,9 +235,8 @@ class Scale:
         problems += [f"scale.{n}: {getattr(self, n)!r} is not a number >= 0" for n in zero_up if not _number(getattr(self, n))]
         if self.target is not None and not _number(self.target, above=True):
             problems.append(f"scale.target: {self.target!r} is not a positive number")
-        for name, value in (("momentum", self.momentum), ("limit", self.limit)):
-            if not _number(value) or value >= 1:
-                problems.append(f"scale.{name}: {value!r} is not in [0, 1)")
+        shares = (("momentum", self.momentum), ("limit", self.limit))
+        problems += [f"scale.{name}: {share!r} is not in [0, 1)" for name, share in shares if not _number(share) or share >= 1]
         if not _number(self.share, above=True) or self.share > 1:
             problems.append(f"scale.share: {self.share!r} is not in (0, 1]")
         for name in ("window", "group", "iterations", "steps"):
