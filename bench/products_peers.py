@@ -22,7 +22,7 @@ from lpref.accel.cuda.quantize import constant
 from lpref.ref.errors import BackendError
 from lpref.ref.quantize import lookup
 
-ROUNDS = 15
+ROUNDS = 11
 TOKENS = 16384
 MODELS = {"nano": 384, "gpt2": 768}
 BIG = 8192

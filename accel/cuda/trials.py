@@ -28,7 +28,7 @@ TINY, SHORT = 8.0, 300.0
 """Microseconds below which the first timing decides; below which a graph is timed."""
 NEAR = 1.4
 """Times the fastest first timing, up to which a proposal is timed again."""
-SECONDS = 0.2
+SECONDS = 0.1
 """After which no other algorithm is tried."""
 FLUSH = 96 << 20
 """Bytes that are written between launches."""

@@ -51,8 +51,8 @@ PAIRS = [("fp8_tensor", "fp8_tensor"), ("fp8_tensor:format=e5m2", "fp8_tensor"),
 def test_units_of_the_tensor_cores(pair: tuple[str, str]) -> None:
     """Sizes that the FP8 and INT8 units take, codes along either axis: the bound, and the same bits again."""
     draw, gemm = Draw(10), CUDA["fast"].kernels["gemm"]
-    for m, n, k in ((16, 16, 128), (17, 48, 256), (140, 272, 640), (64, 144, 8192)):
-        for axes in ((1, 1), (0, 1), (1, 0), (0, 0)):
+    for m, n, k in ((16, 16, 128), (17, 48, 192), (144, 272, 640), (64, 144, 2048)):
+        for axes in ((1, 1), (0, 1), (1, 0), (0, 0)) if k == 640 else ((1, 1), (0, 0)):
             a, b = stored(draw, *pair, *((m + 3) // 4 * 4 if axes[0] == 0 else m, n, k), axes)
             check_cases(gemm, PLACE, [(a, b)])
             sides = [PLACE.there(x) for x in (a, b)]
