@@ -103,12 +103,12 @@ def small(draw: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
     }  # fmt: skip
 
 
-def write(rows: list[dict[str, Any]]) -> None:
-    """The rows, and what they were measured on, into the file that the command line names."""
+def write(rows: list[dict[str, Any]], **more: Any) -> None:
+    """The rows, and what they were measured on (and `more` of that), into the file that the command line names."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     about = {
         "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode(), "driver": cp.cuda.runtime.driverGetVersion(),
-        "nvrtc": ".".join(map(str, nvrtc.version())), "cupy": cp.__version__, "numpy": np.__version__, "commit": commit,
+        "nvrtc": ".".join(map(str, nvrtc.version())), "cupy": cp.__version__, "numpy": np.__version__, "commit": commit, **more,
     }  # fmt: skip
     Path(sys.argv[1]).write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
