@@ -133,10 +133,10 @@ def affine_rows(x, br, bc, factors, zeros, divide, limits, mask, words, bits, co
             last = min(first + bc, x.shape[1])
             factor, z = factors[r // br, first // bc], np.float64(zeros[r // br, first // bc])
             for c in range(first, last):
-                u = np.float64(x[r, c] / factor if divide else x[r, c] * factor)
-                shifted = u + z
+                scaled = np.float64(x[r, c] / factor if divide else x[r, c] * factor)
+                shifted = scaled + z
                 over += (shifted > limits[3]) | (shifted < limits[2])
-                u = min(max(u, -FAR), FAR)
+                u = min(max(scaled, -FAR), FAR)
                 if bits:
                     a = abs(u)
                     n = np.floor(a)

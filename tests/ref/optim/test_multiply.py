@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lpref.accel import backend
+from lpref.conformance.proves import proves
 from lpref.ref.errors import SpecError
 from lpref.ref.optim import OptimContext, optimizer
 from lpref.ref.optim.multiply import Madam
@@ -37,6 +38,7 @@ def case(seed: int, steps: int):
 
 
 @pytest.mark.parametrize("seed", range(3))
+@proves("recipe:lns_madam", "official")
 def test_steps_are_the_official_ones(seed: int) -> None:
     """The whole steps n are equal, so weights differ by the roundings of one product and one exponential a step."""
     p, grads = case(seed, 8)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lpref.accel import backend
+from lpref.conformance.proves import proves
 from lpref.ref.errors import SpecError, UnknownNameError
 from lpref.ref.quantize import lookup, quantize
 from lpref.ref.recipes import Controller
@@ -54,6 +55,7 @@ class Official:
 
 
 @pytest.mark.parametrize("seed", range(4))
+@proves("recipe:fractrain_pfq", "official")
 def test_plateau_turns_where_the_official_code_does(seed: int) -> None:
     rng = np.random.default_rng(seed)
     losses = 2 + np.exp(-np.arange(120) / 15) + rng.standard_normal(120) * 0.03
@@ -162,6 +164,7 @@ def followed(kind, weights, quantizer=None):
     return out
 
 
+@proves("recipe:tetrajet_qramping", "official")
 def test_ramping_periods_are_the_official_ones() -> None:
     """Qengine_DeiT.py lines 105-132 (bbe9bd6), transcribed: sums from the window's second step on, floor of the quotient, clamp."""
     rng, q = np.random.default_rng(0), lookup("mxfp4_tetrajet")

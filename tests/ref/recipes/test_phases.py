@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lpref.conformance.proves import proves
 from lpref.ref.errors import SpecError
 from lpref.ref.recipes import Cycle, Phase, Recipe
 from lpref.specs import recipe
@@ -22,6 +23,7 @@ def official(step: int, total: int, low: int, high: int, cycles: int) -> float:
 @pytest.mark.parametrize(
     ("low", "high", "cycles", "total"), [(3, 8, 32, 320), (3, 8, 8, 1003), (4, 6, 1, 50), (8, 8, 4, 64), (2, 8, 10, 10)]
 )
+@proves("recipe:cpt", "official")
 def test_bits_are_the_official_ones(low: int, high: int, cycles: int, total: int) -> None:
     found = [Cycle(low, high, cycles).bits(t, total) for t in range(total)]
     assert found == [official(t, total, low, high, cycles) for t in range(total)]

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpref.accel import backend
+from lpref.conformance.proves import proves
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Blocks, Quantizer, Scale, lookup, quantize
 
@@ -33,6 +34,7 @@ def triton(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", range(4))
+@proves("recipe:quartet", "official")
 def test_deviation_is_the_official_kernel(seed: int) -> None:
     """Sums in another order give another exponent only next to a power of two, which these blocks avoid; no element lies on a tie."""
     x = normal(seed)
