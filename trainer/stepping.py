@@ -53,6 +53,8 @@ def looked_into(prepared: Any) -> str:
         return "products of grade fast go through CuPy, which refuses to capture them"
     if recipe.passes or recipe.controllers:
         return "passes and controllers"
+    if recipe.groups or recipe.loss_hooks or (recipe.schedule and prepared.model.learned):
+        return "groups of parameters, loss hooks, scales that some phases do not learn"
     layers = (prepared.model.recipes or {}).values()
     sampled = any(linear.gemm(gemm).sampling is not None for linear in layers for gemm in GEMMS)
     return "rows sampled by their norms" if sampled else ""

@@ -58,6 +58,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "qdq": qdq.qdq,
     "cast": cast.rounded,
     "hadamard": hadamard.hadamard,
+    "hadamard_inverse": hadamard.hadamard_inverse,
     "tree_sum": reduce.tree_sum,
     "tree_mean": reduce.tree_mean,
     "exp": elementwise.exp,

@@ -71,6 +71,8 @@ def job_of(x: Any, q: Quantizer, state: Mapping[str, Any] | None, amax: Any, wor
     step = None
     if q.scale.rule in ("learned", "constant"):
         step = state["scale"] if q.scale.rule == "learned" and state and "scale" in state else q.scale.value
+        if state and "zero" in state:
+            raise plans.unsupported(q, "a learned zero point")
     given = None if amax is None else _given_amax(cp.asarray(amax, np.float32), q, grid, where)
     matrix = cp.ascontiguousarray(x.reshape(shape))
     return Job(matrix, q, fmt, kind, tuple(x.shape), axis, q.blocks.on(shape, axis), grid, given, encode_scale, step, words, Counters.take())

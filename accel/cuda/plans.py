@@ -46,6 +46,8 @@ def check(q: Quantizer) -> None:
     s = q.scale
     if s.rule not in (*RULES, *OTHERS) or s.select != "none":
         raise unsupported(q, f"scale rule {s.rule}" + (f" with select {s.select}" if s.rule == "nvfp4" else ""))
+    if s.center:
+        raise unsupported(q, "scale rule absmean with center")
     if s.nonfinite != "propagate" and (s.rule, s.nonfinite) != ("mx", "saturate"):
         raise unsupported(q, f"nonfinite {s.nonfinite}")
     if s.history == "hindsight":

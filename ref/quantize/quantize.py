@@ -27,7 +27,7 @@ from lpref.ref.formats.integers import integer
 from lpref.ref.quantize.block_scales import block_scales, refuse_non_finite, statistics
 from lpref.ref.quantize.elements import beyond, element_range, overflow_limits
 from lpref.ref.quantize.further import REMEMBER, further
-from lpref.ref.quantize.packing import pack
+from lpref.ref.quantize.packing import code_dtype, pack
 from lpref.ref.quantize.qtensor import QTensor, decoded, matrix_shape
 from lpref.ref.quantize.quantizer import Quantizer
 from lpref.ref.quantize.registry import lookup
@@ -128,7 +128,8 @@ def _cast_shifted(
     whole = wide.decode(wide.encode(u, q.rounding, q.overflow, words, bits)) + zero
     overflowed = beyond(u.astype(np.float64) + zero, x, q, fmt)
     inside = np.clip(whole, *element_range(q, fmt))
-    return fmt.encode(inside), inside - zero, overflowed
+    codes = inside.astype(np.int64) & ((1 << fmt.bits) - 1)  # whole numbers within the range: two's complement
+    return codes.astype(code_dtype(fmt.bits)), inside - zero, overflowed
 
 
 def _second_plane(
