@@ -91,7 +91,7 @@ class Trial:
         self.take(Timed(0.0, code, workspace))
         if self.run():
             return None
-        device.cupy().cuda.runtime.memsetAsync(self.cache.data.ptr, 0, FLUSH, device.cupy().cuda.get_current_stream().ptr)
+        device.cupy().cuda.runtime.memsetAsync(self.cache.ptr, 0, FLUSH, device.cupy().cuda.get_current_stream().ptr)
         us = _elapsed(lambda: all(self.run() == 0 for _ in range(3)))
         return None if us is None else Timed(us / 3, code, workspace)
 
@@ -115,8 +115,8 @@ class Trial:
 
     @cached_property
     def cache(self) -> Any:
-        """What is written between launches."""
-        return device.cupy().empty(FLUSH, "uint8")
+        """What is written between launches; of no pool, and given back with the trial."""
+        return device.cupy().cuda.Memory(FLUSH)
 
     @cached_property
     def empty(self) -> float:
@@ -129,7 +129,7 @@ class Trial:
         """`count` writes, each before a launch where `launches`, as one launch on the current stream; None where the algorithm fails."""
         cp = device.cupy()
         cp.cuda.Device().synchronize()
-        place, failed = self.cache.data.ptr, False
+        place, failed = self.cache.ptr, False
         self.stream.begin_capture()
         for _ in range(count):
             cp.cuda.runtime.memsetAsync(place, 0, FLUSH, self.stream.ptr)

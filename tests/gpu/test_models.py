@@ -37,7 +37,7 @@ def compare():
 
 @pytest.mark.parametrize("case", ["bf16", "fp16", "fp8_fast", "fp8_promote128", "int8"])
 def test_cublaslt_is_the_model_where_rows_are_aligned(compare, case: str) -> None:
-    """Of all proposed algorithms that use a matrix unit (have a tile)."""
-    rows = [row for row in compare.compared(case, compare.SMALL) if row["aligned"] and not row["algorithm"].split()[1] == "0"]
+    """Of all proposed algorithms that use a matrix unit: kernels 16 and 56 do not (docs/accumulation.md)."""
+    rows = [row for row in compare.compared(case, compare.SMALL) if row["aligned"] and row["algorithm"].split()[0] not in ("16", "56")]
     assert sum(row["of"] for row in rows) > 10**6
     assert [row for row in rows if row["differ"]] == []
