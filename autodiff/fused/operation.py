@@ -27,7 +27,7 @@ class UnderARecipe:
         arrays = under.enter([t.data for t in inputs], backend)
         coded = fused.reads == "own" and under.recipe.saved is not None
         y, own = fused.forward(backend, *arrays, **params, **({"keep": "probabilities"} if coded else {}))
-        y = under.leave(y, inputs[0].shape, backend)
+        y = under.leave(y, arrays, backend)
         parents = tuple([t.node for t in inputs])
         if not mode.recording or not any(parents):
             return make(y, backend)

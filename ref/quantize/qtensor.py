@@ -122,10 +122,10 @@ class QTensor:
     def _exact_values(self) -> NDArray[np.float64]:
         """Values ``[R, C]`` in float64."""
         if self.quantizer.scale.rule == "s2fp8":
-            return expanded(self.element_values(), self.aux)
+            return expanded(code_values(self.quantizer.format), self.aux)[self.unpacked()]
         if self.quantizer.scale.rule == "minmax":
             offsets = loaded(self.scales[1], self.quantizer.scale.format)
-            return from_minmax(self.element_values(), self._spread(self.scale_values()), self._spread(offsets))
+            return from_minmax(self.unpacked(), self._spread(self.scale_values()), self._spread(offsets))  # a code is its integer
         scale = self._spread(self.scale_values().astype(np.float64)) if self.scales else 1.0
         values: NDArray[np.float64] = self.element_values() * scale * np.float64(self.tensor_scale)
         return values if self.residual is None else values + self.residual._exact_values()

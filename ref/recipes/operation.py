@@ -12,6 +12,10 @@ pass is exact, bit for bit (compressed activations). What f keeps of its own wit
 saved under Q_saved too; statistics of rows (a norm's 1 / rms) stay exact. An operation whose derivative only asks for the sign of x (relu)
 keeps one bit an element where `saved` is given, and is then exact.
 
+`smooth` (SwiGLU only) quantizes the result channel by channel without giving each a scale of its own in the codes:
+y' = Q_output(y * s_i) / s_i with s_i = 1 / max |linear branch of channel i| over the rows (1 where that is 0), so that one channel whose two
+weights have aligned does not set the scale of all. In exact arithmetic and without Q it is the identity. Source: arXiv 2409.12517, section 4.4.
+
 Arrays are matrices here: [rows, last axis], contracted over the last axis. Random words (N1): streams ``site/input/i/rounding``,
 ``site/output/rounding``, ``site/saved/i/rounding``, ``site/gradient/rounding``; rows count those of the global batch.
 """
@@ -50,6 +54,7 @@ class OpRecipe:
     scale_in        a factor for each activation, before the operation
     scale_out       a factor for the result
     scale_grad      a factor for the gradient of each input, parameters included; fewer: 1 for the rest
+    smooth          of SwiGLU and its product: the output is quantized with each channel over its linear branch's largest magnitude
     Factors are numbers, or names of `lpref.ref.recipes.factors`.
     """
 
@@ -60,6 +65,7 @@ class OpRecipe:
     scale_in: tuple[Factor, ...] = ()
     scale_out: Factor = 1.0
     scale_grad: tuple[Factor, ...] = ()
+    smooth: bool = False
 
 
 def operation_problems(operations: Mapping[str, OpRecipe]) -> Iterator[str]:
@@ -74,6 +80,8 @@ def operation_problems(operations: Mapping[str, OpRecipe]) -> Iterator[str]:
             yield from _quantizer(f"{where}.{name}", getattr(recipe, name))
         if len(recipe.scale_in) > OPERATIONS[kind]:
             yield f"{where}.scale_in: {len(recipe.scale_in)} factors, but {kind} has {OPERATIONS[kind]} activations"
+        if recipe.smooth and (kind not in ("activation", "mul") or recipe.output is None):
+            yield f"{where}.smooth: the product of SwiGLU (activation, mul) is smoothed where its output is quantized"
         for value in (*recipe.scale_in, recipe.scale_out, *recipe.scale_grad):
             if isinstance(value, str) and value not in FACTORS:
                 yield f"{where}: no factor {value!r}; known: {', '.join(FACTORS)}"
@@ -119,9 +127,16 @@ class Operation:
                 made[i] = self.scaled(made[i], self.recipe.scale_in[i], made[i].shape, ops)
         return made
 
-    def leave(self, y: Any, shape: tuple[int, ...], ops: Any) -> Any:
-        """The result: its factor (of the sizes of the first input's `shape`), then its quantizer."""
-        return self.quantized("output", self.recipe.output, self.scaled(y, self.recipe.scale_out, shape, ops), ops)
+    def leave(self, y: Any, arrays: Sequence[Any], ops: Any) -> Any:
+        """The result: its factor (of the sizes of the first of the inputs `arrays`), then its quantizer."""
+        y = self.scaled(y, self.recipe.scale_out, tuple(arrays[0].shape), ops)
+        if not self.recipe.smooth or not (self.kind == "mul" or self.sizes.get("gated")):
+            return self.quantized("output", self.recipe.output, y, ops)
+        linear = arrays[1] if self.kind == "mul" else arrays[0][..., y.shape[-1] :]
+        top = ops.amax(linear.reshape((-1, linear.shape[-1])), axis=0, keepdims=True)
+        one = y.dtype.type(1)
+        s = ops.div(one, ops.where(ops.equal(top, y.dtype.type(0)), one, top))
+        return ops.div(self.quantized("output", self.recipe.output, ops.mul(y, s), ops), s)
 
     def incoming(self, g: Any, ops: Any) -> Any:
         """The gradient that the operation's derivative is applied to."""
