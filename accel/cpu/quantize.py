@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lpref.accel.cpu import affine, grid_kernels, minmax, plain, quantize_kernels, table_kernels, threads
+from lpref.accel.cpu import affine, grid_kernels, minmax, plain, quantize_kernels, s2fp8, table_kernels, threads
 from lpref.accel.cpu.block_scales import grid_scales
 from lpref.accel.cpu.embedded import ONE, Embedded, embedded
 from lpref.accel.cpu.four_over_six import fitting_rows
@@ -70,6 +70,8 @@ def quantize(
         return shifted
     if minmax.covered(x, q) and (spanned := minmax.quantize(x, q, state, words, k_axis)) is not None:
         return spanned
+    if q.scale.rule == "s2fp8" and amax is None and (logarithmic := _s2fp8(x, q, words, k_axis)) is not None:
+        return logarithmic
     plan = plan_of(q)
     ready = None if plan is None else prepare(x, q, plan, state=state, amax=amax, k_axis=k_axis)
     if plan is None or ready is None:
@@ -108,7 +110,7 @@ def embed(
             return shifted
         if minmax.covered(x, q) and (shifted := minmax.embed(x, q, state, words, axis)) is not None:
             return shifted
-        return embedded(ref.quantize(x, q, state=state, amax=amax, words=words, k_axis=k_axis))
+        return embedded(quantize(x, q, state=state, amax=amax, words=words, k_axis=k_axis))
     single = ready.scales.values.size == 1
     values = ready.x if ready.x is not x and transforms else np.empty(ready.x.shape, np.float32)
     counts = run(ready, plan, q, words, values=values, codes=None, bare=single)
@@ -117,6 +119,24 @@ def embed(
     grid = ONE if single else ready.scales.values.reshape(_grid(ready, q))
     exact = single or q.scale.format != "float32"
     return Embedded(values.reshape(matrix_shape(ready.shape)), tensor_scale, ready.axis, q, grid, observed, exact)
+
+
+def _s2fp8(x: Any, q: Quantizer, words: Any, k_axis: int) -> QTensor | None:
+    """Rule s2fp8; None where the definition has to make it."""
+    view, axis = logical_view(x, k_axis)
+    shape, plan = matrix_shape(view.shape), plan_of(s2fp8.bare(q))
+    if plan is None or plan.bits < 8 or view.dtype != np.float32 or not view.size:
+        return None
+    matrix = np.ascontiguousarray(view.reshape(shape))
+    found = s2fp8.squeezed(matrix, q)
+    if found is None:
+        return None
+    elements, top, one, aux = found
+    ready = Prepared(elements, shape, 1, shape, top, scaling.BlockScales(one, one, one, "multiply"), shape[1])
+    codes = np.empty(shape, code_dtype(plan.bits))
+    over, _ = run(ready, plan, s2fp8.bare(q), words, values=_NO_VALUES, codes=codes)
+    observed = {"amax": top, "count": view.size, "overflowed": over, "underflowed": s2fp8.lost(codes, q, matrix)}
+    return QTensor(codes, (), np.float32(1), axis, view.shape, q, observed, aux=aux)
 
 
 _NO_VALUES, _NO_WORDS = np.empty((0, 0), np.float32), np.empty((0, 0), np.int32)

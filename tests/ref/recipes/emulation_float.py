@@ -158,7 +158,8 @@ def compressed(bits: int, kept: str):
 
 
 EMULATIONS = {
-    "bf16_weights_sr": plain("bfloat16", infinite=True), "fp16_static": plain("binary16", infinite=True), "fp16_megatron": plain("binary16", infinite=True),
+    "bf16_weights_sr": plain("bfloat16", infinite=True), "fp16_static": plain("binary16", infinite=True),
+    "fp16_megatron": plain("binary16", infinite=True),
     "wang2018": plain("e5m2"), "hfp8": plain("e4m3_b11", "e5m2"), "mellempudi2019": mellempudi2019, "fp8_current_pow2": fp8_pow2,
     "fp8_lm": fp8_pow2, "fp8_formats": emulation.fp8_current, "deepseek_v3": deepseek_v3, "deepseek_v3_hopper": deepseek_v3,
     "coat": lambda x, w, dy: same(coat(x, "e4m3"), coat(w, "e4m3"), coat(dy, "e5m2")), "mxfp8_2d": mxfp8_2d,
