@@ -1,0 +1,158 @@
+"""What the official code of the integer recipes gave on CPU, case by case (`official_integer.json`: source with lines, commit, how it was made).
+
+Random parts: the official code was given the words, U = word / 2^16. It rounds towards plus infinity with the probability of the fraction, ours away
+from zero; the word of a positive (for DQT) or negative (for SWALP) element is mirrored so that both decide alike.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lpref.conformance.proves import proves
+from lpref.ref.nn.integer_loss import integer_cross_entropy, shifted
+from lpref.ref.nn.range_norm import constant, range_batch_norm
+from lpref.ref.optim import OptimContext, Weights
+from lpref.ref.optim.averaging import averaged
+from lpref.ref.optim.weights import DefinedOps
+from lpref.ref.quantize import Quantizer, Scale, quantize
+from lpref.ref.rounding.pseudo import pseudo_shift, round_shift
+from lpref.specs import recipe
+
+F = np.float32
+CASES = json.loads(Path(__file__).with_name("official_integer.json").read_text(encoding="utf-8"))
+
+
+def cases(kind: str):
+    found = [case for case in CASES if case["kind"] == kind]
+    assert found
+    return pytest.mark.parametrize("case", found, ids=lambda c: f"{c.get('mode', '')}{c.get('mu', '')}{c.get('bits', '')}{c.get('exponent', '')}")
+
+
+@proves("recipe:swalp", "official")
+@cases("swalp")
+def test_swalp_blocks(case: dict) -> None:
+    """Codes of -128, which this page does not have, become -127; everything else is equal."""
+    q = recipe("swalp").weights.stored
+    x, words, want = np.asarray(case["x"], F), np.asarray(case["words"]), np.asarray(case["out"], F)
+    matrix = x if x.ndim > 1 else x[None]
+    words = np.where(matrix < 0, 65535 - words.reshape(matrix.shape), words.reshape(matrix.shape)).astype(np.uint32)
+    if case["mode"] == "nearest":
+        q = Quantizer(q.format, q.blocks, q.scale, tail="partial")
+    t = quantize(matrix, q, words=words if case["mode"] == "stochastic" else None)
+    top = 127 * t.scale_values()
+    np.testing.assert_array_equal(t.dequantize(F), np.maximum(want.reshape(matrix.shape), -top))
+
+
+@proves("recipe:swalp", "official")
+@cases("average")
+def test_swalp_average(case: dict) -> None:
+    mean = np.ones(8, F)
+    for n, (w, want) in enumerate(zip(case["weights"], case["out"], strict=True)):
+        mean = averaged(mean, np.asarray(w, F), n + 1)
+        np.testing.assert_array_equal(mean, np.asarray(want, F))
+
+
+@proves("recipe:dqt", "official")
+@cases("dqt")
+def test_dqt_update(case: dict) -> None:
+    """The stored weight after an update, with the grid of the weight before it (whose largest magnitude is positive here)."""
+    bits = case["bits"]
+    kept = Weights(stored=Quantizer(f"int{bits}", rounding="stochastic", word_bits=16, narrow=False, tail="partial"), grid="previous")
+    old, new, want = (np.asarray(case[key], F) for key in ("old", "new", "out"))
+    words = np.asarray(case["words"])
+    words = np.where(new > 0, 65535 - words, words).astype(np.uint32)
+
+    class Given(DefinedOps):
+        @staticmethod
+        def quantize(x, q, *, words, **more):
+            return quantize(x, q, words=given.reshape(x.shape), **more)
+
+    given = words
+    stored, _ = kept.after("w", old, new, {}, OptimContext(0, 0), Given)
+    np.testing.assert_array_equal(stored, want)
+
+
+@proves("recipe:dqt", "official")
+@cases("dqt_x")
+def test_dqt_activations(case: dict) -> None:
+    """The codes; torch makes s = 127 * (1 / amax) of the published line and divides by it, this page divides 127 and multiplies with fl32(1 / s)."""
+    q = recipe("dqt").linear.fprop.a.quantizer
+    x, want = np.asarray(case["x"], F), np.asarray(case["out"], F)
+    t = quantize(x, q)
+    s = F(127) * (F(1) / np.maximum(np.abs(x).max(axis=1, keepdims=True), F(1e-5)))
+    np.testing.assert_array_equal(t.element_values().astype(F) / s, want)
+
+
+@proves("recipe:niti", "official")
+@cases("niti_act")
+def test_niti_activations(case: dict) -> None:
+    acc, want = np.asarray(case["acc"]), np.asarray(case["out"])
+    np.testing.assert_array_equal(round_shift(acc, case["shift"]), want)
+    t = quantize(acc.astype(F), recipe("niti").linear.fprop.a.quantizer)
+    np.testing.assert_array_equal(t.element_values(), want)
+    assert t.scale_values().tolist() == [[2.0 ** case["shift"]]]
+
+
+@proves("recipe:niti", "official")
+@cases("niti_grad")
+def test_niti_gradients(case: dict) -> None:
+    acc, want = np.asarray(case["acc"]), np.asarray(case["out"])
+    np.testing.assert_array_equal(pseudo_shift(acc, case["shift"]), want)
+    q = Quantizer("int8", scale=Scale("amax", pow2="up", target=2.0 ** case["mu"]))
+    t = quantize(acc.astype(F), q)
+    assert t.scale_values().tolist() == [[2.0 ** case["shift"]]]
+    assert np.abs(t.element_values() - want).max() <= 1
+
+
+@cases("niti_loss")
+def test_niti_loss(case: dict) -> None:
+    v, target, want = (np.asarray(case[key]) for key in ("v", "target", "out"))
+    got = integer_cross_entropy(v, case["exponent"], target)
+    np.testing.assert_array_equal(got, want)
+    assert not got.sum(axis=1).any()
+
+
+def test_the_last_shift_is_stochastic_rounding() -> None:
+    """Over the 16 words the mean is the quotient less 1/2 word: StoShift rounds up where the fraction is above the word."""
+    g = np.arange(-64, 65)
+    mean = np.mean([shifted(g, np.full(g.shape, word)) for word in range(16)], axis=0)
+    np.testing.assert_array_equal(mean, g / 16)
+
+
+@proves("recipe:banner", "official")
+@cases("banner")
+def test_banner_activations(case: dict) -> None:
+    """Codes; the published code divides by the step, this page multiplies with 255 / range, and both add the low end."""
+    x, want = np.asarray(case["x"], F), np.asarray(case["out"], F)
+    t = quantize(x, recipe("banner").linear.fprop.a.quantizer)
+    low, high = F(case["low"]), F(case["high"])
+    np.testing.assert_array_equal(t.element_values(), np.rint((want - low) / ((high - low) / F(255))))
+    np.testing.assert_allclose(t.dequantize(F), want, rtol=0, atol=float(high - low) * 2**-21)
+
+
+@cases("range_bn")
+def test_range_batch_norm(case: dict) -> None:
+    """The float32 operations of the published forward pass, sums in another order."""
+    x, weight, bias, want = (np.asarray(case[key], F) for key in ("x", "weight", "bias", "out"))
+    got = range_batch_norm(x, weight, bias)
+    scale = 1 + np.abs(want)
+    assert (np.abs(got - want) <= 32 * 2.0**-24 * scale * 8).all()
+
+
+@pytest.mark.parametrize(("n", "share"), [(256, 0.92), (1024, 0.94), (4096, 0.96)])
+def test_range_of_gaussians(n: int, share: float) -> None:
+    rows = np.random.default_rng(n).standard_normal((256, n))
+    estimate = (rows.max(axis=1).mean() - rows.min(axis=1).mean()) * constant(n)
+    assert estimate == pytest.approx(share, abs=0.015)
+
+
+def test_pseudo_rounding_is_not_stochastic_rounding() -> None:
+    """Its page's mean: over all dropped bits, s even, a share of (2^(s/2) - 1) / 2^(s/2 + 1) goes up."""
+    for s in (2, 4, 8):
+        a = np.arange(1 << s)
+        up = pseudo_shift(a, s).mean()
+        assert up == (2 ** (s // 2) - 1) / 2 ** (s // 2 + 1)
