@@ -122,6 +122,17 @@ class DeviceStep:
             self._wait()
         return self._hear(state, outcome, lr)
 
+    def compile_ahead(self, state: TrainState, batches: Sequence[Batch]) -> None:
+        """Compiles the kernels of a step, all at once, where they are not in the cache. Of `state`, moments are not read."""
+        weights, roles = self.p.model.arrays(), self.p.rules.optimizer.rule.states()
+        stand_in = {f"{name}/{role.name}": array for name, array in weights.items() for role in roles}
+        self._bind(replace(state, optimizer=stand_in))
+        kind = self._kind(state, batches)
+        self._fill(kind, state, batches)
+        with doubt.collected(device.cupy().zeros(1, np.uint32)):
+            device.compile_ahead(lambda: self.place.eager(lambda: self._region(kind.batches, Outcome(), False)))
+        self._wait()
+
     def memory(self) -> int:
         """Bytes of the device that steps take beside weights and moments."""
         return self.place.memory()

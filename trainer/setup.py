@@ -92,10 +92,13 @@ class Prepared:
 
     def rehearse(self) -> None:
         """Forward and backward of the first micro-batch, forgotten: what has no kernel, or no room, raises before anything is written."""
+        from lpref.trainer.stepping import stepper
+
         train = self.spec.train
         first = train_batch(self.data, self.length, train.batch, train.seed, 0, 0, train.batch // train.micro_batches)
         controllers = self.rules.controllers.start(self.model.arrays(), self.backend)
         state = TrainState(0, 0, {}, self.rules.quantizers.start(), self.rules.loss_scale.start(), controllers)
+        stepper(self).compile_ahead(state, [first])
         gradients(self.model, [first], self.context_of(state, collect=False), state.loss_scale.scale)
 
     def histograms(self, state: TrainState, batch: Batch) -> dict[str, Any]:

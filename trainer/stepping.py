@@ -21,6 +21,10 @@ class Stepper(Protocol):
         """(state after, what to report)."""
         ...
 
+    def compile_ahead(self, state: TrainState, batches: Sequence[Batch]) -> None:
+        """Makes the machine code of a step of such micro-batches, where there is any to make."""
+        ...
+
 
 class HostStep:
     """`step_of`."""
@@ -35,6 +39,9 @@ class HostStep:
         made = step_of(self.p, state, batches, collect)
         meanwhile()
         return made
+
+    def compile_ahead(self, state: TrainState, batches: Sequence[Batch]) -> None:
+        """Nothing: the kernels are compiled when they are called."""
 
 
 def stepper(prepared: Any) -> Stepper:

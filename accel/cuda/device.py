@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -135,35 +135,51 @@ def folder() -> Path:
         return Path(tempfile.mkdtemp(prefix="lpref-cuda-"))
 
 
-def function(name: str, entry: str, defines: Macros = ()) -> Any:
-    """A kernel of a module."""
-    wanted = getattr(_ahead, "wanted", None)
-    if wanted is None:
-        return _function(name, entry, defines)
-    wanted.setdefault((name, defines))
-    return Unlaunched()
-
-
 @cache
-def _function(name: str, entry: str, defines: Macros) -> Any:
-    return module(name, defines).get_function(entry)
+def function(name: str, entry: str, defines: Macros = ()) -> Kernel:
+    """A kernel of a module."""
+    return Kernel(name, entry, defines)
 
 
-class Unlaunched:
-    """A kernel that nobody runs."""
+class Kernel:
+    """A kernel, loaded when it is first launched; the block's shared memory beyond 48 KiB is set before."""
 
-    num_regs = 32
+    def __init__(self, name: str, entry: str, defines: Macros) -> None:
+        self.name, self.entry, self.defines = name, entry, defines
+        self.max_dynamic_shared_size_bytes = 0
 
-    def __call__(self, grid: Any, block: Any, args: Any) -> None:
-        pass
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], **options: Any) -> None:
+        wanted = getattr(_ahead, "wanted", None)
+        if wanted is None:
+            self.loaded(grid, block, args, **options)
+        else:
+            wanted.setdefault((self.name, self.defines))
+
+    @cached_property
+    def loaded(self) -> Any:
+        """CuPy's function."""
+        found = module(self.name, self.defines).get_function(self.entry)
+        if self.max_dynamic_shared_size_bytes:
+            found.max_dynamic_shared_size_bytes = self.max_dynamic_shared_size_bytes
+        return found
+
+    @property
+    def num_regs(self) -> int:
+        """Registers of a thread; of a kernel that is not to be loaded yet, any number."""
+        return 32 if dry() else int(self.loaded.num_regs)
 
 
-def compile_ahead(dry: Callable[[], None]) -> None:
-    """Compiles, all processors at work, the modules that dry() wants; nothing that it launches runs, its arrays hold anything."""
+def dry() -> bool:
+    """Whether kernels are only being listed (`compile_ahead`)."""
+    return getattr(_ahead, "wanted", None) is not None
+
+
+def compile_ahead(step: Callable[[], None]) -> None:
+    """Compiles the modules that step() launches, all processors at work. In it nothing is launched: its arrays hold anything."""
     wanted: dict[tuple[str, Macros], None] = {}
     _ahead.wanted = wanted
     try:
-        dry()
+        step()
     finally:
         _ahead.wanted = None
     with ThreadPoolExecutor(os.cpu_count()) as pool:
