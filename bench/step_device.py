@@ -34,13 +34,14 @@ def measured(name: str, recipe: str) -> dict[str, Any]:
     batches = [train_batch(run.data, run.length, s.batch, s.seed, i, 0, s.batch) for i in range(2 * ROUNDS + 8)]
     tokens = batches[0].tokens
 
-    def steps(count: int) -> float:
+    def steps(count: int, together: int = 1) -> float:
         nonlocal state
         times = []
         for _ in range(count):
             started = time.perf_counter()
-            state, _ = by.step(state, [batches[state.step % len(batches)]])
-            times.append(time.perf_counter() - started)
+            done = by.steps(state, together, lambda step: [batches[step % len(batches)]])
+            state = done[-1][0]
+            times.append((time.perf_counter() - started) / len(done))
         return float(np.median(times)) * 1e3
 
     by.eager = True
@@ -52,6 +53,7 @@ def measured(name: str, recipe: str) -> dict[str, Any]:
     out["capture_ms"] = (time.perf_counter() - started) * 1e3
     steps(3)
     out["synchronised_ms"] = steps(ROUNDS)
+    out["queued_ms"] = steps(4, 16)
     out["pool_mib"] = by.memory() / 2**20
     (kind,) = by.kinds.values()
     graph = kind.captured.graph

@@ -1,9 +1,9 @@
 """The training step on the device: forward, backward, verdict and update as one CUDA graph; the host feeds numbers and reads what it is told.
 
-`DeviceStep.step` is `train_step` with its results and its bits. The first step of a kind (recipe phase, shapes) runs eagerly, which compiles
-kernels and fills caches; then it is captured and replayed: one copy in, one launch, one wait. Steps that collect statistics run eagerly; so do
-all under LPREF_CUDA_GRAPH=0. Weights and moments change in place, unless the verdict says no: then the state before the step is intact. An
-optimizer whose states are stored in fewer bits updates after the graph, from its gradients.
+`DeviceStep.steps` is `step_of` with its results and its bits. The first step of a kind (recipe phase, shapes) runs eagerly, which compiles
+kernels and fills caches; then it is captured and replayed: one copy in and one launch a step, one wait for all that are queued. Steps that
+collect statistics run eagerly; so do all under LPREF_CUDA_GRAPH=0. Weights and moments change in place, unless the verdict says no: then the
+state before the step is intact. An optimizer whose states are stored in fewer bits updates after the graph, from its gradients.
 """
 
 from __future__ import annotations
@@ -63,6 +63,15 @@ class Kind:
     outcome: Outcome = field(default_factory=Outcome)
 
 
+@dataclass(frozen=True, eq=False)
+class Queued:
+    """A step under way: the state before it, its learning rate, what it will leave."""
+
+    state: TrainState
+    lr: float
+    outcome: Outcome
+
+
 class Readings(Mapping[str, Any]):
     """Observations of a step that is over, made from copies of the counters when they are asked for."""
 
@@ -94,33 +103,66 @@ class DeviceStep:
         self.weights: list[Any] = []
         self.moments: Any = None
         cp, words = device.cupy(), update.TOLD + micro
-        self.told, self.halt = cp.zeros((1, words), np.uint32), cp.zeros(2, np.uint32)
-        self.heard = feed.pinned(4 * words).view(np.uint32).reshape(1, words)
+        self.told, self.halt = cp.zeros((feed.TURNS, words), np.uint32), cp.zeros(2, np.uint32)
+        self.heard = feed.pinned(4 * feed.TURNS * words).view(np.uint32).reshape(feed.TURNS, words)
         self.copies: list[np.ndarray] = []
 
-    def step(
-        self, state: TrainState, batches: Sequence[Batch], *, collect: bool = False, meanwhile: Callable[[], None] = lambda: None
-    ) -> tuple[TrainState, StepResult]:
-        """`step_of` of `state`, whose moments are this run's. meanwhile: what the host does while the device works."""
-        self.p.bind(state)
-        self._bind(state)
-        kind = self._kind(state, batches)
-        lr = self._fill(kind, state, batches)
-        if collect or self.eager or not kind.warm:
-            outcome = self._run(kind, collect)
-            kind.warm |= not collect
-        else:
-            outcome = kind.outcome
+    def steps(
+        self, state: TrainState, count: int, batches_of: Callable[[int], Sequence[Batch]], *, collect: bool = False
+    ) -> list[tuple[TrainState, StepResult]]:
+        """`step_of` of `state`, whose moments are this run's, and of the states after it: up to `count` steps, one at least.
+
+        Steps whose numbers the host can foretell (no state of a quantizer depends on what a step observes) are queued, and the host waits once. It
+        foretells that each is applied: behind one that is not the device skips the rest, which is not reported. Only the last one reports
+        observations. batches_of: the micro-batches of a step; also asked for those of the step after the last, while the device works.
+        """
+        deep = min(count, feed.TURNS) if self.whole and not (collect or self.eager or state.quantizers) else 1
+        queue: list[Queued] = []
+        while len(queue) < deep:
+            batches = batches_of(state.step)
+            self.p.bind(state)
+            self._bind(state)
+            kind = self._kind(state, batches)
+            if queue and kind.captured is None:
+                break
+            lr = self._fill(kind, state, batches, len(queue))
+            queue.append(Queued(state, lr, self._start(kind, collect, len(queue))))
+            state = self._foretold(state)
             if kind.captured is None:
-                kind.captured = self.place.capture(lambda: self._region(kind.batches, kind.outcome, False))
-            kind.captured.launch()
-        meanwhile()
+                break
+        if state.step < self.p.spec.train.steps:
+            batches_of(state.step)
         self._wait()
-        if self.heard[0, 2]:  # a kernel doubts its input: the step once more, now with errors
-            self.queue[0] += 1
-            outcome = self._run(kind, collect)
-            self._wait()
-        return self._hear(state, outcome, lr)
+        return self._reports(queue, batches_of, collect)
+
+    def _start(self, kind: Kind, collect: bool, turn: int) -> Outcome:
+        """Sets the device to work on a step."""
+        if collect or self.eager or not kind.warm:
+            kind.warm |= not collect
+            return self._run(kind, collect)
+        if kind.captured is None:
+            kind.captured = self.place.capture(lambda: self._region(kind.batches, kind.outcome, False))
+        kind.captured.launch(turn)
+        return kind.outcome
+
+    def _reports(self, queue: Sequence[Queued], batches_of: Callable[[int], Sequence[Batch]], collect: bool) -> list[tuple[TrainState, StepResult]]:
+        """What became of the steps, up to the first that was skipped."""
+        found: list[tuple[TrainState, StepResult]] = []
+        for turn, one in enumerate(queue):
+            told, outcome = self.heard[turn].copy(), one.outcome if turn == len(queue) - 1 else Outcome()
+            if told[2]:  # a kernel doubts its input: the step once more, now with errors
+                self.queue[0] += 1
+                batches = batches_of(one.state.step)
+                kind = self._kind(one.state, batches)
+                self._fill(kind, one.state, batches, 0)
+                outcome = self._run(kind, collect)
+                self._wait()
+                found.append(self._report(one, self.heard[0].copy(), outcome))
+                break  # those behind it did not happen
+            found.append(self._report(one, told, outcome))
+            if found[-1][1].skipped:
+                break
+        return found
 
     def compile_ahead(self, state: TrainState, batches: Sequence[Batch]) -> None:
         """Compiles the kernels of a step, all at once, where they are not in the cache. Of `state`, moments are not read."""
@@ -128,7 +170,7 @@ class DeviceStep:
         stand_in = {f"{name}/{role.name}": array for name, array in weights.items() for role in roles}
         self._bind(replace(state, optimizer=stand_in))
         kind = self._kind(state, batches)
-        self._fill(kind, state, batches)
+        self._fill(kind, state, batches, 0)
         with doubt.collected(device.cupy().zeros(1, np.uint32)):
             device.compile_ahead(lambda: self.place.eager(lambda: self._region(kind.batches, Outcome(), False)))
         self._wait()
@@ -159,8 +201,9 @@ class DeviceStep:
             self.kinds[key] = Kind(held)
         return self.kinds[key]
 
-    def _fill(self, kind: Kind, state: TrainState, batches: Sequence[Batch]) -> float:
+    def _fill(self, kind: Kind, state: TrainState, batches: Sequence[Batch], turn: int) -> float:
         """Puts what this step is about into the feed; returns the learning rate."""
+        self.queue[1] = turn
         p, fed, scale = self.p, self.place.feed, state.loss_scale.scale
         lr = float(p.rules.schedule(state.update))
         fed.number("step", state.step)
@@ -209,22 +252,24 @@ class DeviceStep:
             self.p.spec.train.seed, step, update_, micro=micro, state=self.states, observed={}, collect=collect, feed=self.place.feed
         )
 
-    def _hear(self, state: TrainState, outcome: Outcome, lr: float) -> tuple[TrainState, StepResult]:
+    def _foretold(self, state: TrainState) -> TrainState:
+        """The state after a step that is applied; quantizer states as they were."""
+        scale = update_loss_scale(self.p.rules.loss_scale, state.loss_scale, overflow=False)
+        return replace(state, step=state.step + 1, update=state.update + 1, loss_scale=scale)
+
+    def _report(self, one: Queued, told: np.ndarray, outcome: Outcome) -> tuple[TrainState, StepResult]:
         """The state after the step, and its report, from what the device told."""
-        p, (done, finite) = self.p, (bool(word) for word in self.heard[0, :2])
-        norm, losses = float(self.heard[0, 4:5].view(np.float32)[0]), self.heard[0, update.TOLD :].view(np.float32)
+        rules, state, (done, finite) = self.p.rules, one.state, (bool(word) for word in told[:2])
+        norm, losses = float(told[4:5].view(np.float32)[0]), told[update.TOLD :].view(np.float32)
         loss = mean_loss([float(value) for value in losses])
         observed = Readings(outcome.observed, {page: copy.copy() for page, copy in zip(outcome.pages, self.copies, strict=False)})
         if not done:
             self.queue[0] += 1  # the next step is none of those that wait behind this one
-            return skipped(state, p.rules), StepResult(loss, lr, float("inf") if finite else float("nan"), True, observed)
+            return skipped(state, rules), StepResult(loss, one.lr, float("inf") if finite else float("nan"), True, observed)
         if not self.whole:
             return self._host_update(state, outcome, loss, observed)
-        after = replace(
-            state, step=state.step + 1, update=state.update + 1, quantizers=p.rules.quantizers.update(state.quantizers, observed),
-            loss_scale=update_loss_scale(p.rules.loss_scale, state.loss_scale, overflow=False),
-        )  # fmt: skip
-        return after, StepResult(loss, lr, norm, False, observed)
+        after = replace(self._foretold(state), quantizers=rules.quantizers.update(state.quantizers, observed))
+        return after, StepResult(loss, one.lr, norm, False, observed)
 
     def _host_update(self, state: TrainState, outcome: Outcome, loss: float, observed: Any) -> tuple[TrainState, StepResult]:
         """The update of an optimizer with stored states, which the verdict allows; the weights change in place."""

@@ -58,8 +58,8 @@ class Loop:
         )
         self.saved = state.step if checkpoints.list_steps(folder.checkpoints) else -1
         self.stepper = stepper(prepared)
-        self.next: tuple[int, list[Batch]] | None = None
-        """The step after this one and its batches, made while the device was at work."""
+        self.made: tuple[int, list[Batch]] = (-1, [])
+        """The batches that were made last, and their step."""
 
     def run(self) -> None:
         """Up to the last step; raises DivergedError or Interrupted after saving what is good."""
@@ -71,7 +71,7 @@ class Loop:
             self.metrics = MetricsWriter(self.folder.metrics)
             try:
                 while self.state.step < steps:
-                    self.one_step()
+                    self.some_steps()
                     if interrupt.requested:
                         self.interrupted()
                 self.finish()
@@ -80,28 +80,38 @@ class Loop:
 
     def batches(self, step: int) -> list[Batch]:
         """The micro-batches of the global batch of `step`."""
-        if self.next is not None and self.next[0] == step:
-            return self.next[1]
-        size = self.settings.batch // self.settings.micro_batches
-        p, s = self.p, self.settings
-        return [train_batch(p.data, p.length, s.batch, s.seed, step, i * size, size) for i in range(s.micro_batches)]
+        if self.made[0] != step:
+            p, s, size = self.p, self.settings, self.settings.batch // self.settings.micro_batches
+            batches = [train_batch(p.data, p.length, s.batch, s.seed, step, i * size, size) for i in range(s.micro_batches)]
+            self.made = (step, batches)
+        return self.made[1]
 
-    def ahead(self, step: int) -> None:
-        """Makes the batches of a step before it comes."""
-        if step < self.settings.steps:
-            self.next = (step, self.batches(step))
+    def until_due(self) -> tuple[int, bool]:
+        """(steps to the next after which something is due, whether the next one collects statistics): such a step goes alone."""
+        s, due, first = self.settings, self.due, self.state.step + 1
+        if first == 1 or due(s.stats_every, first):
+            return 1, due(s.stats_every, first)
+        every = (s.log_every, s.eval_every, s.checkpoint_every)
+        step = first
+        while step < s.steps and not any(due(each, step) for each in every) and not due(s.stats_every, step + 1):
+            step += 1
+        return step - self.state.step, False
 
-    def one_step(self) -> None:
-        """A step, its record, and what is due after it."""
-        before, due = self.state, self.due
-        collect = due(self.settings.stats_every, self.state.step + 1)
-        batches = self.batches(before.step)
-        started = time.perf_counter()
-        self.state, result = self.stepper.step(before, batches, collect=collect, meanwhile=lambda: self.ahead(before.step + 1))
-        self.clock.add(time.perf_counter() - started, sum(batch.tokens for batch in batches))
-        if result.skipped:
-            self.judge(before, batches, result)
-        step = self.state.step
+    def some_steps(self) -> None:
+        """Steps, and what is due after each."""
+        count, collect = self.until_due()
+        started, before = time.perf_counter(), self.state
+        done = self.stepper.steps(before, count, self.batches, collect=collect)
+        self.clock.add(time.perf_counter() - started, len(done) * self.p.tokens_per_step)
+        for self.state, result in done:
+            if result.skipped:
+                self.judge(before, self.batches(before.step), result)
+            before = self.state
+            self.conclude(result, collect)
+
+    def conclude(self, result: StepResult, collect: bool) -> None:
+        """The record of a step, and what else is due after it."""
+        due, step = self.due, self.state.step
         last = step == self.settings.steps
         judged = due(self.settings.eval_every, step) or last
         if due(self.settings.log_every, step) or judged or collect or result.skipped or step == 1:

@@ -13,12 +13,12 @@ from lpref.trainer.step import StepResult, TrainState
 
 
 class Stepper(Protocol):
-    """Runs the steps of one run. `meanwhile` is called once, while the step runs where it can."""
+    """Runs the steps of one run."""
 
-    def step(
-        self, state: TrainState, batches: Sequence[Batch], *, collect: bool, meanwhile: Callable[[], None]
-    ) -> tuple[TrainState, StepResult]:
-        """(state after, what to report)."""
+    def steps(
+        self, state: TrainState, count: int, batches_of: Callable[[int], Sequence[Batch]], *, collect: bool
+    ) -> list[tuple[TrainState, StepResult]]:
+        """(state after, what to report) of up to `count` steps from `state` on, one at least; none follows one that was skipped."""
         ...
 
     def compile_ahead(self, state: TrainState, batches: Sequence[Batch]) -> None:
@@ -32,13 +32,11 @@ class HostStep:
     def __init__(self, prepared: Any) -> None:
         self.p = prepared
 
-    def step(
-        self, state: TrainState, batches: Sequence[Batch], *, collect: bool = False, meanwhile: Callable[[], None] = lambda: None
-    ) -> tuple[TrainState, StepResult]:
-        """`step_of`, then `meanwhile`."""
-        made = step_of(self.p, state, batches, collect)
-        meanwhile()
-        return made
+    def steps(
+        self, state: TrainState, count: int, batches_of: Callable[[int], Sequence[Batch]], *, collect: bool = False
+    ) -> list[tuple[TrainState, StepResult]]:
+        """One step."""
+        return [step_of(self.p, state, batches_of(state.step), collect)]
 
     def compile_ahead(self, state: TrainState, batches: Sequence[Batch]) -> None:
         """Nothing: the kernels are compiled when they are called."""

@@ -22,7 +22,9 @@ from lpref.accel.cuda import device
 from lpref.ref.errors import BackendError
 from lpref.ref.random import WordAddress
 
-BLOCK = 1 << 20
+BLOCK = 1 << 18
+TURNS = 16
+"""Steps that may be under way at once."""
 ALIGNED = 64
 _now = threading.local()
 
@@ -36,20 +38,20 @@ class FedInt(int):
 
 @dataclass(eq=False)
 class Block:
-    """A part of the mirror: pinned host memory and its twin."""
+    """A part of the mirror: the twin, and pinned host memory for each turn."""
 
-    host: np.ndarray
+    turns: list[np.ndarray]
     device: Any
     used: int = 0
 
 
 @dataclass(eq=False)
 class Upload:
-    """function(*args) at a place of a block."""
+    """function(*args) at a place of a block: on the host in each turn, and on the device."""
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
-    host: np.ndarray
+    turns: list[np.ndarray]
     device: Any
 
 
@@ -62,6 +64,7 @@ class Feed:
         self.makers: dict[Any, tuple[np.ndarray, Callable[..., Any], tuple[Any, ...]]] = {}
         self.uploads: dict[Any, Upload] = {}
         self.blocks: list[Block] = []
+        self.turn = 0
         self.constants: list[Any] | None = None
         """Where constants are kept while a step is captured; None else."""
 
@@ -96,17 +99,18 @@ class Feed:
         finally:
             _now.feed = before
 
-    def send(self) -> None:
+    def send(self, turn: int = 0) -> None:
         """Everything uploaded so far is made again and copied, one copy a block, in the order of the current stream.
 
-        The pinned memory is read when the copy's turn comes: do not send again before.
+        turn: below TURNS; its pinned memory is read when the device comes to the copy: do not send this turn again before.
         """
+        self.turn = turn
         for source, function, args in self.makers.values():
             source[...] = function(*(self._present(arg) for arg in args))
         for one in self.uploads.values():
-            one.host[...] = one.function(*(self._present(arg) for arg in one.args))
+            one.turns[turn][...] = one.function(*(self._present(arg) for arg in one.args))
         for block in self.blocks:
-            copy_to_device(block.device, block.host, block.used)
+            copy_to_device(block.device, block.turns[turn], block.used)
 
     def has(self, arg: Any) -> bool:
         """Whether `arg` is a source, a view of one, or an address of words whose step is one."""
@@ -121,11 +125,11 @@ class Feed:
         key = (function, *(_key(arg) for arg in args))
         if key not in self.uploads:
             value = np.asarray(function(*(self._present(arg) for arg in args)))
-            host, there = self._room(value)
-            host[...] = value
+            turns, there = self._room(value)
+            turns[self.turn][...] = value
             if self.constants is None:  # while a step is captured nothing runs: it is sent before the first replay
-                copy_to_device(there, host, host.nbytes)
-            self.uploads[key] = Upload(function, args, host, there)
+                copy_to_device(there, turns[self.turn], value.nbytes)
+            self.uploads[key] = Upload(function, args, turns, there)
         return self.uploads[key].device
 
     def _present(self, arg: Any) -> Any:
@@ -133,15 +137,16 @@ class Feed:
             return self.numbers[arg.name]
         return replace(arg, step=self._present(arg.step)) if isinstance(arg, WordAddress) else arg
 
-    def _room(self, value: np.ndarray) -> tuple[np.ndarray, Any]:
-        if not self.blocks or self.blocks[-1].used + value.nbytes > self.blocks[-1].host.size:
+    def _room(self, value: np.ndarray) -> tuple[list[np.ndarray], Any]:
+        if not self.blocks or self.blocks[-1].used + value.nbytes > self.blocks[-1].turns[0].size:
             size = max(BLOCK, value.nbytes)
-            self.blocks.append(Block(pinned(size), outside(lambda: device.cupy().empty(size, np.uint8))))
+            held = pinned(TURNS * size).reshape(TURNS, size)
+            self.blocks.append(Block(list(held), outside(lambda: device.cupy().empty(size, np.uint8))))
         block = self.blocks[-1]
         part = slice(block.used, block.used + value.nbytes)
         block.used += -(-value.nbytes // ALIGNED) * ALIGNED
-        host, there = (memory[part].view(value.dtype).reshape(value.shape) for memory in (block.host, block.device))
-        return host, there
+        *turns, there = (memory[part].view(value.dtype).reshape(value.shape) for memory in (*block.turns, block.device))
+        return turns, there
 
 
 def upload(function: Callable[..., Any], *args: Any) -> Any:

@@ -62,9 +62,9 @@ class Captured:
     def __init__(self, place: Place, graph: Any, constants: list[Any]) -> None:
         self.place, self.graph, self.constants = place, graph, constants
 
-    def launch(self) -> None:
-        """Sends what is fed and replays, in the order of the current stream; waits for nothing."""
-        self.place.feed.send()
+    def launch(self, turn: int = 0) -> None:
+        """Sends what is fed, in this turn of the feed, and replays, in the order of the current stream; waits for nothing."""
+        self.place.feed.send(turn)
         self.graph.launch()
 
 

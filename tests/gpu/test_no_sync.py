@@ -33,19 +33,19 @@ def test_one_wait_a_step(model: str, recipe: str) -> None:
     by._wait = lambda: (waits.append(1), wait())
     ahead, behind = cp.empty(1 << 28, np.uint8), []
     for step in range(STEPS):
-        batch = train_batch(run.data, run.length, s.batch, s.seed, step, 0, s.batch)
         delayed = step >= 2 and step % 100 == 0
         if delayed:  # the device is kept busy: a host that waited for it would find it done
             for _ in range(40):
                 cp.cuda.runtime.memcpyAsync(ahead.data.ptr, ahead.data.ptr + (1 << 27), 1 << 27, 3, 0)
 
-        def meanwhile(delayed: bool = delayed) -> None:
-            if delayed:
+        def batches_of(asked: int, delayed: bool = delayed, now: int = step) -> list:
+            if delayed and asked == now + 1:  # the step is on its way
                 event = cp.cuda.Event()
                 event.record()
                 behind.append(not event.done)
+            return [train_batch(run.data, run.length, s.batch, s.seed, asked, 0, s.batch)]
 
-        state, _ = by.step(state, [batch], meanwhile=meanwhile)
+        ((state, _),) = by.steps(state, 1, batches_of)
     assert len(waits) == STEPS
     assert all(kind.captured for kind in by.kinds.values())
     assert len(behind) == STEPS // 100 - 1

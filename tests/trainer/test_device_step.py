@@ -7,6 +7,7 @@ from memory.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import host_gpu
@@ -72,26 +73,29 @@ def batches(run, step: int) -> list[Batch]:
     return [train_batch(run.data, run.length, s.batch, s.seed, step, i * size, size) for i in range(s.micro_batches)]
 
 
-def trained(run, steps: int, kind):
+def trained(run, steps: int, kind, together: int = 1):
+    """together: steps that may be queued."""
     state, by, results = start_state(run), kind(run), []
     with np.errstate(all="ignore"):
-        for step in range(steps):
-            run.bind(state)
-            state, result = by.step(state, batches(run, step), collect=step == 3, meanwhile=lambda: None)
-            results.append(result)
+        while state.step < steps:
+            done = by.steps(state, min(together, steps - state.step), partial(batches, run), collect=state.step == 3)
+            results += [result for _, result in done]
+            state = done[-1][0]
     return state, results, {name: np.array(run.backend.arrays.host(a)) for name, a in run.model.arrays().items()}
 
 
-def check(*changes: str, steps: int = 6, grown: float = 1.0, **rules) -> list:
+def check(*changes: str, steps: int = 6, grown: float = 1.0, together: int = 1, **rules) -> list:
     runs = [prepared(place, *changes, **rules) for place in (CudaBackend("exact"), backend("cpu", "exact"))]
     for run in runs:
         run.model.params["head.weight"].data[...] *= np.float32(grown)
-    found = [trained(run, steps, kind) for run, kind in zip(runs, (DeviceStep, HostStep), strict=True)]
+    found = [trained(run, steps, kind, together) for run, kind in zip(runs, (DeviceStep, HostStep), strict=True)]
     (state, results, weights), (state_, results_, weights_) = found
     assert (state.step, state.update, state.loss_scale) == (state_.step, state_.update, state_.loss_scale)
     for one, other in zip(results, results_, strict=True):
         assert (one.loss, one.lr, one.skipped) == (other.loss, other.lr, other.skipped)
         np.testing.assert_equal(one.grad_norm, other.grad_norm)
+        if together > 1 and not one.observed:
+            continue  # only the last step of a queue reports them
         for key in ("amax", "count", "overflowed", "underflowed"):
             gpu, cpu = ({place: [repr(o[key]) for o in seen] for place, seen in r.observed.items()} for r in (one, other))
             assert gpu == cpu
@@ -127,6 +131,14 @@ def test_a_skipped_step_leaves_everything() -> None:
     assert not results[-1].skipped
 
 
+def test_queued_steps_are_the_same_steps() -> None:
+    """Also where one of them is skipped: those behind it do not happen."""
+    check("recipe=fp32", steps=12, together=5)
+    scaled = LossScale("dynamic", init=2.0**10, growth=2.0**12, interval=4, backoff=2.0**-10, maximum=2.0**30)
+    results = check("recipe=fp16_loss_scaled", loss_scale=scaled, steps=14, together=9)
+    assert [r.skipped for r in results].count(True) > 1
+
+
 def test_a_finite_gradient_whose_norm_overflows() -> None:
     results = check("recipe=fp32", steps=2, grown=1e24)
     assert all(r.grad_norm == float("inf") for r in results)
@@ -136,12 +148,12 @@ def test_a_finite_gradient_whose_norm_overflows() -> None:
 def test_a_doubt_is_raised_by_the_eager_repetition() -> None:
     run = prepared(CudaBackend("exact"), "recipe=lsq")
     by, state = DeviceStep(run), start_state(run)
-    for step in range(3):
-        state, _ = by.step(state, batches(run, step))
+    for _ in range(3):
+        ((state, _),) = by.steps(state, 1, partial(batches, run))
     name = next(n for n in run.model.params if n.endswith("w_step"))
     run.model.params[name].data[...] = np.nan
     with pytest.raises(SpecError, match="is not a positive number"):
-        by.step(state, batches(run, 3))
+        by.steps(state, 1, partial(batches, run))
 
 
 def test_a_number_of_a_step_is_not_read_outside() -> None:
