@@ -95,7 +95,7 @@ def _fours(x: Any, f: Format, rule: Rounding, policy: Overflow) -> Any:
         return None
     (table, up), out = values(f), device.cupy().empty(x.shape, np.float32)
     run = device.function("cast", "round_fours", (("LP_IN", 0),))
-    run((device.blocks_for(x.size // 4),), (device.THREADS,), (x, x.size // 4, held, table, np.int32(up), out))
+    run((device.blocks_for(x.size // 8),), (device.THREADS,), (x, x.size // 4, *held, table, np.int32(up), out))
     return out
 
 
@@ -170,10 +170,11 @@ def launch(f: Format, rule: Rounding, policy: Overflow, words: Any, word_bits: i
     return Launch(feed.upload(feed.same, row), (*held, given, step), p)
 
 
-def formula(f: Format, rule: Rounding, policy: Overflow) -> tuple[Plan, Any]:
-    """The plan of a deterministic cast, and its scalars on the device; None in their place where the cast is no formula."""
-    p, numbers, held = _fixed(f, rule, policy)
-    return p, held[0] if HOW[numbers[0]] == "plan" else None
+@cache
+def formula(f: Format, rule: Rounding, policy: Overflow) -> tuple[Plan, tuple[np.uint32, ...] | None]:
+    """The plan of a deterministic cast, and its scalars as parameters (LP_PLAN); None in their place where the cast is no formula."""
+    p, numbers, _ = _fixed(f, rule, policy)
+    return p, tuple(np.uint32(v) for v in p.scalars) if HOW[numbers[0]] == "plan" else None
 
 
 @cache

@@ -166,7 +166,7 @@ def _plain(job: Job) -> CudaQTensor | None:
     low, high = (np.float32(limit) for limit in overflow_limits(job.q, f))
     run = device.function("generic", "plain16", (("LP_IN", 0),))
     fours = job.x.size // 4
-    run((device.blocks_for(fours),), (device.THREADS,), (job.x, fours, held, low, high, codes, job.counters.row))
+    run((device.blocks_for(fours // 4),), (device.THREADS,), (job.x, fours, *held, low, high, codes, job.counters.row))
     return _result(job, codes, scales, ts)
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from lpref.accel.cuda import arrays, device, feed, optim
 from lpref.ref.optim import SGD, AdamW, AdamWCoefficients, Lion, Optimizer, Rule, adamw_coefficients
 
-CHUNK = 4096
-"""Elements that a block updates (kernels/update.cu)."""
+CHUNKS = {1 << 23: 1024, 1 << 62: 4096}
+"""Elements in all -> elements that a block updates."""
 WORDS = 16
 """Of a decay group's coefficients."""
 TOLD = 6
@@ -63,15 +63,18 @@ def update(
     optimizer: Optimizer, params: Mapping[str, Any], grads: Mapping[str, Any], state: Mapping[str, Any], rules: Any, by: Any, verdict: Any
 ) -> None:
     """params and state, in place. rules: `coefficients` on the device."""
-    table, chunks, roles = [], 0, [s.name for s in optimizer.rule.states()]
-    for name, p in params.items():
+    size = sum(p.size for p in params.values())
+    chunk = next(each for most, each in CHUNKS.items() if size <= most)
+    table, owners, roles = [], [], [s.name for s in optimizer.rule.states()]
+    for number, (name, p) in enumerate(params.items()):
         moments = [state[f"{name}/{role}"].data.ptr for role in roles]
-        table.append((p.data.ptr, grads[name].data.ptr, *moments, *[0] * (2 - len(moments)), p.size, int(optimizer.decays(name)), chunks, 0))
-        chunks += -(-p.size // CHUNK)
+        table.append((p.data.ptr, grads[name].data.ptr, *moments, *[0] * (2 - len(moments)), p.size, int(optimizer.decays(name)), len(owners), 0))
+        owners += [number] * -(-p.size // chunk)
     order = optim.ORDERS.get(getattr(optimizer.rule, "wd_order", ""), 2)
     run = device.function("update", "update", _defines(RULES[type(optimizer.rule)], order))
-    held = feed.upload(feed.same, np.array(table, np.uint64))
-    run((max(chunks, 1),), (device.THREADS,), (held, np.int32(len(table)), rules, by, verdict))
+    held, whose = (feed.upload(feed.same, np.array(rows, kind)) for rows, kind in ((table, np.uint64), (owners, np.uint32)))
+    if owners:
+        run((len(owners),), (device.THREADS,), (held, whose, chunk, rules, by, verdict))
 
 
 def _defines(rule: int, order: int = 0) -> tuple[tuple[str, int], ...]:

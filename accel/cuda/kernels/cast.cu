@@ -39,13 +39,19 @@ extern "C" __global__ void __launch_bounds__(256) round_to(const void *x, lp_i64
     flush_top(seen, top);
 }
 
-/* round_to of a deterministic formula that refuses nothing, four elements a thread and step */
-extern "C" __global__ void __launch_bounds__(256) round_fours(const uint4 *x, lp_i64 fours, const lp_u32 *plan, const lp_u32 *table, int up, uint4 *out) {
-    lp_plan p = lp_read_plan(plan);
-    for (lp_i64 i = (lp_i64)blockIdx.x * blockDim.x + threadIdx.x; i < fours; i += (lp_i64)gridDim.x * blockDim.x) {
-        uint4 v = x[i], r = {value_of(lp_encode(v.x, &p), table, up), value_of(lp_encode(v.y, &p), table, up), value_of(lp_encode(v.z, &p), table, up),
-                             value_of(lp_encode(v.w, &p), table, up)};
-        out[i] = r;
+/* round_to of a deterministic formula that refuses nothing, two fours a thread and step */
+extern "C" __global__ void __launch_bounds__(256) round_fours(const uint4 *x, lp_i64 fours, LP_PLAN, const lp_u32 *table, int up, uint4 *out) {
+    lp_plan p = LP_GIVEN_PLAN;
+    for (lp_i64 first = (lp_i64)blockIdx.x * 512 + threadIdx.x; first < fours; first += (lp_i64)gridDim.x * 512) {
+        uint4 v[2];
+#pragma unroll
+        for (int k = 0; k < 2; ++k) v[k] = x[first + 256 * k < fours ? first + 256 * k : first];
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+            uint4 r = {value_of(lp_encode(v[k].x, &p), table, up), value_of(lp_encode(v[k].y, &p), table, up), value_of(lp_encode(v[k].z, &p), table, up),
+                       value_of(lp_encode(v[k].w, &p), table, up)};
+            if (first + 256 * k < fours) out[first + 256 * k] = r;
+        }
     }
 }
 

@@ -4,6 +4,12 @@
 #include "source.cuh"
 #include "table.h"
 
+/* A plan as parameters, which instructions read for nothing. */
+#define LP_PLAN                                                                                                                               \
+    lp_u32 q0, lp_u32 q1, lp_u32 q2, lp_u32 q3, lp_u32 q4, lp_u32 q5, lp_u32 q6, lp_u32 q7, lp_u32 q8, lp_u32 q9, lp_u32 q10, lp_u32 q11, \
+        lp_u32 q12, lp_u32 q13, lp_u32 q14, lp_u32 q15, lp_u32 q16, lp_u32 q17
+#define LP_GIVEN_PLAN {q0, q1, q2, q3, q4, q5, q6, q7, q8, q9, q10, q11, q12, q13, q14, q15, q16, q17}
+
 enum { HOW_PLAN, HOW_STOCHASTIC, HOW_BC, HOW_CELLS, HOW_NEIGHBOURS };
 
 /* Device pointers and integers of a cast; as uint64 in an array, in this order. words: uint32, or 0: words of elements start, start + 1, ...;

@@ -14,6 +14,7 @@
 #include "element.h"
 #include "philox.h"
 #include "scales.h"
+#include "tally.cuh"
 
 #define LP_FP4 (!LP_INTEGER && LP_BITS == 4 && LP_TRAILING == 1 && LP_EMIN == 0)
 #define LP_FP8_CVT (!LP_INTEGER && !LP_SR && LP_BITS == 8 && LP_CVT && __CUDA_ARCH__ >= 890)
@@ -180,7 +181,7 @@ LPREF_FN void store8(lp_u8 *codes, lp_i64 i, const Codes &c) {
 #endif
 }
 
-/* What a thread has seen; `flush` adds it to counters = {overflowed, underflowed, amax bits, NaN}: integers, so that the order is free. */
+/* What a thread has seen; `flush` adds it to the counters. */
 struct Seen {
     lp_u32 over, under, top;
     float many; /* more that overflowed: at most 2^24 */
@@ -256,12 +257,4 @@ LPREF_FN void put8(lp_u8 *codes, lp_i64 at, const Eight &e, const lp_scale &s, i
     count(seen, e, factor, dead, s.value == 0.0f, over, c);
 }
 
-LPREF_FN void flush(const Seen &seen, lp_u64 *counters) {
-    lp_u32 over = __reduce_add_sync(0xFFFFFFFFu, seen.over + (lp_u32)seen.many), under = __reduce_add_sync(0xFFFFFFFFu, seen.under);
-    lp_u32 top = __reduce_max_sync(0xFFFFFFFFu, seen.top);
-    if ((threadIdx.x & 31u) == 0) {
-        if (over) atomicAdd(counters, (lp_u64)over);
-        if (under) atomicAdd(counters + 1, (lp_u64)under);
-        if (top) atomicMax(counters + 2, (lp_u64)top);
-    }
-}
+LPREF_FN void flush(const Seen &seen, lp_u64 *counters) { lp_tally(seen.over + (lp_u32)seen.many, seen.under, seen.top, 0u, counters); }

@@ -5,6 +5,7 @@
 #include "code.cuh"
 #include "pack.h"
 #include "scales.h"
+#include "tally.cuh"
 
 extern "C" __global__ void scales_grid(const lp_u32 *amax, lp_i64 n, const lp_rule *rule, const lp_u32 *tensor_amax, const float *encode_scale,
                                        void *codes, int bytes, float *values, float *factors, float *tensor_scale) {
@@ -78,44 +79,36 @@ extern "C" __global__ void __launch_bounds__(256) elements(const void *x, lp_i64
         top = lp_umax(top, a);
         put(codes, i, code, bytes);
     }
-    over = __reduce_add_sync(0xFFFFFFFFu, over);
-    under = __reduce_add_sync(0xFFFFFFFFu, under);
-    top = __reduce_max_sync(0xFFFFFFFFu, top);
-    nan = __reduce_or_sync(0xFFFFFFFFu, nan);
-    if (((threadIdx.y * blockDim.x + threadIdx.x) & 31u) == 0) {
-        if (over) atomicAdd(counters, (lp_u64)over);
-        if (under) atomicAdd(counters + 1, (lp_u64)under);
-        if (top) atomicMax(counters + 2, (lp_u64)top);
-        if (nan) atomicMax(counters + 3, 1ull);
-    }
+    lp_tally(over, under, top, nan, counters);
 }
 
-/* elements without scales for float32 to a 16-bit float by its plan, four a thread: codes, overflowed and underflowed elements, amax */
-extern "C" __global__ void __launch_bounds__(256) plain16(const uint4 *x, lp_i64 fours, const lp_u32 *plan, float below, float above, uint2 *codes, lp_u64 *counters) {
-    lp_plan p = lp_read_plan(plan);
+/* elements without scales for float32 to a 16-bit float by its plan, four fours a thread and step: codes, overflowed and underflowed elements, amax */
+extern "C" __global__ void __launch_bounds__(256) plain16(const uint4 *x, lp_i64 fours, LP_PLAN, float below, float above, uint2 *codes, lp_u64 *counters) {
+    lp_plan p = LP_GIVEN_PLAN;
     lp_u32 over = 0, under = 0, top = 0;
-    for (lp_i64 i = (lp_i64)blockIdx.x * blockDim.x + threadIdx.x; i < fours; i += (lp_i64)gridDim.x * blockDim.x) {
-        uint4 four = x[i];
-        lp_u32 bits[4] = {four.x, four.y, four.z, four.w}, code[4];
+    for (lp_i64 first = (lp_i64)blockIdx.x * 1024 + threadIdx.x; first < fours; first += (lp_i64)gridDim.x * 1024) {
+        uint4 four[4];
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-            lp_u32 a = bits[j] & LP_ABS;
-            code[j] = lp_encode(bits[j], &p);
-            over += a < LP_INF && (lp_float(bits[j]) > above || lp_float(bits[j]) < below);
-            under += a != 0 && (code[j] & 0x7FFFu) == 0;
-            top = lp_umax(top, a);
+        for (int k = 0; k < 4; ++k) {
+            uint4 none = {0, 0, 0, 0};
+            four[k] = first + 256 * k < fours ? x[first + 256 * k] : none;
         }
-        uint2 two = {code[0] | code[1] << 16, code[2] | code[3] << 16};
-        codes[i] = two;
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+            lp_u32 bits[4] = {four[k].x, four[k].y, four[k].z, four[k].w}, code[4];
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+                lp_u32 a = bits[j] & LP_ABS;
+                code[j] = lp_encode(bits[j], &p);
+                over += a < LP_INF && (lp_float(bits[j]) > above || lp_float(bits[j]) < below);
+                under += a != 0 && (code[j] & 0x7FFFu) == 0;
+                top = lp_umax(top, a);
+            }
+            uint2 two = {code[0] | code[1] << 16, code[2] | code[3] << 16};
+            if (first + 256 * k < fours) codes[first + 256 * k] = two;
+        }
     }
-    over = __reduce_add_sync(0xFFFFFFFFu, over);
-    under = __reduce_add_sync(0xFFFFFFFFu, under);
-    top = __reduce_max_sync(0xFFFFFFFFu, top);
-    if ((threadIdx.x & 31u) == 0) {
-        if (over) atomicAdd(counters, (lp_u64)over);
-        if (under) atomicAdd(counters + 1, (lp_u64)under);
-        if (top) atomicMax(counters + 2, (lp_u64)top);
-    }
+    lp_tally(over, under, top, 0u, counters);
 }
 
 /* Code (r, c); bytes 0: packed as core/pack.h says, `pitch` bytes a row. */

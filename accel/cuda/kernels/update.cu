@@ -48,8 +48,6 @@ extern "C" __global__ void __launch_bounds__(LP_TEAM) judge(const float *sums, l
     to[5] = lp_bits(v.factor);
 }
 
-#define CHUNK 4096
-
 /* A parameter: where it, its gradient and its moments are, its elements, the decay group of its coefficients, its first chunk. */
 struct Slot {
     float *p;
@@ -69,19 +67,15 @@ typedef Lion Rule;
 #define DELTA(p, g, m, v) lion_of(p, g, m, k)
 #endif
 
-/* rules: the coefficients of each decay group, 16 words each. by: what gradients are multiplied with before the verdict's factor. */
-extern "C" __global__ void __launch_bounds__(256) update(const Slot *slots, int count, const lp_u32 *rules, const float *by, const Verdict *verdict) {
+/* A block: `chunk` elements, a multiple of 4, of the parameter owners[block]. rules: the coefficients of each decay group, 16 words each. by: what
+ * gradients are multiplied with before the verdict's factor. */
+extern "C" __global__ void __launch_bounds__(256) update(const Slot *slots, const lp_u32 *owners, lp_i64 chunk, const lp_u32 *rules, const float *by,
+                                                         const Verdict *verdict) {
     if (!verdict->applied) return;
-    int low = 0, high = count - 1;
-    while (low < high) {
-        int middle = (low + high + 1) / 2;
-        if (slots[middle].first <= (lp_i64)blockIdx.x) low = middle;
-        else high = middle - 1;
-    }
-    Slot at = slots[low];
+    Slot at = slots[owners[blockIdx.x]];
     Rule k = *(const Rule *)(rules + 16 * at.group);
     float inverse = *by, factor = verdict->factor;
-    lp_i64 begin = ((lp_i64)blockIdx.x - at.first) * CHUNK, end = begin + CHUNK < at.n ? begin + CHUNK : at.n;
+    lp_i64 begin = ((lp_i64)blockIdx.x - at.first) * chunk, end = begin + chunk < at.n ? begin + chunk : at.n;
     int fours = !(((lp_u64)at.p | (lp_u64)at.g | (lp_u64)at.m | (lp_u64)at.v) & 15u);
     if (fours) {
         lp_i64 last = begin + (end - begin) / 4 * 4;
