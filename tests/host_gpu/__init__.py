@@ -89,8 +89,8 @@ MODULE = SimpleNamespace(
     ndarray=ndarray, empty=_empty, zeros=lambda *a: _own(np.zeros(*a)), ones=lambda *a: _own(np.ones(*a)), asarray=lambda *a: _own(np.array(*a)),
     arange=lambda *a, **k: _own(np.arange(*a, **k)),
     ascontiguousarray=lambda a: _own(np.ascontiguousarray(a)), broadcast_to=lambda a, s: _own(np.broadcast_to(a, s)), sort=lambda a: _own(np.sort(a)),
-    equal=lambda a, b: _own(np.equal(a, b)), searchsorted=lambda a, v: _own(np.searchsorted(a, v)), cuda=CUDA, get_default_memory_pool=lambda: SimpleNamespace(malloc=None),
-    asnumpy=lambda a: np.array(a).view(np.ndarray),
+    equal=lambda a, b: _own(np.equal(a, b)), searchsorted=lambda a, v: _own(np.searchsorted(a, v)), cuda=CUDA,
+    get_default_memory_pool=lambda: SimpleNamespace(malloc=None), asnumpy=lambda a: np.array(a).view(np.ndarray),
 )  # fmt: skip
 """Stands for the module cupy: what moves data."""
 
