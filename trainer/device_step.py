@@ -106,6 +106,8 @@ class DeviceStep:
         self.told, self.halt = cp.zeros((feed.TURNS, words), np.uint32), cp.zeros(2, np.uint32)
         self.heard = feed.pinned(4 * feed.TURNS * words).view(np.uint32).reshape(feed.TURNS, words)
         self.copies: list[np.ndarray] = []
+        self.notes: list[str] = []
+        """What a person should know of how the steps run; the loop shows it."""
 
     def steps(
         self, state: TrainState, count: int, batches_of: Callable[[int], Sequence[Batch]], *, collect: bool = False
@@ -141,7 +143,11 @@ class DeviceStep:
             kind.warm |= not collect
             return self._run(kind, collect)
         if kind.captured is None:
-            kind.captured = self.place.capture(lambda: self._region(kind.batches, kind.outcome, False))
+            try:
+                kind.captured = self.place.capture(lambda: self._region(kind.batches, kind.outcome, False))
+            except graph.NotCapturedError as error:
+                self.eager, self.notes = True, [f"steps run operation by operation: {error}"]
+                return self._run(kind, collect)
         kind.captured.launch(turn)
         return kind.outcome
 

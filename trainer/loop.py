@@ -103,6 +103,8 @@ class Loop:
         started, before = time.perf_counter(), self.state
         done = self.stepper.steps(before, count, self.batches, collect=collect)
         self.clock.add(time.perf_counter() - started, len(done) * self.p.tokens_per_step)
+        while self.stepper.notes:
+            self.progress.note(self.stepper.notes.pop())
         for self.state, result in done:
             if result.skipped:
                 self.judge(before, self.batches(before.step), result)

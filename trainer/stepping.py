@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from typing import Any, Protocol
 
 from lpref.ref.recipes.gemm import GEMMS
@@ -13,7 +12,9 @@ from lpref.trainer.step import StepResult, TrainState
 
 
 class Stepper(Protocol):
-    """Runs the steps of one run."""
+    """Runs the steps of one run. `notes`: what a person should know of how they run."""
+
+    notes: list[str]
 
     def steps(
         self, state: TrainState, count: int, batches_of: Callable[[int], Sequence[Batch]], *, collect: bool
@@ -31,6 +32,7 @@ class HostStep:
 
     def __init__(self, prepared: Any) -> None:
         self.p = prepared
+        self.notes: list[str] = []
 
     def steps(
         self, state: TrainState, count: int, batches_of: Callable[[int], Sequence[Batch]], *, collect: bool = False
@@ -54,11 +56,9 @@ def stepper(prepared: Any) -> Stepper:
 def looked_into(prepared: Any) -> str:
     """Why the host has to see arrays in the middle of a step: what a step does then depends on them. Empty where it need not."""
     recipe = prepared.recipe
-    if prepared.backend.numerics == "fast" and find_spec("lpref.accel.cuda.cublaslt") is None:
-        return "products of grade fast go through CuPy, which refuses to capture them"
     if recipe.passes or recipe.controllers:
         return "passes and controllers"
-    if recipe.groups or recipe.loss_hooks or (recipe.schedule and prepared.model.learned):
+    if prepared.model.rates() or recipe.groups or recipe.loss_hooks or (recipe.schedule and prepared.model.learned):
         return "groups of parameters, loss hooks, scales that some phases do not learn"
     layers = (prepared.model.recipes or {}).values()
     sampled = any(linear.gemm(gemm).sampling is not None for linear in layers for gemm in GEMMS)

@@ -23,6 +23,8 @@ from lpref.ref.errors import BackendError
 
 WORKSPACE = 64 << 20
 """Bytes of each stream's workspace."""
+SMALL = 1 << 26
+"""Multiplications of a product that is not worth trials."""
 _lock = threading.Lock()
 _plans: dict[tuple[Product, int], Plan] = {}
 _spaces: dict[tuple[int, int], Any] = {}
@@ -33,6 +35,8 @@ def run(product: Product, left: int, right: int, out: Any, alpha: int = 0, left_
 
     Raises: BackendError where the library has no kernel for it.
     """
+    if device.dry():
+        return
     cp = device.cupy()
     stream = cp.cuda.get_current_stream().ptr
     number = cp.cuda.runtime.getDevice()
@@ -55,6 +59,7 @@ def workspace(number: int, stream: int) -> int:
 def chosen(product: Product, number: int, out: Any, launch: Launch) -> Plan:
     """The product's plan with its algorithm: the one that is kept, else the fastest that repeats `out` bit for bit.
 
+    A product of at most SMALL multiplications has the library's favourite of those that do not cut K: trials would take longer than they save.
     Raises: BackendError where none serves.
     """
     with _lock:
@@ -63,6 +68,8 @@ def chosen(product: Product, number: int, out: Any, launch: Launch) -> Plan:
         needed = plan.accepts(bytes.fromhex(held["algorithm"])) if held else None
         if held is not None and needed is not None and needed <= WORKSPACE:
             plan.take(bytes.fromhex(held["algorithm"]), needed)
+        elif product.m * product.n * product.k * product.count <= SMALL and (found := plan.candidates(WORKSPACE, False)):
+            plan.take(bytes(found[0].algorithm), found[0].workspace)
         else:
             _refuse_capture(device.cupy().cuda.get_current_stream().ptr, f"the product {product.name}")
             keep(product.name, trials.tried(plan, out, launch, WORKSPACE))

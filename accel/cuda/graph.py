@@ -15,6 +15,7 @@ from typing import Any
 
 from lpref.accel.cuda import device
 from lpref.accel.cuda.feed import Feed
+from lpref.ref.errors import BackendError
 
 
 class Place:
@@ -68,15 +69,25 @@ class Captured:
         self.graph.launch()
 
 
+class NotCapturedError(BackendError):
+    """A step cannot be a graph."""
+
+
 def record(stream: Any, function: Callable[[], None]) -> Any:
-    """What `stream`, the current one, would do in function(), as a CUDA graph."""
-    stream.begin_capture(device.cupy().cuda.runtime.streamCaptureModeRelaxed)
+    """What `stream`, the current one, would do in function(), as a CUDA graph.
+
+    Raises: NotCapturedError where something in it waits for the device or reads host memory.
+    """
+    runtime = device.cupy().cuda.runtime
+    stream.begin_capture(runtime.streamCaptureModeRelaxed)
     try:
         function()
-    except BaseException:
+    except BaseException as error:
         try:
             stream.end_capture()
-        except device.cupy().cuda.runtime.CUDARuntimeError:
+        except runtime.CUDARuntimeError:
             pass  # the capture was invalidated by the call that failed: that failure is raised
+        if isinstance(error, (RuntimeError, BackendError)) and "captur" in str(error):
+            raise NotCapturedError(str(error), where="cuda") from error
         raise
     return stream.end_capture()

@@ -65,7 +65,8 @@ def update(
     """params and state, in place. rules: `coefficients` on the device."""
     size = sum(p.size for p in params.values())
     chunk = next(each for most, each in CHUNKS.items() if size <= most)
-    table, owners, roles = [], [], [s.name for s in optimizer.rule.states()]
+    owners: list[int] = []
+    table, roles = [], [s.name for s in optimizer.rule.states()]
     for number, (name, p) in enumerate(params.items()):
         moments = [state[f"{name}/{role}"].data.ptr for role in roles]
         table.append((p.data.ptr, grads[name].data.ptr, *moments, *[0] * (2 - len(moments)), p.size, int(optimizer.decays(name)), len(owners), 0))

@@ -15,17 +15,17 @@ def weight_flips(seed: int, train: str, recipe: Any, window: int = 30, backend: 
     train: a training spec, `overrides` its fields by dotted path. Weights that a companion tensor guides are counted as guided.
     """
     from lpref.trainer.loop import start_state
+    from lpref.trainer.passes import step_of
     from lpref.trainer.setup import prepare
     from lpref.trainer.spec import load_spec
-    from lpref.trainer.stepping import HostStep
 
     spec = load_spec(train, {**overrides, "recipe": recipe, "train.seed": seed, "backend": backend})
     prepared = prepare(spec)
-    state, steps = start_state(prepared), HostStep(prepared)
+    state = start_state(prepared)
     before: dict[str, Any] = {}
     shares = []
     for step in range(spec.train.steps):
-        state, _ = steps.step(state, batches(prepared, step))
+        state, _ = step_of(prepared, state, batches(prepared, step), False)
         if step + window >= spec.train.steps:
             now = forward_weights(prepared, state)
             shares += [np.mean(now[site] != before[site]) for site in before]
