@@ -56,7 +56,8 @@ def sorted_keys(ids: np.ndarray) -> np.ndarray:
 
 def starts_of(ids: np.ndarray, V: int) -> np.ndarray:
     """[V + 1]: where the keys of each id begin, and n."""
-    return np.concatenate([[0], np.cumsum(np.bincount(ids.reshape(-1), minlength=V))]).astype(np.int64)
+    until = np.cumsum(np.bincount(ids.reshape(-1), minlength=V))  # exact: integers
+    return np.concatenate([[0], until]).astype(np.int64)
 
 
 def _sorted(of: Any, ids: Any) -> Any:

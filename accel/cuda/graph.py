@@ -23,6 +23,7 @@ class Place:
 
     def __init__(self) -> None:
         cp = device.cupy()
+        cp.get_default_memory_pool().free_all_blocks()  # what ran before, to look whether it runs, gives back its memory
         self.pool, self.stream, self.feed = cp.cuda.MemoryPool(), cp.cuda.Stream(non_blocking=True), Feed()
 
     def memory(self) -> int:

@@ -90,7 +90,7 @@ MODULE = SimpleNamespace(
     arange=lambda *a, **k: _own(np.arange(*a, **k)),
     ascontiguousarray=lambda a: _own(np.ascontiguousarray(a)), broadcast_to=lambda a, s: _own(np.broadcast_to(a, s)), sort=lambda a: _own(np.sort(a)),
     equal=lambda a, b: _own(np.equal(a, b)), searchsorted=lambda a, v: _own(np.searchsorted(a, v)), cuda=CUDA,
-    get_default_memory_pool=lambda: SimpleNamespace(malloc=None), asnumpy=lambda a: np.array(a).view(np.ndarray),
+    get_default_memory_pool=lambda: SimpleNamespace(malloc=None, free_all_blocks=lambda: None), asnumpy=lambda a: np.array(a).view(np.ndarray),
 )  # fmt: skip
 """Stands for the module cupy: what moves data."""
 
