@@ -44,6 +44,11 @@ class Ramped:
         if self.inner.storages or set(self.inner.weights) & set(self.periods):
             raise SpecError(["optimizer.storage_of: Q-Ramping needs weights and moments in float32"])
 
+    @property
+    def rule(self) -> Any:
+        """The inner optimizer's rule."""
+        return self.inner.rule
+
     def update(
         self, params: Mapping[str, Array], grads: Mapping[str, Array], state: Mapping[str, Array], ctx: OptimContext, backend: Any = None
     ) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -53,7 +58,7 @@ class Ramped:
         plain = {name: p for name, p in params.items() if name not in self.periods}
         own = {key: value for key, value in state.items() if key.rpartition("/")[2] not in KEPT}
         moved, kept = self.inner.update(plain, {name: grads[name] for name in plain}, own, ctx, backend)
-        for name in self.periods:
+        for name in (n for n in params if n in self.periods):
             moved[name], arrays = self._one(name, params[name], grads[name], state, ctx, backend)
             kept |= arrays
         return {name: moved[name] for name in params}, kept

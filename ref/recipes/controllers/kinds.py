@@ -7,19 +7,21 @@ from dataclasses import fields
 from typing import Any
 
 from lpref.ref.errors import SpecError, UnknownNameError
+from lpref.ref.recipes.controllers.alrs import Alrs
 from lpref.ref.recipes.controllers.base import Kind
 from lpref.ref.recipes.controllers.counteract import Counteract
 from lpref.ref.recipes.controllers.disorder import Disorder
 from lpref.ref.recipes.controllers.diversity import Diversity
 from lpref.ref.recipes.controllers.ema import Ema
 from lpref.ref.recipes.controllers.freeze import Freeze
+from lpref.ref.recipes.controllers.hasb import Hasb
 from lpref.ref.recipes.controllers.plateau import Plateau
 from lpref.ref.recipes.controllers.ramping import Ramping
 from lpref.ref.recipes.controllers.steer import Steer
 
 KINDS: dict[str, type[Kind]] = {
     "plateau": Plateau, "diversity": Diversity, "steer": Steer, "ema": Ema, "ramping": Ramping, "freeze": Freeze, "disorder": Disorder,
-    "counteract": Counteract,
+    "counteract": Counteract, "alrs": Alrs, "hasb": Hasb,
 }  # fmt: skip
 
 
@@ -51,7 +53,8 @@ def _value(value: Any, kind: str, where: str) -> Any:
         return value
     if kind == "str" and isinstance(value, str):
         return value
-    if kind.startswith("tuple") and isinstance(value, (list, tuple)) and all(isinstance(one, Mapping) for one in value):
+    items = (Mapping,) if "Mapping" in kind else (int, float)
+    if kind.startswith("tuple") and isinstance(value, (list, tuple)) and all(isinstance(one, items) for one in value):
         return tuple(value)
     if kind.startswith("Mapping") and isinstance(value, Mapping):
         return value

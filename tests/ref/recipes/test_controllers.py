@@ -11,9 +11,10 @@ import pytest
 from lpref.accel import backend
 from lpref.conformance.proves import proves
 from lpref.ref.errors import SpecError, UnknownNameError
+from lpref.ref.optim import OptimContext, optimizer
 from lpref.ref.quantize import lookup, quantize
 from lpref.ref.recipes import Controller
-from lpref.ref.recipes.controllers import Clock, Diversity, Ema, Freeze, Plateau, Ramping, Seen, Steer, kind_of
+from lpref.ref.recipes.controllers import Clock, Diversity, Ema, Freeze, Hasb, Plateau, Ramping, Seen, Steer, kind_of
 
 OPS = backend("reference", "exact")
 LEVELS = ({"a": 3}, {"a": 4}, {"a": 6}, {"a": 8})
@@ -199,3 +200,34 @@ def test_freeze_holds_what_oscillates_at_its_average() -> None:
     np.testing.assert_array_equal(written[:, [0, 2]], np.array(weights)[:, 0, [0, 2]])
     never = followed(Freeze(threshold=1.0), weights, q)
     assert all(np.array_equal(w, given) for (_, w), given in zip(never, weights, strict=True))
+
+
+def test_alrs_lowers_the_rate_of_scales_by_their_gradients() -> None:
+    """By hand: mean of min(|ds|, 1) over the two live scales is (0.01 + 0.03) / 2; a scale without gradient stays; weights have the plain rate."""
+    inner = optimizer("sgd", lr=0.1, roles={"w": "fc", "a": "quantizer_step", "b": "quantizer_step", "c": "quantizer_step"})
+    wrapped = kind_of(Controller("alrs", {"eta": [1, 0.1]})).around({}, inner, Clock(pass_=1))
+    params = {n: np.float32([1, 2]) for n in "wabc"}
+    grads = {"w": np.float32([1, 1]), "a": np.float32([0.01, 0]), "b": np.float32([0, -0.03]), "c": np.float32([0, 0])}
+    new, _ = wrapped.update(params, grads, {}, OptimContext(step=0, update=0, lr=0.1), OPS)
+    rate = np.float32(0.1 * (0.1 - 0.02))
+    np.testing.assert_allclose(new["w"], params["w"] - np.float32(0.1))
+    np.testing.assert_allclose(new["a"], params["a"] - rate * grads["a"])
+    np.testing.assert_allclose(new["b"], params["b"] - rate * grads["b"])
+    np.testing.assert_array_equal(new["c"], params["c"])
+    large = {**grads, "a": np.float32([9, 9])}
+    stopped, _ = wrapped.update(params, large, {}, OptimContext(step=0, update=0, lr=0.1), OPS)
+    np.testing.assert_array_equal(stopped["a"], params["a"])
+
+
+def test_hasb_draws_by_sensitivity() -> None:
+    kind = Hasb(widths=(8, 2), passes=(1,), set={"fprop.b.quantizer.format": "int{bits}"}, traces={"calm": 1.0, "touchy": 3.0})
+    state = kind.start({"calm.weight": None, "touchy.weight": None}, OPS)
+    assert kind.influence(state, Clock(pass_=0)).layers == {}
+    drawn = [kind.influence(state, Clock(step=t, pass_=1)).layers for t in range(400)]
+    wide = {site: sum(one[site]["fprop.b.quantizer.format"] == "int8" for one in drawn) / 400 for site in ("calm", "touchy")}
+    assert abs(wide["calm"] - 0.5) < 0.1  # four standard deviations
+    assert abs(wide["touchy"] - 0.8) < 0.08
+    assert drawn == [kind.influence(state, Clock(step=t, pass_=1)).layers for t in range(400)]
+    for wrong in ({"widths": []}, {"set": {}}, {"traces": {"a": "x"}}):
+        with pytest.raises(SpecError):
+            kind_of(Controller("hasb", {"set": {"p": 1}, **wrong}))
