@@ -34,6 +34,23 @@ def place(tmp_path_factory: pytest.TempPathFactory):
         yield
 
 
+UNIT = "{{base: {}, set: {{{}}}}}"
+"""A recipe whose products are made by a matrix unit."""
+
+
+def in_unit(base: str, name: str) -> str:
+    """`base` with every product accumulated as the model `name` says."""
+    return UNIT.format(base, ", ".join(f"linear.{gemm}.accumulate: {name}" for gemm in ("fprop", "dgrad", "wgrad")))
+
+
+IN_UNITS = (in_unit("bf16", "hopper_bf16"), in_unit("nvfp4", "hopper_bf16"), in_unit("fp8_delayed", "hopper_fp8_fast"))
+
+
+@pytest.mark.parametrize("recipe", [pytest.param(name, marks=pytest.mark.deep) for name in IN_UNITS])
+def test_the_same_weights_under_the_models_of_matrix_units(recipe: str) -> None:
+    test_the_same_weights(recipe)
+
+
 @pytest.mark.parametrize("recipe", ["nvfp4", *(pytest.param(name, marks=pytest.mark.deep) for name in ("fp32", "bf16", "fp8_delayed", "lsq"))])
 def test_the_same_weights(recipe: str) -> None:
     found = []
