@@ -54,7 +54,7 @@ def measured(name: str, recipe: str) -> dict[str, Any]:
     steps(3)
     out["synchronised_ms"] = steps(ROUNDS)
     out["queued_ms"] = steps(4, 16)
-    out["pool_mib"] = by.memory() / 2**20
+    out["pool_mib"] = by.facts()["step_mib"]
     (kind,) = by.kinds.values()
     graph = kind.captured.graph
     out["nodes"] = graph.debug_dot_str().count("KERNEL") if hasattr(graph, "debug_dot_str") else 0

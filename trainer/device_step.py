@@ -181,9 +181,9 @@ class DeviceStep:
             device.compile_ahead(lambda: self.place.eager(lambda: self._region(kind.batches, Outcome(), False)))
         self._wait()
 
-    def memory(self) -> int:
-        """Bytes of the device that steps take beside weights and moments."""
-        return self.place.memory()
+    def facts(self) -> dict[str, Any]:
+        """MiB of the device that steps take beside weights and moments; whether they were a graph."""
+        return {"step_mib": round(self.place.memory() / 2**20, 1), "graph": not self.eager}
 
     def _wait(self) -> None:
         device.cupy().cuda.get_current_stream().synchronize()

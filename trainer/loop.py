@@ -225,7 +225,7 @@ class Loop:
 
     def finish(self) -> None:
         """The closing record: histograms of the codes, and a sample of a byte model."""
-        end: dict[str, Any] = {"step": self.state.step, "end": "done", "seconds": round(self.clock.total_seconds, 3)}
+        end: dict[str, Any] = {"step": self.state.step, "end": "done", "seconds": round(self.clock.total_seconds, 3), **self.stepper.facts()}
         if self.settings.stats_every and self.state.step:
             self.p.bind(self.state)
             histograms = self.p.histograms(self.state, self.batches(self.state.step - 1)[0])

@@ -26,6 +26,10 @@ class Stepper(Protocol):
         """Makes the machine code of a step of such micro-batches, where there is any to make."""
         ...
 
+    def facts(self) -> dict[str, Any]:
+        """What the run's last record says of the steps."""
+        ...
+
 
 class HostStep:
     """`step_of`."""
@@ -42,6 +46,10 @@ class HostStep:
 
     def compile_ahead(self, state: TrainState, batches: Sequence[Batch]) -> None:
         """Nothing: the kernels are compiled when they are called."""
+
+    def facts(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
 
 
 def stepper(prepared: Any) -> Stepper:

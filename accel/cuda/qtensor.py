@@ -22,11 +22,11 @@ _pages = threading.local()
 
 
 class Page:
-    """Rows of four counters in one array, zero at first and handed out one by one; read together, since what takes long is to wait."""
+    """Rows of four counters and a spare in one array, zero at first and handed out one by one; read together, since what takes long is to wait."""
 
     def __init__(self) -> None:
         self.owner = device.cupy()
-        self.rows = self.owner.zeros((PAGE, 4), np.uint64)
+        self.rows = self.owner.zeros((PAGE, 5), np.uint64)
         self.taken = 0
         self.seen: Any = None
         """The rows in NumPy, None once a kernel may have written to one."""
@@ -48,7 +48,7 @@ def own_pages() -> Iterator[list[Page]]:
 
 @dataclass(frozen=True, eq=False)
 class Counters:
-    """A row of a page: what one quantization counts; `row` is its array on the device."""
+    """A row of a page: what one quantization counts; `row` is its array on the device, of which the fifth number is not a count but a spare 0."""
 
     page: Page
     place: int
@@ -63,8 +63,12 @@ class Counters:
         place, page.taken = page.taken, page.taken + 1
         return cls(page, place, page.rows[place])
 
+    def spare(self) -> Any:
+        """uint32 [1], 0 until somebody uses it."""
+        return self.row[4:].view(np.uint32)[:1]
+
     def read(self) -> Any:
-        """The four numbers in NumPy; waits for the device, unless another row of the page was just read."""
+        """The numbers in NumPy; waits for the device, unless another row of the page was just read."""
         if self.page.seen is None:
             self.page.seen = device.cupy().asnumpy(self.page.rows)
         return self.page.seen[self.place]

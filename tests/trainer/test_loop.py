@@ -34,6 +34,9 @@ class Many:
                 break
         return done
 
+    def facts(self) -> dict:
+        return {}
+
 
 def records(path) -> list[dict]:
     times = ("tokens_per_s", "seconds")
