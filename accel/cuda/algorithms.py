@@ -23,7 +23,7 @@ from lpref.ref.errors import BackendError
 
 WORKSPACE = 64 << 20
 """Bytes of each stream's workspace."""
-SMALL = 1 << 26
+SMALL = 1 << 27
 """Multiplications of a product that is not worth trials."""
 _lock = threading.Lock()
 _plans: dict[tuple[Product, int], Plan] = {}

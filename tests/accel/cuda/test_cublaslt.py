@@ -144,6 +144,7 @@ def trial(library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         return None if one.code[0] in case.restless else "bits"
 
     monkeypatch.setattr(algorithms, "path", lambda: case.path)
+    monkeypatch.setattr(algorithms, "SMALL", 0)
     monkeypatch.setattr(algorithms, "_refuse_capture", lambda *a: None)
     monkeypatch.setattr(Trial, "quick", quick)
     monkeypatch.setattr(Trial, "timed", lambda trial, one: quick(trial, one.code, one.workspace))
@@ -170,6 +171,18 @@ def test_the_fastest_that_repeats_is_kept(library: Library, trial: SimpleNamespa
     algorithms.kept.cache_clear()
     algorithms.chosen(FP8, 0, None, trial.launch)
     assert [name for name, _ in library.told if "Heuristic" in name]
+
+
+def test_a_small_product_takes_the_favourite(library: Library, trial: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is launched, nothing is kept; where the library proposes none without a cut, it is tried as any other."""
+    monkeypatch.setattr(algorithms, "SMALL", FP8.m * FP8.n * FP8.k * FP8.count)
+    library.told.clear()
+    assert algorithms.chosen(FP8, 0, None, trial.launch).algorithm[0] == 0
+    assert not [name for name, _ in library.told if name == "cublasLtMatmul"]
+    assert algorithms.read(trial.path) == {}
+    library.proposed = 0
+    with pytest.raises(BackendError, match="no algorithm for"):
+        algorithms.chosen(FP8, 0, None, trial.launch)
 
 
 def test_a_long_product_takes_a_neighbour_of_the_same_bits(trial: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
