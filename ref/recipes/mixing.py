@@ -64,18 +64,19 @@ def householder_groups(ranges: F64) -> Groups:
     ([0, 0, 0, 0], [False, True, False, False])
     """
     order = np.argsort(-ranges, kind="stable")
-    sizes = _sizes(ranges[order])
-    group, leads = np.empty(ranges.size, np.int64), np.zeros(ranges.size, bool)
-    n, scale = np.empty(ranges.size), np.ones(ranges.size)
-    small = len(sizes)
-    for number, size in enumerate(sizes):
-        rows = order[[number, *range(small, small + size - 1)]]
-        small += size - 1
-        group[rows], leads[rows[0]], n[rows] = number, True, size
-        if size > 1:
-            scale[rows[0]], scale[rows[1:]] = _scales(float(ranges[rows[0]]), float(ranges[rows[1]]), size)
+    sizes = np.array(_sizes(ranges[order]))
+    count = sizes.size
+    # rows in the order of their groups: leaders are order[:count], the small rows follow in runs
+    group = np.empty(ranges.size, np.int64)
+    group[order] = np.concatenate([np.arange(count), np.repeat(np.arange(count), sizes - 1)])
+    leads = np.zeros(ranges.size, bool)
+    leads[order[:count]] = True
+    n, first = sizes[group].astype(np.float64), np.repeat(np.arange(count), sizes - 1)
+    starts = np.searchsorted(first, np.arange(count))  # of every group's small rows
+    largest = ranges[order[np.minimum(count + starts, ranges.size - 1)]]
+    own, others = _scales(ranges[order[:count]], largest, sizes.astype(np.float64))
     root = np.sqrt(n)
-    return Groups(group, leads, scale, 1 / root, np.where(n > 1, 1 / np.maximum(n - root, 0.5), 0.0))
+    return Groups(group, leads, np.where(leads, own[group], others[group]), 1 / root, np.where(n > 1, 1 / np.maximum(n - root, 0.5), 0.0))
 
 
 def _sizes(ranges: F64) -> list[int]:
@@ -91,14 +92,17 @@ def _sizes(ranges: F64) -> list[int]:
     return [1 + stop - start for start, stop in pairwise(ends)]
 
 
-def _scales(leader: float, largest: float, n: int) -> tuple[float, float]:
-    """s_1 of the leader, s_2 of the other rows."""
-    own = 1 / (n - math.sqrt(n))
-    height = max(1 / math.sqrt(n), abs(1 - own), own if n > 2 else 0.0)
-    w = np.array([leader / math.sqrt(n), largest * height / (n - 1)])
-    inverse = elementary.pow(w, np.float64(1 / 3))
-    length = math.sqrt(float(inverse[0] * inverse[0] + inverse[1] * inverse[1]))
-    return float(length / inverse[0]), float(length / inverse[1])
+def _scales(leader: F64, largest: F64, n: F64) -> tuple[F64, F64]:
+    """s_1 of the leaders, s_2 of the other rows, of groups of n rows; 1 where a row is alone."""
+    root = np.sqrt(n)
+    share = 1 / np.maximum(n - root, 0.5)
+    height = np.maximum(1 / root, np.maximum(np.abs(1 - share), np.where(n > 2, share, 0.0)))
+    alone = n == 1
+    w1 = np.where(alone, 1.0, leader / root)
+    w2 = np.where(alone, 1.0, largest * height / np.maximum(n - 1, 1))
+    a, b = elementary.pow(w1, np.float64(1 / 3)), elementary.pow(w2, np.float64(1 / 3))
+    length = np.sqrt(a * a + b * b)
+    return np.where(alone, 1.0, length / a), np.where(alone, 1.0, length / b)
 
 
 class Mixed:
@@ -106,8 +110,8 @@ class Mixed:
 
     def __init__(self, x: Any, eps: float, ops: Any) -> None:
         """Raises NonFiniteError for a tensor whose rows have no finite range."""
-        host = np.asarray(ops.arrays.host(x), np.float64)
-        ranges = host.max(axis=1, initial=-np.inf) - host.min(axis=1, initial=np.inf) + eps
+        host = ops.arrays.host(x)
+        ranges = host.max(axis=1, initial=-np.inf).astype(np.float64) - host.min(axis=1, initial=np.inf) + eps
         if not np.isfinite(ranges).all():
             raise NonFiniteError("a row without a finite range", where="householder mixing", remedy="lower the learning rate, or the loss scale")
         self.ops, self.made = ops, householder_groups(ranges)
@@ -123,14 +127,15 @@ class Mixed:
     def _reflected(self, u: Any) -> Any:
         """H u, group by group."""
         ops, g = self.ops, self.made
-        others = (g.group == np.arange(g.group.max(initial=-1) + 1)[:, None]) & ~g.leads
+        others, small = np.zeros((np.count_nonzero(g.leads), g.group.size), np.float32), np.flatnonzero(~g.leads)
+        others[g.group[small], small] = 1
         leaders = np.empty(others.shape[0], np.int64)
         leaders[g.group[g.leads]] = np.flatnonzero(g.leads)
-        rest = ops.matmul(ops.arrays.make(others.astype(np.float32)), u)[g.group]
-        first = u[leaders][g.group]
-        led = ops.mul(ops.add(u, rest), self._column(g.root))
-        small = ops.add(u, ops.sub(ops.mul(first, self._column(g.root)), ops.mul(rest, self._column(g.share))))
-        return ops.where(ops.arrays.make(np.broadcast_to(g.leads[:, None], u.shape).copy()), led, small)
+        sums, first = ops.matmul(ops.arrays.make(others), u), u[leaders]
+        shift = ops.sub(ops.mul(first, self._column(g.root[leaders])), ops.mul(sums, self._column(g.share[leaders])))
+        found = ops.add(u, shift[g.group])
+        found[leaders] = ops.mul(ops.add(first, sums), self._column(g.root[leaders]))
+        return found
 
     def _column(self, values: F64) -> Any:
         return self.ops.arrays.make(values.astype(np.float32)[:, None])
