@@ -47,10 +47,18 @@ def extremes(x: NDArray[np.float32], block: tuple[int, int]) -> tuple[NDArray[np
     grid = tuple(-(-n // b) for n, b in zip(x.shape, block, strict=True))
     if x.size == 0:
         return np.zeros(grid, np.float32), np.zeros(grid, np.float32)
-    padding = blocked(np.ones(x.shape, bool), block)
-    inner = blocked(x, block)
-    low = np.min(np.where(padding, inner, np.float32(np.inf)), axis=(1, 3))
-    return low, np.max(np.where(padding, inner, np.float32(-np.inf)), axis=(1, 3))
+    return _picked(x, block, np.minimum), _picked(x, block, np.maximum)
+
+
+def _picked(x: NDArray[np.float32], block: tuple[int, int], pick: np.ufunc) -> NDArray[np.float32]:
+    """The smallest or the largest element of every block: strips of rows first, then of columns."""
+    (rows, columns), (br, bc) = x.shape, block
+    strips = x if br == 1 else pick.reduce(x, axis=0, keepdims=True) if br >= rows else pick.reduceat(x, np.arange(0, rows, br), axis=0)
+    if bc == 1:
+        return np.array(strips)
+    whole = bc >= columns
+    found: NDArray[np.float32] = pick.reduce(strips, axis=1, keepdims=True) if whole else pick.reduceat(strips, np.arange(0, columns, bc), axis=1)
+    return found
 
 
 def spanned(x: NDArray[np.float32], block: tuple[int, int], span: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
