@@ -7,6 +7,7 @@ distributions. float32, in this order::
     a  = sqrt(m2) * c2 + m1 * c1    (a term whose coefficient is 0 is left out)
     a  = amax where a <= 0          SAWB's safety check
     s  = (a + eps) / target         target: the largest value of the element format (`narrow` respected)
+    pow2 up: s = 2^ceil(log2 s)     down: s = 2^floor(log2 s)      nearest: as in amax; from exponent bits
     divide: u = x / s               mul_inverse: r = min(1 / s, FLT_MAX);  u = x * r
 
 `rms` is c2, `mean` is c1. Squares that overflow make the whole block NaN. Zero block: s = eps / target, or 1 where that is 0; codes of
@@ -16,6 +17,9 @@ SAWB, symmetric with a zero level, 2^b - 1 levels: b = 2: c2 = 2.6, c1 = -1.71; 
 zero level (2^b levels, formats midrise): b = 2: 3.12, -2.064; 3: 7.509, -6.892; 4: 12.68, -12.80; 5: 17.74, -18.64.
 QuEST, of midrise formats: b = 1: .7978845587140913, 2: 1.4935346200015913, 3: 2.051068354131873, 4: 2.513930578568423, 5: 2.9160938834961225,
 6: 3.276597282593217, 7: 3.6010497188221655, 8: 3.884938678807525.
+
+Scalify's data over scale is c2 = 1, target 1, pow2 down: the scale is the RMS rounded down to a power of two, and elements lie around 1
+(graphcore-research/jax-scalify jax_scalify/ops/rescaling.py dynamic_rescale_l2; arXiv 2407.17353).
 
 Gradient: QuEST a trust mask, SAWB clipped straight-through; none through a.
 Source: SAWB, arXiv 1807.06964; foundation-model-stack/fms-model-optimizer fms_mo/quant/quantizers.py, sawb_params and sawb_params_code. QuEST,
@@ -32,7 +36,7 @@ from numpy.typing import NDArray
 
 from lpref.ref.scaling.amax import with_apply
 from lpref.ref.scaling.rule import Scale
-from lpref.ref.scaling.scales import BlockScales, stored
+from lpref.ref.scaling.scales import BlockScales, power_of_two, stored
 from lpref.ref.scaling.statistics import block_mean
 
 
@@ -50,5 +54,7 @@ def moments_scales(x: NDArray[np.float32], block: tuple[int, int], amax: NDArray
             level = level + block_mean(np.abs(x), block) * np.float32(scale.mean)
         level = np.where(level <= 0, amax, level)
         s = (level + np.float32(scale.eps)) / np.float32(target)
+        if scale.pow2 != "none":
+            s = power_of_two(s, scale.pow2)
         s = np.where(s == 0, np.float32(1), np.where(np.isfinite(s) & np.isfinite(amax), s, np.float32(np.nan))).astype(np.float32)
     return with_apply(s, stored(s, "float32"), scale.apply)

@@ -61,7 +61,7 @@ READS: dict[str, frozenset[str]] = {
         "fan_in": "value",
         "coat": "target eps",
         "minmax": "eps span history momentum",
-        "moments": "target eps apply rms mean",
+        "moments": "pow2 target eps apply rms mean",
         "two_eps": "target eps",
         "double_rounding": "eps value high",
         "deviation": "std eps",

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from kernel_check import cuda_place
+from served import served
 
 from lpref.accel import backend
 from lpref.cli.main import main
@@ -37,7 +38,7 @@ from lpref.trainer.setup import Prepared, prepare
 from lpref.trainer.spec import load_spec
 from lpref.trainer.step import TrainState, train_step
 
-RECIPES = [name for name in spec_names("recipes") if not missing_mechanisms(recipe_named(name))]
+RECIPES = [n for n in spec_names("recipes") if not missing_mechanisms(recipe_named(n)) and served(recipe_named(n))]
 SMALL = GPTConfig(vocab=40, context=32, layers=2, d_model=64, heads=2, kv_heads=1, ffn=96)
 
 
