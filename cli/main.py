@@ -10,7 +10,7 @@ COMMANDS: dict[str, str] = {
     name: f"lpref.cli.{name if name != 'list' else 'list_'}"
     for name in (
         "train", "compare", "sweep", "generate", "eval", "list", "show", "inspect", "quantize", "report", "diff", "vectors",
-        "reproduce", "schema", "doctor", "cite", "completion",
+        "bench", "reproduce", "schema", "doctor", "cite", "completion",
     )
 }  # fmt: skip
 
