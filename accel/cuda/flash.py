@@ -23,12 +23,13 @@ LOG2E = 1.4426950408889634
 
 
 class Tile(NamedTuple):
-    """Fragments of 16 rows a warp, warps a block, rows of the other side at a time, blocks a multiprocessor."""
+    """Fragments of 16 rows a warp, warps a block, rows of the other side at a time, blocks a multiprocessor; 1 for the unit of a warpgroup."""
 
     fragments: int
     warps: int
     other: int
     resident: int
+    group: int = 0
 
     @property
     def rows(self) -> int:
@@ -105,22 +106,31 @@ SMALLER = (Tile(1, 4, 32, 1), Tile(1, 4, 16, 1), Tile(1, 2, 16, 1), Tile(1, 1, 1
 """Tiles for devices with less shared memory."""
 
 
-def plan(entry: str, wide: int, terms: int) -> Tile:
-    """The tile of a kernel for heads of `wide` numbers."""
-    best = BEST[entry, terms][0 if wide <= 32 else 1 if wide <= 64 else 2]
-    return next(tile for tile in (best, *SMALLER) if shared(entry, wide, terms, tile) <= device.shared_memory())
+GROUPS = {("forward", terms): (Tile(1, 8, 64, 1, 1),) * 3 for terms in (1, 3)}
+"""The same where the matrix units of warpgroups are (sm_90), for heads of 32, 64 and 128 numbers. The backward kernels have such tiles too
+(`Tile.group`), which the tests run; no plan takes them before they are timed."""
+
+
+def plan(entry: str, wide: int, terms: int, group: bool) -> Tile:
+    """The tile of a kernel for heads of `wide` numbers; group: whether matrix units of warpgroups serve."""
+    best = (GROUPS if group and (entry, terms) in GROUPS else BEST)[entry, terms][0 if wide <= 32 else 1 if wide <= 64 else 2]
+    return next(tile for tile in (best, *SMALLER) if shared(entry, wide, terms, tile) + 24 * tile.other <= device.shared_memory())
 
 
 def shared(entry: str, wide: int, terms: int, tile: Tile) -> int:
-    """Bytes of shared memory of a block: what it holds, and two tiles of two arrays of the other side."""
-    return ((1 if entry == "forward" else 2) * tile.rows + 4 * tile.other) * (2 if terms == 3 else 1) * (wide + 8) * 2
+    """Bytes of shared memory of a block that its launch asks for: what it holds, two or three tiles of two arrays of the other side."""
+    turns = 3 if tile.group and entry != "forward" else 2
+    rows = (1 if entry == "forward" else 2) * tile.rows + 2 * turns * tile.other
+    pitch, more = (-(-wide // 64) * 64, 1024) if tile.group else (wide + 8, 0)
+    return rows * (2 if terms == 3 else 1) * pitch * 2 + more
 
 
 def _kernel(name: str, entry: str, arrays: tuple[Any, ...], turn: Turn | None, terms: int) -> tuple[Launch, Tile]:
     """The kernel for these heads; arrays: all that are read or written by strides, queries first, then keys and values."""
     D, E = arrays[0].shape[3], arrays[2].shape[3]
     whole = not D % 4 and not E % 4 and all(x.data.ptr % 16 == 0 and not any(s % 16 for s in x.strides[:3]) for x in arrays)
-    tile = plan(entry, -(-max(D, E) // 16) * 16, terms)
+    group = whole and D == E and D in (32, 64, 128) and device.architecture() == "sm_90"
+    tile = plan(entry, -(-max(D, E) // 16) * 16, terms, group)
     return _compiled(name, entry, D, E, 4 if whole else 1, terms, int(turn is not None), tile), tile
 
 
@@ -135,7 +145,7 @@ def _compiled(name: str, entry: str, D: int, E: int, vector: int, terms: int, tu
 def macros(entry: str, D: int, E: int, vector: int, terms: int, turned: int, tile: Tile) -> tuple[tuple[str, int], ...]:
     """What the sources are compiled for."""
     made = {"D": D, "E": E, "WIDE": -(-max(D, E) // 16) * 16, "VEC": vector, "TERMS": terms, "TURN": turned, "MT": tile.fragments,
-            "WARPS": tile.warps, "BN": tile.other, "RESIDENT": tile.resident, "KEYS": int(entry == "keys")}  # fmt: skip
+            "WARPS": tile.warps, "BN": tile.other, "RESIDENT": tile.resident, "GROUP": tile.group, "KEYS": int(entry == "keys")}  # fmt: skip
     return tuple((f"LP_{key}", value) for key, value in sorted(made.items()))
 
 

@@ -9,11 +9,14 @@ from kernel_check import check_cases, cuda_place
 from kernel_draw import Draw
 
 import lpref
+from lpref.accel.cuda import device, flash
 from lpref.ref.attention.dense import log_sums
 
 FAST = lpref.backend("cuda", "fast")
 PLACE = cuda_place()
-DENSE = [(2, 2, 1, 300, 300, 64, 64), (1, 2, 2, 513, 700, 128, 128), (1, 1, 1, 129, 257, 96, 80), (2, 2, 2, 128, 128, 32, 32), (1, 2, 1, 1, 300, 64, 64)]
+DENSE = [
+    (2, 2, 1, 300, 300, 64, 64), (1, 2, 2, 513, 700, 128, 128), (1, 1, 1, 129, 257, 96, 80), (2, 2, 2, 128, 128, 32, 32), (1, 2, 1, 1, 300, 64, 64),
+]  # fmt: skip
 PACKED = [(2, 4, 2, 256, 64), (1, 2, 2, 300, 128), (3, 4, 4, 128, 32), (1, 1, 1, 70, 48)]
 
 
@@ -27,6 +30,18 @@ def test_heads_of_training(backward: bool) -> None:
     suffix = "_backward" if backward else ""
     check_cases(FAST.kernels["attention" + suffix], PLACE, dense_heads(Draw(8), backward, DENSE))
     check_cases(FAST.kernels["attention_packed" + suffix], PLACE, packed_heads(Draw(9), backward, PACKED))
+
+
+@pytest.mark.parametrize("other", [32, 64])
+def test_tiles_of_warpgroups(monkeypatch: pytest.MonkeyPatch, other: int) -> None:
+    """Every kernel by wgmma, also those that no plan takes."""
+    if device.architecture() != "sm_90":
+        pytest.skip("needs the matrix units of sm_90")
+    monkeypatch.setattr(flash, "plan", lambda entry, wide, *_: flash.Tile(1, 8, other if wide <= 64 or entry == "forward" else 32, 1, 1))
+    shapes = [(2, 2, 1, 300, 300, 64, 64), (1, 4, 2, 200, 300, 128, 128), (2, 2, 2, 128, 128, 32, 32)]
+    for backward in (False, True):
+        check_cases(FAST.kernels["attention_backward" if backward else "attention"], PLACE, dense_heads(Draw(12), backward, shapes))
+    check_cases(FAST.kernels["attention_packed_backward"], PLACE, packed_heads(Draw(13), True, [(2, 4, 2, 256, 64)]))
 
 
 @pytest.mark.parametrize("operands", ["float32", "bfloat16"])

@@ -165,4 +165,5 @@ def in_place(folder: Path, processors: int = 2) -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(device, "function", Host(folder).function)
         patch.setattr(device, "processors", lambda: processors)
         patch.setattr(device, "shared_memory", lambda: 227 << 10)
+        patch.setattr(device, "architecture", lambda: "sm_80")
         yield patch

@@ -4,63 +4,13 @@
  *   queries   holds queries and do, walks keys and values:    dq = scale sum_j ds_ij k_j; it also makes delta_i = sum_e do_ie o_ie
  *   keys      holds keys and values, walks queries and do of every query head of the group: dk = scale sum_i ds_ij q_i, dv = sum_i p_ij do_i
  * p_ij = 2^(s_ij - lse_i), dp_ij = sum_e do_ie v_je, ds_ij = p_ij (dp_ij - delta_i); queries are times scale log2 e, as forward.
- * Source: Dao 2023 (arXiv:2307.08691), algorithm 2, with the loop over queries and the loop over keys apart. Versions: 1. this one. */
-#include "heads.cuh"
+ * Source: Dao 2023 (arXiv:2307.08691), algorithm 2, with the loop over queries and the loop over keys apart.
+ * Versions: 1. mma.sync. 2. LP_GROUP: wgmma, a turn ahead of the threads; three pairs of tiles, for its products read two. */
+#include "gradients.cuh"
 
-#define NT (LP_BN / 8)
 #define PAIR (2 * OF(LP_BN))
-#define HALVES (2 * OF(ROWS) + 2 * PAIR)
-
-/* One head's tensors: rows of queries or keys, then those of do or values. */
-struct Side {
-    const float *first, *second;
-    lp_i64 first_pitch, second_pitch;
-    int rows;
-};
-
-/* s, dp -> p, ds for ROWS queries (queries false) or keys; masked: where the key comes after the query + ahead */
-template <bool QUERIES> LPREF_FN void gradients(float (&s)[LP_MT][NT][4], float (&dp)[LP_MT][NT][4], const float (&log)[LP_MT][2], const float (&delta)[LP_MT][2],
-                                                const float *stat, int first, int from, int ahead, int stop) {
-#pragma unroll
-    for (int m = 0; m < LP_MT; ++m)
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-            int row = first + row_of(m, h), column = from + 2 * (LANE & 3);
-            /* numbers of a row that count: keys up to the query's; queries from the key's */
-            int until = QUERIES ? lp_imin(stop, row + ahead + 1) - column : LP_BN, since = QUERIES ? 0 : row - ahead - column;
-            if (until < LP_BN || since > 0)
-#pragma unroll
-                for (int n = 0; n < NT; ++n)
-#pragma unroll
-                    for (int i = 0; i < 2; ++i)
-                        if (8 * n + i >= until || 8 * n + i < since) s[m][n][2 * h + i] = -lp_float(LP_INF);
-#pragma unroll
-            for (int n = 0; n < NT; ++n)
-#pragma unroll
-                for (int i = 0; i < 2; ++i) {
-                    const float *held = stat + 8 * n + i + 2 * (LANE & 3);
-                    float p = power(lp_sub(s[m][n][2 * h + i], QUERIES ? log[m][h] : held[0]));
-                    s[m][n][2 * h + i] = p;
-                    dp[m][n][2 * h + i] = lp_mul(p, lp_sub(dp[m][n][2 * h + i], QUERIES ? delta[m][h] : held[LP_BN]));
-                }
-        }
-}
-
-/* delta of ROWS queries: a warp takes its rows one after another */
-LPREF_FN void deltas(const float *d, lp_i64 dt, const float *o, lp_i64 ot, float *to, int first, int T) {
-    int lane = LANE;
-#pragma unroll 4
-    for (int i = 0; i < 16 * LP_MT; ++i) {
-        int r = first + 16 * LP_MT * WARP + i;
-        float sum = 0.0f;
-#pragma unroll
-        for (int e = 0; e < LP_E; e += 32)
-            if (e + lane < LP_E && r < T) sum = lp_add(sum, lp_mul(d[r * dt + e + lane], o[r * ot + e + lane]));
-#pragma unroll
-        for (int half = 16; half; half /= 2) sum = lp_add(sum, __shfl_xor_sync(0xFFFFFFFFu, sum, half));
-        if (lane == 0 && r < T) to[r] = sum;
-    }
-}
+#define PAIRS (LP_GROUP ? 3 : 2) /* in use, of the next products, and on the way */
+#define HALVES (2 * OF(ROWS) + PAIRS * PAIR)
 
 #if LP_KEYS == 0
 extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
@@ -95,8 +45,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     deltas(d, dt, o + b * ob + h * oh, ot, (float *)delta, first, T);
     next_k.template put<false>(side, 1.0f, turn, 0, S);
     next_v.template put<false>(side + OF(LP_BN), 1.0f, turn, 0, S);
+    if (LP_GROUP) { /* two tiles ahead, and what comes then is in registers */
+        next_k.fetch(k, kt, LP_BN, S);
+        next_v.fetch(v, vt, LP_BN, S);
+        next_k.template put<false>(side + PAIR, 1.0f, turn, LP_BN, S);
+        next_v.template put<false>(side + PAIR + OF(LP_BN), 1.0f, turn, LP_BN, S);
+        next_k.fetch(k, kt, 2 * LP_BN, S);
+        next_v.fetch(v, vt, 2 * LP_BN, S);
+    }
+    published();
     __syncthreads();
-    float sum[LP_MT][LP_WIDE / 8][4], logs[LP_MT][2], held[LP_MT][2];
+    float sum[LP_MT][LP_WIDE / 8][4], s[LP_MT][NT][4], dp[LP_MT][NT][4], logs[LP_MT][2], held[LP_MT][2];
     zero(sum);
 #pragma unroll
     for (int i = 0; i < 2 * LP_MT; ++i) {
@@ -104,10 +63,54 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         logs[i / 2][i % 2] = r < T ? lse[r] : lp_float(LP_INF);
         held[i / 2][i % 2] = r < T ? delta[r] : 0.0f;
     }
+#if LP_GROUP
+    /* The unit makes the next scores and dp, and this tile's part of dq, while threads put the tile after them and make ds of those. */
+    int count = (keys + LP_BN - 1) / LP_BN, seen = (lp_imin(keys, first + ahead + 64 * (GROUP + 1)) + LP_BN - 1) / LP_BN, n = 0;
+    auto turned_in = [&]() { /* the tile after those of turn n, where there is one */
+        if (n + 2 >= count) return;
+        lp_u16 *there = side + (n + 2) % 3 * PAIR;
+        next_k.template put<false>(there, 1.0f, turn, (n + 2) * LP_BN, S);
+        next_v.template put<false>(there + OF(LP_BN), 1.0f, turn, (n + 2) * LP_BN, S);
+        next_k.fetch(k, kt, (n + 3) * LP_BN, S);
+        next_v.fetch(v, vt, (n + 3) * LP_BN, S);
+        published();
+    };
+    Left<NT> left;
+    zero(s);
+    zero(dp);
+    by_rows<NT>(s, pool, side);
+    by_rows<NT>(dp, pool + OF(ROWS), side + OF(LP_BN));
+    settle(s);
+    settle(dp);
+    gradients<true>(s, dp, logs, held, 0, first, 0, ahead, keys);
+    left.take(dp);
+    for (; n + 1 < seen; ++n) {
+        lp_u16 *there = side + (n + 1) % 3 * PAIR;
+        zero(s);
+        zero(dp);
+        by_rows<NT>(s, pool, there);
+        by_rows<NT>(dp, pool + OF(ROWS), there + OF(LP_BN));
+        by_columns<NT>(sum, left, side + n % 3 * PAIR);
+        turned_in();
+        settle<NT, 1>(s);
+        settle<NT, 1>(dp);
+        gradients<true>(s, dp, logs, held, 0, first, (n + 1) * LP_BN, ahead, keys);
+        settle(sum);
+        left.take(dp);
+        __syncthreads();
+    }
+    by_columns<NT>(sum, left, side + n % 3 * PAIR);
+    turned_in();
+    settle(sum);
+    while (n + 1 < count) {
+        __syncthreads();
+        ++n;
+        turned_in();
+    }
+#else
     for (int from = 0, odd = 0; from < keys; from += LP_BN, odd ^= 1) {
         lp_u16 *here = side + odd * PAIR, *there = side + (odd ^ 1) * PAIR;
         bool more = from + LP_BN < keys, sees = first + ahead + 16 * LP_MT * (WARP + 1) > from;
-        float s[LP_MT][NT][4], dp[LP_MT][NT][4];
         zero(s);
         zero(dp);
         if (more) next_k.fetch(k, kt, from + LP_BN, S);
@@ -124,6 +127,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         }
         __syncthreads();
     }
+#endif
     store<LP_D, LP_TURN>(dq + b * gb + h * gh, gt, first, T, sum, scale, turn);
 }
 #else
@@ -132,7 +136,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
          const float *d, lp_i64 db, lp_i64 dh, lp_i64 dt, float *dk, lp_i64 gb, lp_i64 gh, lp_i64 gt, float *dv, lp_i64 wb, lp_i64 wh, lp_i64 wt, const float *lse,
          const float *delta, const float *cos, const float *sin, int H, int group, int T, int S, int causal, float c, float scale) {
     POOL(2 * HALVES);
-    __shared__ float stats[2][2][LP_BN];
+    __shared__ float stats[PAIRS][2][LP_BN];
     int tiles = (S + ROWS - 1) / ROWS, G = H / group, head = (int)blockIdx.x / tiles, first = (int)blockIdx.x % tiles * ROWS, b = head / G, g = head % G;
     int ahead = causal ? S - T : S, begin = lp_imax(0, first - ahead) / LP_BN * LP_BN, turns = (T - begin + LP_BN - 1) / LP_BN;
     lp_u16 *side = pool + 2 * OF(ROWS);
@@ -156,43 +160,110 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     Rows<LP_BN, LP_E, false> next_d;
     float next_log = 0.0f, next_delta = 0.0f;
     int most = group * turns, i = (int)threadIdx.x;
-    float sum_k[LP_MT][LP_WIDE / 8][4], sum_v[LP_MT][LP_WIDE / 8][4];
+    float sum_k[LP_MT][LP_WIDE / 8][4], sum_v[LP_MT][LP_WIDE / 8][4], s[LP_MT][NT][4], dp[LP_MT][NT][4];
     const float none[LP_MT][2] = {};
     zero(sum_k);
     zero(sum_v);
-    for (int n = -1; n < most; ++n) {
-        int odd = n & 1, from = begin + (n < 0 ? 0 : n % turns) * LP_BN, at = n + 1, row = begin + at % turns * LP_BN;
-        lp_i64 of = at / turns;
-        lp_u16 *here = side + odd * PAIR, *there = side + (odd ^ 1) * PAIR;
-        bool more = at < most, sees = n >= 0 && first + 16 * LP_MT * WARP < lp_imin(T, from + LP_BN) + ahead;
-        float s[LP_MT][NT][4], dp[LP_MT][NT][4];
+    int of = 0, row = begin, from = begin; /* what is fetched next: a query head of the group and its row; the row of the scores that are made */
+    auto after = [&](int at) { return at + LP_BN < T ? at + LP_BN : begin; };
+    auto fetch_q = [&]() {
+        next_q.fetch(q + of * qh, qt, row, T);
+        if (i < LP_BN) {
+            next_log = row + i < T ? lse[(lp_i64)of * T + row + i] : lp_float(LP_INF);
+            next_delta = row + i < T ? delta[(lp_i64)of * T + row + i] : 0.0f;
+        }
+    };
+    auto put_q = [&](int pair) {
+        next_q.template put<true>(side + pair * PAIR, c, turn, row, T);
+        if (i < LP_BN) {
+            stats[pair][0][i] = next_log;
+            stats[pair][1][i] = next_delta;
+        }
+    };
+    auto fetch_d = [&]() { next_d.fetch(d + of * dh, dt, row, T); };
+    auto put_d = [&](int pair) { /* the last of a turn */
+        next_d.template put<false>(side + pair * PAIR + OF(LP_BN), 1.0f, turn, row, T);
+        row = after(row);
+        of += row == begin;
+    };
+#if LP_GROUP
+    /* The unit makes the next scores and dp, and this tile's part of dk and dv, while threads put the tile after them and make p and ds of those. */
+    auto turned_in = [&](int n) {
+        if (n >= most) return;
+        put_q(n % 3);
+        put_d(n % 3);
+        if (n + 1 < most) {
+            fetch_q();
+            fetch_d();
+        }
+        published();
+    };
+    auto scores = [&](int n) {
+        lp_u16 *here = side + n % 3 * PAIR;
         zero(s);
         zero(dp);
-        if (more) {
-            next_q.fetch(q + of * qh, qt, row, T);
-            if (i < LP_BN) {
-                next_log = row + i < T ? lse[of * T + row + i] : lp_float(LP_INF);
-                next_delta = row + i < T ? delta[of * T + row + i] : 0.0f;
-            }
-        }
+        by_rows<NT>(s, pool, here);
+        by_rows<NT>(dp, pool + OF(ROWS), here + OF(LP_BN));
+    };
+    Left<NT> left_v, left_k;
+    fetch_q();
+    fetch_d();
+    turned_in(0);
+    turned_in(1);
+    __syncthreads();
+    scores(0);
+    settle(s);
+    settle(dp);
+    gradients<false>(s, dp, none, none, stats[0][0], first, from, ahead, T);
+    left_v.take(s);
+    left_k.take(dp);
+    int n = 0;
+    for (; n + 1 < most; ++n) {
+        scores(n + 1);
+        by_columns<NT>(sum_v, left_v, side + n % 3 * PAIR + OF(LP_BN));
+        by_columns<NT>(sum_k, left_k, side + n % 3 * PAIR);
+        turned_in(n + 2);
+        settle<NT, 2>(s);
+        settle<NT, 2>(dp);
+        from = after(from);
+        gradients<false>(s, dp, none, none, stats[(n + 1) % 3][0], first, from, ahead, T);
+        settle(sum_v);
+        settle(sum_k);
+        left_v.take(s);
+        left_k.take(dp);
+        __syncthreads();
+    }
+    by_columns<NT>(sum_v, left_v, side + n % 3 * PAIR + OF(LP_BN));
+    by_columns<NT>(sum_k, left_k, side + n % 3 * PAIR);
+    settle(sum_v);
+    settle(sum_k);
+#else
+    fetch_q();
+    put_q(0);
+    fetch_d();
+    put_d(0);
+    __syncthreads();
+    for (int n = 0; n < most; ++n, from = after(from)) {
+        lp_u16 *here = side + n % 2 * PAIR;
+        bool more = n + 1 < most, sees = first + 16 * LP_MT * WARP < lp_imin(T, from + LP_BN) + ahead;
+        zero(s);
+        zero(dp);
+        if (more) fetch_q();
         if (sees) by_rows<NT>(s, pool, here);
         if (more) {
-            next_q.template put<true>(there, c, turn, row, T);
-            next_d.fetch(d + of * dh, dt, row, T);
-            if (i < LP_BN) {
-                stats[odd ^ 1][0][i] = next_log;
-                stats[odd ^ 1][1][i] = next_delta;
-            }
+            put_q((n + 1) % 2);
+            fetch_d();
         }
         if (sees) {
             by_rows<NT>(dp, pool + OF(ROWS), here + OF(LP_BN));
-            gradients<false>(s, dp, none, none, stats[odd][0], first, from, ahead, T);
+            gradients<false>(s, dp, none, none, stats[n % 2][0], first, from, ahead, T);
             by_columns<NT>(sum_v, s, here + OF(LP_BN));
         }
-        if (more) next_d.template put<false>(there + OF(LP_BN), 1.0f, turn, row, T);
+        if (more) put_d((n + 1) % 2);
         if (sees) by_columns<NT>(sum_k, dp, here);
         __syncthreads();
     }
+#endif
     store<LP_D, LP_TURN>(dk + b * gb + g * gh, gt, first, S, sum_k, scale, turn);
     store<LP_E, false>(dv + b * wb + g * wh, wt, first, S, sum_v, 1.0f, turn);
 }

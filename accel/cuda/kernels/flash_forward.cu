@@ -3,8 +3,8 @@
  * A block takes ROWS queries of a head, a warp 16 LP_MT of them, and walks LP_BN keys at a time as far as causality lets it see: scores by the tensor
  * cores (queries times scale log2 e, so that they are exponents of 2), a running maximum, exponentials that are the left side of the next product
  * where they lie in registers, sums rescaled where a maximum grew (Milakov and Gimelshein 2018; Dao 2023, algorithm 1). The next keys and values are
- * on their way while these are multiplied; two tiles of each, so one barrier a turn. What it promises: lpref.ref.attention.bounds.
- * Versions: 1. this one. */
+ * on their way while these are multiplied; two tiles of each, so one barrier a turn. What it promises: lpref.ref.attention.fused.
+ * Versions: 1. mma.sync. 2. LP_GROUP: wgmma, a turn ahead of the threads (Shah et al. 2024, section 3.2). */
 #include "heads.cuh"
 #include "elementary.h"
 
@@ -12,9 +12,9 @@
 #define PAIR (2 * OF(LP_BN)) /* a tile of keys and one of values */
 #define HALVES (OF(ROWS) + 2 * PAIR)
 
-/* Exponents to exponentials; top and total [fragment][row of two] follow, o is rescaled. Masked: keys after `last` plus the query's number, or from `keys` on. */
-LPREF_FN void exponentials(float (&s)[LP_MT][NT][4], float (&o)[LP_MT][LP_WIDE / 8][4], float (&top)[LP_MT][2], float (&total)[LP_MT][2], int first, int last,
-                           int keys) {
+/* Exponents to exponentials; top and total [fragment][row of two] follow; less: what earlier sums shrink by. Masked: keys after `last` plus the query's
+ * number, or from `keys` on. */
+LPREF_FN void exponentials(float (&s)[LP_MT][NT][4], float (&less)[LP_MT][2], float (&top)[LP_MT][2], float (&total)[LP_MT][2], int first, int last, int keys) {
 #pragma unroll
     for (int m = 0; m < LP_MT; ++m)
 #pragma unroll
@@ -33,7 +33,7 @@ LPREF_FN void exponentials(float (&s)[LP_MT][NT][4], float (&o)[LP_MT][LP_WIDE /
                 for (int i = 0; i < 2; ++i) most = lp_max(most, s[m][n][2 * h + i]);
             most = lp_max(most, __shfl_xor_sync(0xFFFFFFFFu, most, 1));
             most = lp_max(most, __shfl_xor_sync(0xFFFFFFFFu, most, 2));
-            float less = power(lp_sub(top[m][h], most));
+            less[m][h] = power(lp_sub(top[m][h], most));
 #pragma unroll
             for (int n = 0; n < NT; ++n)
 #pragma unroll
@@ -43,12 +43,22 @@ LPREF_FN void exponentials(float (&s)[LP_MT][NT][4], float (&o)[LP_MT][LP_WIDE /
                     sum = lp_add(sum, e);
                 }
             top[m][h] = most;
-            total[m][h] = lp_add(lp_mul(total[m][h], less), sum);
-#pragma unroll
-            for (int n = 0; n < LP_WIDE / 8; ++n)
-#pragma unroll
-                for (int i = 0; i < 2; ++i) o[m][n][2 * h + i] = lp_mul(o[m][n][2 * h + i], less);
+            total[m][h] = lp_add(lp_mul(total[m][h], less[m][h]), sum);
         }
+}
+
+/* o times less; nothing to do where no maximum of the warp's rows grew */
+LPREF_FN void shrink(float (&o)[LP_MT][LP_WIDE / 8][4], float (&less)[LP_MT][2]) {
+    int same = 1;
+#pragma unroll
+    for (int i = 0; i < 2 * LP_MT; ++i) same &= less[i / 2][i % 2] == 1.0f;
+    if (__all_sync(0xFFFFFFFFu, same)) return;
+#pragma unroll
+    for (int m = 0; m < LP_MT; ++m)
+#pragma unroll
+        for (int n = 0; n < LP_WIDE / 8; ++n)
+#pragma unroll
+            for (int c = 0; c < 4; ++c) o[m][n][c] = lp_mul(o[m][n][c], less[m][c / 2]);
 }
 
 /* o's rows divided by their sums, and lse. */
@@ -93,6 +103,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     next_v.fetch(v, vt, 0, S);
     next_k.template put<false>(side, 1.0f, turn, 0, S);
     next_v.template put<false>(side + OF(LP_BN), 1.0f, turn, 0, S);
+    if (LP_GROUP) { /* keys are two tiles ahead, values one, and what comes then is in registers */
+        next_k.fetch(k, kt, LP_BN, S);
+        next_k.template put<false>(side + PAIR, 1.0f, turn, LP_BN, S);
+        next_k.fetch(k, kt, 2 * LP_BN, S);
+        next_v.fetch(v, vt, LP_BN, S);
+    }
+    published();
     __syncthreads();
     float sum[LP_MT][LP_WIDE / 8][4], top[LP_MT][2], total[LP_MT][2];
     zero(sum);
@@ -101,10 +118,49 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         top[i / 2][i % 2] = -lp_float(LP_INF);
         total[i / 2][i % 2] = 0.0f;
     }
+    float s[LP_MT][NT][4], less[LP_MT][2];
+#if LP_GROUP
+    /* The unit makes the next scores and this tile's part of o while threads put the tiles after them and make exponentials of those scores. */
+    int tiles_seen = (lp_imin(keys, last + 64 * (GROUP + 1)) + LP_BN - 1) / LP_BN, count = (keys + LP_BN - 1) / LP_BN;
+    Left<NT> left;
+    zero(s);
+    by_rows<NT>(s, pool, side);
+    settle(s);
+    exponentials(s, less, top, total, 0, last, keys);
+    left.take(s);
+    __syncthreads(); /* the first keys were read by all: those of turn 2 may lie there */
+    auto turned_in = [&](int n) { /* the tiles after those of turn n, where there are any */
+        if (n + 1 >= count) return;
+        next_k.template put<false>(side + n % 2 * PAIR, 1.0f, turn, (n + 2) * LP_BN, S);
+        next_v.template put<false>(side + (n + 1) % 2 * PAIR + OF(LP_BN), 1.0f, turn, (n + 1) * LP_BN, S);
+        next_k.fetch(k, kt, (n + 3) * LP_BN, S);
+        next_v.fetch(v, vt, (n + 2) * LP_BN, S);
+        published();
+    };
+    int n = 0;
+    for (; n + 1 < tiles_seen; ++n) {
+        zero(s);
+        by_rows<NT>(s, pool, side + (n + 1) % 2 * PAIR);
+        by_columns<NT>(sum, left, side + n % 2 * PAIR + OF(LP_BN));
+        turned_in(n);
+        settle<NT, 1>(s);
+        exponentials(s, less, top, total, (n + 1) * LP_BN, last, keys);
+        settle(sum);
+        shrink(sum, less);
+        left.take(s);
+        __syncthreads();
+    }
+    by_columns<NT>(sum, left, side + n % 2 * PAIR + OF(LP_BN));
+    turned_in(n);
+    settle(sum);
+    while (n + 1 < count) {
+        __syncthreads();
+        turned_in(++n);
+    }
+#else
     for (int from = 0, odd = 0; from < keys; from += LP_BN, odd ^= 1) {
         lp_u16 *here = side + odd * PAIR, *there = side + (odd ^ 1) * PAIR;
-        bool more = from + LP_BN < keys, sees = last + 16 * LP_MT * (WARP + 1) > from; /* the warp's last query sees the first key */
-        float s[LP_MT][NT][4];
+        bool more = from + LP_BN < keys, sees = last + 16 * LP_MT * (WARP + 1) > from; /* the last query sees the first key */
         zero(s);
         if (more) next_k.fetch(k, kt, from + LP_BN, S);
         if (sees) by_rows<NT>(s, pool, here);
@@ -113,12 +169,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
             next_v.fetch(v, vt, from + LP_BN, S);
         }
         if (sees) {
-            exponentials(s, sum, top, total, from, last, keys);
+            exponentials(s, less, top, total, from, last, keys);
+            shrink(sum, less);
             by_columns<NT>(sum, s, here + OF(LP_BN));
         }
         if (more) next_v.template put<false>(there + OF(LP_BN), 1.0f, turn, from + LP_BN, S);
         __syncthreads();
     }
+#endif
     finish(sum, top, total, lse + (lp_i64)head * T, first, T);
     store<LP_E, false>(o + b * ob + h * oh, ot, first, T, sum, 1.0f, turn);
 }

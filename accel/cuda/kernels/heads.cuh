@@ -7,17 +7,33 @@
 #include "bf16.cuh"
 
 #define THREADS (32 * LP_WARPS)
-#define LP_PITCH (LP_WIDE + 8)
 #define PLANES (LP_TERMS == 3 ? 2 : 1)
 #define ROWS (16 * LP_MT * LP_WARPS)
+#if LP_GROUP /* panels of 64 columns in the order of a warpgroup's matrix unit */
+#define LP_PITCH ((LP_WIDE + 63) / 64 * 64)
+#define PLACE(rows, r, c) ((c) / 64 * (rows)*64 + (r)*64 + ((((c) >> 3) ^ (r)) & 7) * 8 + ((c)&7))
+#define GROUP __shfl_sync(0xFFFFFFFFu, (int)threadIdx.x >> 7, 0)
+#define TOGETHER 64 /* rows that are multiplied at once, of which this thread has TEAM */
+#define TEAM GROUP
+#else
+#define LP_PITCH (LP_WIDE + 8)
+#define PLACE(rows, r, c) ((r)*LP_PITCH + (c))
+#define TOGETHER (16 * LP_MT)
+#define TEAM WARP
+#endif
 #define OF(rows) (PLANES * (rows) * LP_PITCH) /* halves of a tile */
 #define LANE ((int)threadIdx.x & 31)
 #define WARP ((int)threadIdx.x >> 5)
 
-#ifdef __CUDACC_RTC__
-#define POOL(bytes) extern __shared__ __align__(16) lp_u16 pool[]
+/* Shared memory, from a multiple of 1024 bytes on where panels want that */
+#ifndef __CUDACC_RTC__
+#define POOL(bytes) static __attribute__((aligned(1024))) lp_u16 pool[(bytes) / 2]
+#elif LP_GROUP
+#define POOL(bytes)                         \
+    extern __shared__ __align__(16) lp_u16 memory[]; \
+    lp_u16 *pool = memory + (-(int)__cvta_generic_to_shared(memory) & 1023) / 2
 #else
-#define POOL(bytes) static __attribute__((aligned(16))) lp_u16 pool[(bytes) / 2]
+#define POOL(bytes) extern __shared__ __align__(16) lp_u16 pool[]
 #endif
 
 /* Rotation tables [T, LP_D / 2]. */
@@ -32,13 +48,17 @@ template <int COUNT, int WIDTH, bool TURNED> struct Rows {
 
     /* rows first ... of x, zeros from row `rows` on */
     LPREF_MEMBER void fetch(const float *x, lp_i64 pitch, int first, int rows) {
+        const bool EVEN = THREADS % EACH == 0; /* every thread keeps to a column */
+        const float *start = x + (first + (int)threadIdx.x / EACH) * pitch + (int)threadIdx.x % EACH * LP_VEC;
+        lp_i64 step = THREADS / EACH * pitch;
 #pragma unroll
         for (int n = 0; n < PER; ++n) {
-            int item = (int)threadIdx.x + n * THREADS, r = first + item / EACH, c = item % EACH * LP_VEC;
+            int item = (int)threadIdx.x + n * THREADS, r = first + item / EACH;
             bool live = (ITEMS % THREADS == 0 || item < ITEMS) && r < rows;
+            const float *row = EVEN ? start + n * step : x + r * pitch + item % EACH * LP_VEC;
 #pragma unroll
             for (int p = 0; p < PARTS; ++p) {
-                const float *from = x + r * pitch + c + p * (WIDTH / 2);
+                const float *from = row + p * (WIDTH / 2);
                 if (LP_VEC == 4) {
                     lp_f4 v = live ? *(const lp_f4 *)from : lp_f4{0.0f, 0.0f, 0.0f, 0.0f};
                     held[n][p][0] = v.x, held[n][p][LP_VEC / 4] = v.y, held[n][p][LP_VEC / 2] = v.z, held[n][p][LP_VEC - 1] = v.w;
@@ -58,7 +78,7 @@ template <int COUNT, int WIDTH, bool TURNED> struct Rows {
             if (TURNED && first + r < rows) rotate(held[n][0], held[n][PARTS - 1], turn, (first + r) * (WIDTH / 2) + c);
 #pragma unroll
             for (int p = 0; p < PARTS; ++p) {
-                lp_u16 *to = tile + r * LP_PITCH + c + p * (WIDTH / 2);
+                lp_u16 *to = tile + PLACE(COUNT, r, c + p * (WIDTH / 2));
 #pragma unroll
                 for (int i = 0; SCALED && i < LP_VEC; ++i) held[n][p][i] = lp_mul(held[n][p][i], factor);
                 store(to, held[n][p]);
@@ -104,57 +124,11 @@ template <int NT> LPREF_FN void zero(float (&sum)[LP_MT][NT][4]) {
             for (int c = 0; c < 4; ++c) sum[m][n][c] = 0.0f;
 }
 
-/* sum += the terms of one piece of k: fragments of LP_MT tiles of A times those of two tiles of B; load gives those of a plane of B. */
-template <int NT, class Load> LPREF_FN void terms(float (&sum)[LP_MT][NT][4], int n, const lp_u32 (&a)[PLANES][LP_MT][4], Load load) {
-    lp_u32 b[PLANES][4];
-#pragma unroll
-    for (int p = 0; p < PLANES; ++p) load(b[p], p);
-#pragma unroll
-    for (int t = 0; t < LP_TERMS; ++t)
-#pragma unroll
-        for (int m = 0; m < LP_MT; ++m)
-#pragma unroll
-            for (int half = 0; half < 2; ++half) multiply(sum[m][n + half], a[t == 1 ? PLANES - 1 : 0][m], b[t == 2 ? PLANES - 1 : 0] + 2 * half);
-}
-
-/* sum [16 LP_MT, 8 NT] += A B^T: the warp's rows of tile a (of ROWS), and rows of tile b */
-template <int NT> LPREF_FN void by_rows(float (&sum)[LP_MT][NT][4], const lp_u16 *a, const lp_u16 *b) {
-    int lane = LANE;
-    a += (16 * LP_MT * WARP + (lane & 15)) * LP_PITCH + (lane >> 4) * 8;
-    b += ((lane & 7) + (lane >> 4) * 8) * LP_PITCH + (lane >> 3 & 1) * 8;
-#pragma unroll
-    for (int k = 0; k < LP_WIDE; k += 16) {
-        lp_u32 fa[PLANES][LP_MT][4];
-#pragma unroll
-        for (int p = 0; p < PLANES; ++p)
-#pragma unroll
-            for (int m = 0; m < LP_MT; ++m) matrices<false>(fa[p][m], a + (p * ROWS + 16 * m) * LP_PITCH + k);
-#pragma unroll
-        for (int n = 0; n < NT; n += 2)
-            terms<NT>(sum, n, fa, [&](lp_u32 *to, int p) { matrices<false>(to, b + (p * 8 * NT + 8 * n) * LP_PITCH + k); });
-    }
-}
-
-/* sum [16 LP_MT, LP_WIDE] += P B: P are sums of by_rows, B the 8 KT rows of tile b */
-template <int KT> LPREF_FN void by_columns(float (&sum)[LP_MT][LP_WIDE / 8][4], const float (&left)[LP_MT][KT][4], const lp_u16 *b) {
-    int lane = LANE;
-    b += (lane & 15) * LP_PITCH + (lane >> 4) * 8;
-#pragma unroll
-    for (int k = 0; k < KT; k += 2) {
-        lp_u32 fa[PLANES][LP_MT][4];
-#pragma unroll
-        for (int m = 0; m < LP_MT; ++m)
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                const float *x = left[m][k + i / 2] + i % 2 * 2;
-                fa[0][m][i] = pack(x[0], x[1]);
-                if (LP_TERMS == 3) fa[PLANES - 1][m][i] = rest(x[0], x[1], fa[0][m][i]);
-            }
-#pragma unroll
-        for (int n = 0; n < LP_WIDE / 8; n += 2)
-            terms<LP_WIDE / 8>(sum, n, fa, [&](lp_u32 *to, int p) { matrices<true>(to, b + (p * 8 * KT + 8 * k) * LP_PITCH + 8 * n); });
-    }
-}
+#if LP_GROUP
+#include "warpgroup.cuh"
+#else
+#include "fragments.cuh"
+#endif
 
 /* Row of the tile of which this thread holds numbers 2 h and 2 h + 1 of the m-th fragments. */
 LPREF_FN int row_of(int m, int h) { return 16 * (LP_MT * WARP + m) + 8 * h + (LANE >> 2); }

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import host_gpu
 import numpy as np
 import pytest
-from kernel_attention import CASES, DEFINITIONS
+from kernel_attention import CASES, DEFINITIONS, dense_heads
 from kernel_check import Place, check_cases
 from kernel_draw import Draw
 
-from lpref.accel.cuda import flash
+from lpref.accel.cuda import device, flash
 from lpref.accel.cuda.backend import FUSED
 from lpref.ref.attention.dense import log_sums
 from lpref.ref.backend import Kernel
@@ -31,13 +31,24 @@ def test_fused_kernels_keep_their_bounds(place: Place, op: str) -> None:
     check_cases(KERNELS[op], place, CASES[op](Draw(7)))
 
 
-@pytest.mark.parametrize("tile", [flash.Tile(2, 1, 16, 1), flash.Tile(1, 2, 32, 1), flash.Tile(2, 2, 64, 1)])
-def test_every_tile(place: Place, monkeypatch: pytest.MonkeyPatch, tile: flash.Tile) -> None:
-    """Rows of more than one tile, tiles of both sides that end beyond the rows, more and fewer rows than the other side has."""
+@pytest.mark.parametrize("tile", [flash.Tile(2, 1, 16, 1), flash.Tile(2, 2, 64, 1), flash.Tile(1, 4, 32, 1, 1), flash.Tile(1, 8, 64, 1, 1)])
+@pytest.mark.parametrize("backward", [False, True])
+def test_every_tile(place: Place, monkeypatch: pytest.MonkeyPatch, tile: flash.Tile, backward: bool) -> None:
+    """Rows of more than one tile, tiles of both sides that end beyond the rows, more keys than queries, a group of query heads; wgmma's order too."""
     monkeypatch.setattr(flash, "plan", lambda *_: tile)
-    cases = [case for op in ("attention", "attention_backward") for case in [CASES[op](Draw(3))]]
-    for op, made in zip(("attention", "attention_backward"), cases, strict=True):
-        check_cases(KERNELS[op], place, [case for case in made if case[0].shape[2] in (33, 130)][:2])
+    cases = list(dense_heads(Draw(3), backward, [(1, 2, 1, 70, 150, 32, 32), (1, 1, 1, 130, 130, 64, 64)]))[:6:2]
+    check_cases(KERNELS["attention_backward" if backward else "attention"], place, cases)
+
+
+def test_the_plan_fits_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of every kernel, width and device fit its shared memory; warpgroups multiply where there are such units."""
+    for memory in (99 << 10, 163 << 10, 227 << 10):
+        monkeypatch.setattr(device, "shared_memory", lambda memory=memory: memory)
+        for entry, terms in flash.BEST:
+            for wide in range(16, flash.WIDEST + 1, 16):
+                assert flash.shared(entry, wide, terms, flash.plan(entry, wide, terms, False)) <= memory
+    assert flash.plan("forward", 64, 3, True).group
+    assert not flash.plan("keys", 64, 3, True).group
 
 
 def test_saved_are_the_logarithms(place: Place) -> None:

@@ -50,6 +50,8 @@ CASES += [
     ("flash_forward" if case[0] == "forward" else "flash_backward", dict(flash.macros(*case, flash.BEST[case[0], case[4]][min(2, case[1] // 33)])))
     for case in FLASH
 ]
+FLASH_GROUPS = [(entry, D, terms, turned, 32 if D == 128 and entry != "forward" else 64) for entry in ("forward", "queries", "keys")
+                for D, terms, turned in ((32, 1, 1), (64, 3, 0), (128, 3, 1))]  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,6 +78,16 @@ def test_sources_compile_to_clean_ptx(name: str, defines: dict[str, object]) -> 
             assert exact or defines.get("LP_DIVIDE"), line  # lp_quotient
     assert name in IN_FLOAT64 or ".f64" not in text
     assert ".local" not in text, "a register array is indexed at run time"
+
+
+@pytest.mark.parametrize(("entry", "D", "terms", "turned", "other"), FLASH_GROUPS)
+def test_sources_for_the_units_of_warpgroups(entry: str, D: int, terms: int, turned: int, other: int) -> None:
+    """They compile for sm_90a, and their PTX is as clean."""
+    macros = dict(flash.macros(entry, D, D, 4, terms, turned, flash.Tile(1, 8, other, 1, 1)))
+    text = nvrtc.compile_source("flash_forward" if entry == "forward" else "flash_backward", "compute_90a", macros).decode(errors="replace")
+    assert text.count("wgmma.mma_async") >= 2 * terms * (D // 16)
+    assert ".local" not in text
+    assert not re.search(r"^\s*(mul|add|sub|fma)\.(ftz\.)?f32", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])

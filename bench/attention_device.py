@@ -1,0 +1,122 @@
+"""Causal attention of grade fast on the GPU beside torch's: microseconds of a forward, and of a forward and its backward, by replays of CUDA graphs.
+
+Run: PYTHONPATH=src python bench/attention_device.py OUT.json. Ours reads and writes float32; `float32` is within the bound of three bfloat16 terms,
+`bfloat16` within that of one (lpref.ref.attention.fused). torch's read and write bfloat16: FlashAttention-2 and cuDNN, of
+scaled_dot_product_attention. Each graph holds several calls in a row; medians of replays, in one process.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cupy as cp
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import lpref
+from lpref.accel.cuda import nvrtc
+
+SHAPES = [(32, 4, 128, 32), (64, 6, 256, 64), (16, 12, 1024, 64), (4, 16, 4096, 128)]
+"""B, H, T, D"""
+CALLS, WARM, ROUNDS = 4, 4, 15
+FAST = lpref.backend("cuda", "fast")
+PEERS = {"torch FA2": SDPBackend.FLASH_ATTENTION, "torch cuDNN": SDPBackend.CUDNN_ATTENTION}
+
+
+def ours(function: Callable[[], Any]) -> float:
+    """Median microseconds of a call."""
+    stream = cp.cuda.Stream(non_blocking=True)
+    with stream:
+        for _ in range(3):
+            function()
+        stream.synchronize()
+        stream.begin_capture()
+        for _ in range(CALLS):
+            function()
+        graph = stream.end_capture()
+    times = []
+    for _ in range(WARM + ROUNDS):
+        begin, end = cp.cuda.Event(), cp.cuda.Event()
+        begin.record(stream)
+        graph.launch(stream)
+        end.record(stream)
+        end.synchronize()
+        times.append(cp.cuda.get_elapsed_time(begin, end) * 1000 / CALLS)
+    return float(np.median(times[WARM:]))
+
+
+def theirs(function: Callable[[], Any]) -> float:
+    """Median microseconds of a call."""
+    for _ in range(3):
+        function()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(CALLS):
+            function()
+    times = []
+    for _ in range(WARM + ROUNDS):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end) * 1000 / CALLS)
+    return float(np.median(times[WARM:]))
+
+
+def both(q: Any, k: Any, v: Any, do: Any, operands: str) -> None:
+    """A forward and its backward."""
+    o, saved = FAST.attention(q, k, v, True, None, operands)
+    FAST.attention_backward(do, q, k, v, o, saved, True, None, operands)
+
+
+def measured(shape: tuple[int, int, int, int], draw: Callable[..., Any]) -> dict[str, dict[str, float]]:
+    """Who -> {forward, both}."""
+    q, k, v, do = (draw(*shape) for _ in range(4))
+    found = {}
+    for operands in ("bfloat16", "float32"):
+        forward = ours(lambda operands=operands: FAST.attention(q, k, v, True, None, operands))
+        found[operands] = {"forward": forward, "both": ours(lambda operands=operands: both(q, k, v, do, operands))}
+    x, y, z, g = (torch.from_dlpack(a).to(torch.bfloat16) for a in (q, k, v, do))
+    leaves = [a.requires_grad_(True) for a in (x, y, z)]
+    for name, kind in PEERS.items():
+        with sdpa_kernel(kind):
+            forward = theirs(lambda: torch.nn.functional.scaled_dot_product_attention(*leaves, is_causal=True).detach())
+            whole = theirs(lambda: torch.autograd.grad(torch.nn.functional.scaled_dot_product_attention(*leaves, is_causal=True), leaves, g))
+            found[name] = {"forward": forward, "both": whole}
+    return found
+
+
+def write(rows: list[dict[str, Any]], path: str) -> None:
+    """The rows, and what they were measured on."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    about = {
+        "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode(), "driver": cp.cuda.runtime.driverGetVersion(),
+        "nvrtc": ".".join(map(str, nvrtc.version())), "cupy": cp.__version__, "torch": torch.__version__, "commit": commit,
+    }  # fmt: skip
+    Path(path).write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    source = cp.random.default_rng(1)
+    rows: list[dict[str, Any]] = []
+    for shape in SHAPES:
+        found = measured(shape, lambda *s: source.standard_normal(s, dtype=cp.float32))
+        row: dict[str, Any] = {"shape": shape, "us": {who: {k: round(t, 1) for k, t in times.items()} for who, times in found.items()}}
+        for operands in ("bfloat16", "float32"):
+            row[f"FA2 / {operands}"] = {k: round(found["torch FA2"][k] / found[operands][k], 3) for k in ("forward", "both")}
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    write(rows, sys.argv[1])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
