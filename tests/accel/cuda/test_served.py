@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from served import quantizers, served
 
 from lpref.specs import RECIPE, recipe
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "gpu"))
-from served import quantizers, served
 
 
 def test_what_has_kernels() -> None:
