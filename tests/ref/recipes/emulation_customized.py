@@ -7,7 +7,7 @@ import numpy as np
 from lpref.ref import random
 from lpref.ref.formats import format as format_named
 
-from .emulation import SEED, SITE, STEP, F, along, by_block, int8, minifloat, words
+from .emulation import SEED, SITE, STEP, F, along, by_block, int8, minifloat, nvfp4_values, words
 
 FLOATS = {"e3m2": (-2, 2, 28.0), "e2m1": (0, 1, 6.0)}
 
@@ -212,6 +212,17 @@ def _sum(b: np.ndarray) -> np.float32:
     return v[0]
 
 
+def elucidating(x, w, dy):
+    def rotated(t, axis, word=None):
+        return nvfp4_values(along(t, axis, 16), *((1, 16) if axis == 1 else (16, 1)), word)
+
+    drawn = lambda path: words(f"{path}/rounding", dy.shape, 8)  # noqa: E731
+    return {
+        "fprop.a": rotated(x, 1), "fprop.b": rotated(w, 1), "dgrad.a": rotated(dy, 1, drawn("dgrad/a")), "dgrad.b": rotated(w, 0),
+        "wgrad.a": rotated(dy, 0, drawn("wgrad/a")), "wgrad.b": rotated(x, 0),
+    }  # fmt: skip
+
+
 def once(quantized):
     """Recipes that quantize X, W and dY once each and reuse the codes transposed; (slot, tensor) -> values."""
 
@@ -240,5 +251,5 @@ EMULATIONS = {
     "mx_fp4_weights": microscaling("e3m2", "e2m1", "e3m2"), "tetrajet": tetrajet, "tetrajet_qema": tetrajet, "tetrajet_qramping": tetrajet,
     "halo_level0": halo_level0, "halo_level1": halo_level1, "halo_fp6": halo_fp6, "hbfp8": hbfp(7), "hbfp12": hbfp(11),
     "accuracy_booster": accuracy_booster, "muppet": muppet, "cpt": cpt, "fractrain_pfq": cpt, "quartet": quartet, "posit8": once(posit8),
-    "lns_madam": once(logarithmic),
+    "lns_madam": once(logarithmic), "elucidating_fp4": elucidating,
 }  # fmt: skip
