@@ -8,7 +8,8 @@ x [N, C, ...] as C rows of B values (samples first); each row in k chunks of n =
     y     = (x - mean) * (1 / (sigma + eps)) * weight + bias
 
 float32, in this order, means by the defined sum; c is computed in float64 and rounded once. For Gaussian values sigma is 0.92, 0.94, 0.96 of the
-deviation at n = 256, 1024, 4096: an estimate, not an identity. In training; at evaluation the published code uses running means of mean and 1 / sigma.
+deviation at n = 256, 1024, 4096: an estimate, not an identity. In training; at evaluation the published code uses running means of mean and
+1 / sigma.
 
 Errors: ShapeError where k does not divide B or n < 2. Constant channel: y = bias. NaN and infinity spread over their channel.
 Source: arXiv 1805.11046, sec. 3; eladhoffer/quantized.pytorch models/modules/quantize.py RangeBN, without its quantizers. Source level: read.
@@ -38,7 +39,7 @@ def range_batch_norm(
     channels = x.shape[1]
     rows = np.ascontiguousarray(np.moveaxis(x, 1, 0)).reshape(channels, -1)
     if rows.shape[1] % chunks or rows.shape[1] // chunks < 2:
-        raise ShapeError(f"{rows.shape[1]} values of a channel in {chunks} chunks", where="range_batch_norm", remedy="chunks of two or more equal parts")
+        raise ShapeError(f"{rows.shape[1]} values of a channel in {chunks} chunks", where="range_batch_norm", remedy="use equal chunks of 2 or more")
     cut = rows.reshape(channels, chunks, -1)
     spread = reduce.tree_mean(np.max(cut, axis=2)) - reduce.tree_mean(np.min(cut, axis=2))
     inverse = np.float32(1) / (spread * np.float32(constant(cut.shape[2])) + np.float32(eps))

@@ -19,6 +19,7 @@ from lpref.ref.optim import OptimContext, Weights
 from lpref.ref.optim.averaging import averaged
 from lpref.ref.optim.weights import DefinedOps
 from lpref.ref.quantize import Quantizer, Scale, quantize
+from lpref.ref.recipes import bits
 from lpref.ref.rounding.pseudo import pseudo_shift, round_shift
 from lpref.specs import recipe
 
@@ -156,3 +157,19 @@ def test_pseudo_rounding_is_not_stochastic_rounding() -> None:
         a = np.arange(1 << s)
         up = pseudo_shift(a, s).mean()
         assert up == (2 ** (s // 2) - 1) / 2 ** (s // 2 + 1)
+
+
+@proves("recipe:sakr", "official")
+@cases("sakr")
+def test_bits_by_analysis(case: dict) -> None:
+    """Ranges, steps and bits of 22 weight gradients and 20 activation gradients; two layers have no activation of their own (9 and 16)."""
+    sigma = np.sqrt(np.asarray(case["variance_max"]))
+    reach = [bits.gradient_range(float(s)) for s in sigma[:22]]
+    wide = [bits.gradient_range(float(s), bits.ACTIVATION_REACH) for s in sigma[22:]]
+    steps = [bits.weight_gradient_step(float(np.sqrt(v))) for v in case["variance_min"]]
+    assert (reach, wide, steps) == (case["weight_range"], case["activation_range"], case["weight_step"])
+    assert [bits.precision(r, s) for r, s in zip(reach, steps, strict=True)] == case["weight_bits"]
+    kept = [s for i, s in enumerate(steps) if i not in (9, 16)]
+    fine = [bits.activation_gradient_step(s, v) for s, v in zip(kept, case["singular"], strict=True)]
+    assert fine == case["activation_step"]
+    assert [bits.precision(r, s) for r, s in zip(wide, fine, strict=True)] == case["activation_bits"]
