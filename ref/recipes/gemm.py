@@ -136,6 +136,7 @@ class Slot:
     transforms  applied in order before quantization; the GEMM's paired transform comes last
     split       the operand in parts, after the transforms
     mixing      rows mixed and unmixed around the quantizer
+    fade        forward slots: the operand is (1 - fade) v + fade Q(v), in float32; 1: the codes themselves. Phases may raise it
     guided      fprop.b: round to the neighbour nearer to the weight's companion tensor, see `lpref.ref.recipes.guided`
     """
 
@@ -147,6 +148,7 @@ class Slot:
     mixing: Mixing | None = None
     expression: Expression | None = None
     guided: bool = False
+    fade: float = 1.0
 
     def quantizers(self) -> dict[str, Quantizer | PlannedQuantizer | None]:
         """Part -> its quantizer; the part of an operand that is not split is the empty name."""

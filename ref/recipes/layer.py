@@ -56,8 +56,8 @@ class Layer:
     def made(self, path: str, tensor: Any) -> Made:
         """The operand of the slot `path`, and what the slot's quantizer made.
 
-        With a learned offset b they differ: b is subtracted before quantization and added to the values, in float32, and the product
-        is one of high precision. So it is where the slot adds a product of low rank to the quantized weight.
+        They differ, and the product is one of float32 values, where the slot does something to the values: a learned offset b is subtracted
+        before quantization and added to them; then quantization is faded in; then a product of low rank is added to the weight.
         """
         slot, transforms = self.recipe.slot(path), self.transforms(path, tensor.shape)
         if slot.split is not None or slot.mixing is not None or any(t.rank for t, _ in transforms):
@@ -66,13 +66,21 @@ class Layer:
         offset, outside = self.offset(path, tensor.shape), adapter(self, "outside") if path == "fprop.b" else None
         if offset is None:
             quantized = self.quantized(path, tensor, slot.quantizer, transforms=transforms)
-            if outside is None:
-                return Made(quantized, quantized)
-            values = self.ops.add(quantized.dequantize(tensor.dtype), outside)
-            return Made(self.ops.operand(values, None, k_axis=K_AXIS[path]), quantized)
-        quantized = self.quantized(path, self.plain(path, tensor), slot.quantizer)
-        values = self.ops.add(quantized.dequantize(tensor.dtype), offset)
+        else:
+            quantized = self.quantized(path, self.plain(path, tensor), slot.quantizer)
+        if offset is None and outside is None and slot.fade == 1.0:
+            return Made(quantized, quantized)
+        values = quantized.dequantize(tensor.dtype)
+        values = values if offset is None else self.ops.add(values, offset)
+        values = values if slot.fade == 1.0 else self.faded(path, tensor, values)
+        values = values if outside is None else self.ops.add(values, outside)
         return Made(self.ops.operand(values, None, k_axis=K_AXIS[path]), quantized)
+
+    def faded(self, path: str, tensor: Any, values: Any) -> Any:
+        """(1 - fade) v + fade Q(v), the two products rounded to float32 first; v in the slot's basis."""
+        fade, ops, number = self.recipe.slot(path).fade, self.ops, tensor.dtype.type
+        v = ops.operand(tensor, None, k_axis=K_AXIS[path], transforms=self.transforms(path, tensor.shape)).dequantize(tensor.dtype)
+        return ops.add(ops.mul(v, number(1.0 - fade)), ops.mul(values, number(fade)))
 
     def _of_parts(self, path: str, tensor: Any) -> Any:
         """The operand of a tensor that is already in the slot's basis."""

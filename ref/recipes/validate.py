@@ -14,7 +14,7 @@ V10 weights: what is stored has a sign and needs no state, an update of codes ha
 V11 operations: kinds, factors and quantizers that exist (`operation_problems`)
 V12 what changes while a recipe runs makes a sound recipe at every moment (`lpref.ref.recipes.run_time`)
 V13 a guided slot is fprop.b, without transforms, and its quantizer keeps values that are on its grid
-V14 loss hooks are known (`lpref.ref.recipes.loss_hooks`); only fprop.b holds an expression, a real one
+V14 fading is of a forward quantizer; loss hooks are known (`lpref.ref.recipes.loss_hooks`); only fprop.b holds an expression, a real one
 """
 
 from __future__ import annotations
@@ -97,6 +97,8 @@ def _slot(linear: LinearRecipe, path: str) -> Iterator[str]:
             why = "the companion tensor is whole and in the plain basis, the slot is transformed or split"
         if why:
             yield f"{path}.guided: {why}"
+    if slot.fade != 1.0 and not (path.startswith("fprop") and slot.quantizer and slot.split is None and slot.mixing is None and 0 <= slot.fade < 1):
+        yield f"{path}.fade: {slot.fade!r}; a number from 0 to 1, of a forward slot with a quantizer, whole and unmixed"
     if slot.expression is not None and (path != "fprop.b" or linear.algebra != "real" or slot.split is not None):
         yield f"{path}.expression: an expression stands in the forward weight slot (fprop.b) of a real layer, whole"
     for index, q in enumerate(slot.quantizers().values()):
