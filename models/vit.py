@@ -6,6 +6,7 @@ Source: Dosovitskiy et al., arXiv:2010.11929, section 3.1; mean pooling instead 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -75,16 +76,16 @@ class ViT(Transformer):
         if inputs.ndim != 4 or inputs.shape[1:] != (c.channels, c.image, c.image):
             raise ShapeError(f"images are {inputs.shape}; needed [N, {c.channels}, {c.image}, {c.image}]", where="vit")
         batch = inputs.shape[0]
-        x = self.linear("patch", Tensor(self.array(self.patches(inputs)), self.backend), ctx)
+        x = self.linear("patch", Tensor(self.patches(self.array(inputs)), self.backend), ctx)
         x = x + self.embed("wpe", np.tile(np.arange(c.tokens), batch), ctx)
         for i in range(c.layers):
             x = self.block(i, x, batch, ctx, causal=False)
         pooled = F.mean(self.norm("norm", x, ctx).reshape(batch, c.tokens, c.d_model), axis=1)
         return self.linear("classifier", pooled, ctx)
 
-    def patches(self, images: np.ndarray) -> np.ndarray:
+    def patches(self, images: Any) -> Any:
         """[N, C, H, W] -> [N·tokens, C·p·p], patches row by row, values in (c, y, x) order; no arithmetic."""
         c = self.cfg
         side = c.image // c.patch
         tiles = images.reshape(-1, c.channels, side, c.patch, side, c.patch).transpose(0, 2, 4, 1, 3, 5)
-        return np.ascontiguousarray(tiles.reshape(-1, c.channels * c.patch**2))
+        return tiles.reshape(-1, c.channels * c.patch**2)

@@ -29,6 +29,10 @@ ALIGNED = 64
 _now = threading.local()
 
 
+class Fed(np.ndarray):
+    """An array that the next step changes, or what was computed from one on the host, which `upload` refuses: a graph would keep it."""
+
+
 class FedInt(int):
     """An integer that the next step changes: as an int its value when it was made; `upload` of it reads the feed."""
 
@@ -70,18 +74,19 @@ class Feed:
 
     def array(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """A source: an array in host memory, zero at first, that the caller changes between steps, in place."""
-        made = np.zeros(shape, dtype)
-        self.sources[id(made)] = made
-        return made
+        return self._source(np.zeros(shape, dtype))
 
     def made(self, function: Callable[..., Any], *args: Any) -> np.ndarray:
         """A source that holds function(*args): `send` makes it again. args: sources among others."""
         key = (function, *(_key(arg) for arg in args))
         if key not in self.makers:
-            value = np.array(function(*args))
-            self.sources[id(value)] = value
-            self.makers[key] = (value, function, args)
+            self.makers[key] = (self._source(np.array(function(*args))), function, args)
         return self.makers[key][0]
+
+    def _source(self, array: np.ndarray) -> np.ndarray:
+        made = array.view(Fed)
+        self.sources[id(_root(made))] = made
+        return made
 
     def number(self, name: str, value: int) -> FedInt:
         """The source `name` with this value now."""
@@ -159,6 +164,8 @@ def upload(function: Callable[..., Any], *args: Any) -> Any:
         return feed.place(function, args)
     if any(isinstance(arg, FedInt) or (isinstance(arg, WordAddress) and isinstance(arg.step, FedInt)) for arg in args):
         raise BackendError("a number of a step is read outside of that step", where="cuda")
+    if any(isinstance(arg, Fed) or isinstance(_root(arg), Fed) for arg in args if isinstance(arg, np.ndarray)):
+        raise BackendError("an array was computed on the host from what a step is fed", where="cuda", remedy="reshape and index it on the device")
     value = np.asarray(function(*args))
     if feed is None or feed.constants is None:
         return device.cupy().asarray(value)
@@ -198,8 +205,10 @@ def _word(step: int) -> Any:
     return upload(one_word, step)
 
 
-def _root(array: np.ndarray) -> Any:
-    return array if array.base is None else array.base
+def _root(array: Any) -> Any:
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 def _key(arg: Any) -> Any:

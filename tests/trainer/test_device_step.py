@@ -31,6 +31,7 @@ from lpref.trainer.stepping import HostStep
 MOVING = SimpleNamespace(
     concatenate=lambda parts: host_gpu.put(np.concatenate(parts)), zeros_like=lambda x: host_gpu.put(np.zeros_like(x)),
     repeat=lambda x, n, axis: host_gpu.put(np.repeat(x, n, axis)), asarray=lambda x, dtype: x,
+    broadcast_to=lambda x, shape: host_gpu.put(np.broadcast_to(x, shape)),
 )  # fmt: skip
 SMALL = ("model.layers=1", "model.d_model=32", "model.ffn=48", "model.context=16", "train.batch=4", "data.valid_windows=1", "schedule.warmup=2")
 
@@ -62,8 +63,10 @@ def place(tmp_path_factory: pytest.TempPathFactory):
         yield
 
 
-def prepared(made, *changes: str, **rules):
-    run = prepare_on(made, load_spec("train/ci_gpt", [*SMALL, *changes]), load_data("stdlib"))
+def prepared(made, *changes: str, spec: str = "train/ci_gpt", **rules):
+    own = SMALL if spec == "train/ci_gpt" else ("train.batch=4", "numerics=exact")
+    resolved = load_spec(spec, [*own, *changes])
+    run = prepare_on(made, resolved, load_data(resolved.data.name))
     return replace(run, rules=replace(run.rules, **rules))
 
 
@@ -87,7 +90,8 @@ def trained(run, steps: int, kind, together: int = 1):
 def check(*changes: str, steps: int = 6, grown: float = 1.0, together: int = 1, **rules) -> list:
     runs = [prepared(place, *changes, **rules) for place in (CudaBackend("exact"), backend("cpu", "exact"))]
     for run in runs:
-        run.model.params["head.weight"].data[...] *= np.float32(grown)
+        if grown != 1.0:
+            run.model.params["head.weight"].data[...] *= np.float32(grown)
     found = [trained(run, steps, kind, together) for run, kind in zip(runs, (DeviceStep, HostStep), strict=True)]
     (state, results, weights), (state_, results_, weights_) = found
     assert (state.step, state.update, state.loss_scale) == (state_.step, state_.update, state_.loss_scale)
@@ -161,6 +165,23 @@ def test_a_number_of_a_step_is_not_read_outside() -> None:
     with pytest.raises(BackendError, match="outside of that step"):
         feed.word(number)
     assert int(host_gpu.get(feed.word(3))[0]) == 3
+
+
+def test_what_the_host_makes_of_a_source_is_refused() -> None:
+    made = feed.Feed()
+    source = made.array((2, 3), np.float32)
+    with made.reading():
+        assert feed.fed(source.reshape(-1)[2:])
+        assert feed.fed(np.asarray(source, np.float32).reshape(6))
+        for copied in (source + 1, source.T.copy(), np.ascontiguousarray(source.T.reshape(2, 3))):
+            with pytest.raises(BackendError, match="computed on the host"):
+                feed.upload(feed.same, copied)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("model", ["{kind: vit, layers: 1, d_model: 16, heads: 2, ffn: 32, image: 8, patch: 4}", "{kind: cnn, image: 8}"])
+def test_images(model: str) -> None:
+    check("recipe=fp32", f"model={model}", spec="train/digits_cnn")
 
 
 def test_what_is_fed_keeps_its_place() -> None:
