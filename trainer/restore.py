@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lpref.ref.errors import CheckpointError
-from lpref.ref.recipes.change import in_force
-from lpref.ref.recipes.controllers import Clock, kind_of
+from lpref.ref.recipes.controllers import Clock
 from lpref.trainer import checkpoint as checkpoints
+from lpref.trainer.controllers import controllers_of, on
+from lpref.trainer.in_force import Recipes
 from lpref.trainer.setup import load_backend, load_recipe
 from lpref.trainer.spec import TrainSpec, load_spec
 
@@ -54,21 +55,26 @@ def restore(path: Path, backend: str | None = None) -> Loaded:
             where=str(path),
             remedy="" if passed else "let it run to its first checkpoint",
         )
-    recipe = evaluated(load_recipe(spec), spec.train.steps, found)
+    recipe = load_recipe(spec)
     chosen: Any = backend or ("cpu" if spec.backend == "auto" and run.env.get("backend") == "cpu" else spec.backend)
     model = build(spec.model, recipe, spec.train.seed, load_backend(replace(spec, backend=chosen)))
     model.set_arrays(found.params)
+    companions = put_in_force(model, recipe, spec, found)
     states = found.states["quantizers"]
 
     def context(number: int) -> Any:
-        return Context(spec.train.seed, found.step, found.update, pass_=number, state=states, observed={})
+        return Context(spec.train.seed, found.step, found.update, pass_=number, state=states, companions=companions, observed={})
 
     return Loaded(spec, run.env, model, found.step, context)
 
 
-def evaluated(recipe: Any, total: int, found: checkpoints.Checkpoint) -> Any:
-    """The recipe that evaluations of a checkpoint are under. What controllers set for single layers is not part of it."""
-    kinds = {f"{index}.{one.kind}": kind_of(one) for index, one in enumerate(recipe.controllers)}
-    clock = Clock(found.step, found.update, total)
-    set_by = [kind.influence(found.states["controllers"][name], clock).recipe for name, kind in kinds.items()]
-    return in_force(recipe, [*recipe.changes(found.step, total, found.update), *set_by, recipe.evaluation])
+def put_in_force(model: Any, recipe: Any, spec: TrainSpec, found: checkpoints.Checkpoint) -> dict[str, Any]:
+    """Put into the model what evaluations of a checkpoint are under, as the run's loop does; returns companion tensors by site."""
+    controllers = controllers_of(recipe, model)
+    states = on(found.states.get("controllers", {}), model.array)
+    clock = Clock(found.step, found.update, spec.train.steps, spec.train.seed)
+    recipes = Recipes(recipe, model.sites, spec.train.steps)
+    if recipes.changes:
+        now = recipes.at(found.step, found.update, controllers.influences(states, clock), evaluation=True)
+        model.use(now.recipe, now.layers)
+    return controllers.companions(states, clock)

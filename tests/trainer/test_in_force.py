@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from strict_arrays import StrictBackend
 
+import lpref
 from lpref.accel import backend
 from lpref.ref.recipes.controllers import Influence
 from lpref.trainer import checkpoint as checkpoints
 from lpref.trainer import setup
 from lpref.trainer.data import load_data
 from lpref.trainer.data.batches import train_batch
+from lpref.trainer.evaluate import evaluate_run
 from lpref.trainer.in_force import KEPT
 from lpref.trainer.loop import resumed_state, start_state
 from lpref.trainer.passes import step_of
@@ -150,3 +152,9 @@ def test_keys_are_equal_for_equal_recipes() -> None:
         recipes.at(0, 0, [Influence(layers={layer: {"fprop.a.quantizer.scale.eps": float(share)}})])
     assert len(recipes._made) == KEPT
     assert prepared("fp32").recipes.at(3, 3).key == ""
+
+
+@pytest.mark.parametrize("recipe", [EVERYTHING, "double_rounding_hasb"], ids=["everything", "passes"])
+def test_a_restored_model_is_evaluated_as_the_loop_did(recipe, tiny, tmp_path) -> None:
+    run = lpref.train({**tiny, "recipe": recipe, "backend": "cpu"}, out=tmp_path / "run", quiet=True)
+    assert evaluate_run(run.path)["loss"] == run.last("valid.loss")

@@ -99,3 +99,20 @@ def test_quantizers_that_would_move_the_choice_are_refused() -> None:
     for name in ("mxfp4", "int8_tensor", "nvfp4", "mxfp4_three_quarters"):
         assert "use mx with" in cannot_guide(lookup(name))
     assert "stochastic" in cannot_guide(replace(Q, rounding="stochastic"))
+
+
+def test_weights_flip_less_around_their_average() -> None:
+    """T10: weights that jitter by a fiftieth of a step around fixed places; roundings that change from step to step, with and without the average."""
+    rng = np.random.default_rng(6)
+    place = rng.uniform(-5, 5, (32, 64)).astype(np.float32)
+    place[:, ::32] = 6  # the block's scale stays
+    flips = {"nearest": 0, "guided": 0}
+    average, before = place.copy(), {}
+    for _ in range(60):
+        w = np.where(place == 6, place, place + rng.standard_normal(place.shape) * 0.02).astype(np.float32)
+        now = {"nearest": quantize(w, Q).dequantize(np.float32), "guided": guided(w, average, Q, backend("cpu", "exact"))}
+        for name, values in now.items():
+            flips[name] += int(np.count_nonzero(values != before.get(name, values)))
+        before, average = now, (average * np.float32(0.95) + w * np.float32(0.05)).astype(np.float32)
+    assert flips["nearest"] > 1000
+    assert flips["guided"] < flips["nearest"] / 3
