@@ -76,7 +76,7 @@ class GradientRule:
     surrogate  the function of v / s whose derivative `vjp_x` multiplies by: (u, levels, params) in float64; None where g decides
     learned    learned parameter -> (g, kept, ops) -> each element's part of its gradient; parts are added over the parameter's block and
                multiplied by `factor`. Names: step (the scale), offset (subtracted from v, added to the result), zero, alpha
-    first      learned parameter -> its first value from (v, q, its block's grid), by the functions of `lpref.ref.recipes.learned`
+    first      learned parameter -> (v, q, the `lpref.ref.recipes.shared.SharedBlocks` of its blocks) -> its first value
     state      learned parameters of a slot -> the quantizer's state
     factor     (q, tensor, shape) -> what the summed gradients are multiplied by
     defaults   the settings (``gradient.params``) and their defaults
