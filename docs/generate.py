@@ -13,11 +13,11 @@ from typing import Any
 import lpref
 from lpref.ref import errors
 
-GENERATED = ("api", "errors", "tables", "experiments")
+GENERATED = ("api", "errors", "tables", "recipes", "experiments")
 
 
 def write(folder: Path) -> None:
-    pages = {**api_pages(), **error_pages(), **tables(), **experiment_pages(folder.parent)}
+    pages = {**api_pages(), **error_pages(), **tables(), **recipe_pages(), **experiment_pages(folder.parent)}
     for name, text in pages.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +96,31 @@ def tables() -> dict[str, str]:
         "tables/quantizers.md": "# Quantizers\n\n" + "\n".join(quantizers) + "\n",
     }
     pages["tables/index.md"] = toctree("Tables", "Written from the registries.", ["formats", "roundings", "quantizers"])
+    return pages
+
+
+FAMILIES = {
+    "floating_point": "Floating point", "customized": "Customized formats", "qat": "Quantization-aware training", "fixed_point": "Fixed point",
+    "integer": "Integer", "binary": "Binary",
+}  # fmt: skip
+
+
+def recipe_pages() -> dict[str, str]:
+    """`recipes/*.md`: the prose and the YAML of every recipe, and one table a family."""
+    from lpref.specs import RECIPE, recipe
+    from lpref.specs.page import recipe_prose, recipe_text
+
+    found = {name: recipe(name) for name in RECIPE.names()}
+    pages, intro = {}, "`lpref show NAME` prints a page, `lpref train -s recipe=NAME` runs it.\n"
+    for family, title in FAMILIES.items():
+        rows = [f"| [{name}]({name}.md) | {r.title} | {r.source} |" for name, r in found.items() if r.family == family]
+        intro += "\n".join([f"\n## {title}\n", "| name | | source |", "|---|---|---|", *rows]) + "\n"
+    for name, r in found.items():
+        prose = "\n".join(f"**{label}.**\n\n```text\n{text}\n```\n" for label, text in recipe_prose(name).items())
+        yaml = "".join(line + "\n" for line in recipe_text(name).splitlines() if not line.startswith("#"))
+        head = f"# {name}: {r.title}\n\nSource: {r.source} (source level: {r.source_level}; trains: {r.trains.replace('_', ' ')}).\n"
+        pages[f"recipes/{name}.md"] = f"{head}\n{prose}\n```yaml\n{yaml}```\n"
+    pages["recipes/index.md"] = toctree("Recipes", intro, list(found))
     return pages
 
 

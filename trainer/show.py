@@ -141,13 +141,16 @@ def quantizer_page(name: str, q: Any) -> Page:
 
 
 def recipe_page(name: str, recipe: Any) -> Page:
-    """Title, source, and the three GEMMs as YAML."""
-    text = recipe.to_yaml()
-    head = [f"{recipe.name}: {recipe.title}", f"source: {recipe.source}", ""]
-    return Page(
-        "\n".join([*head, text.rstrip()]),
-        {"kind": "recipe", "name": name, "title": recipe.title, "source": recipe.source, "fields": leaves(recipe)},
-    )
+    """Title, source, the prose of its file, and the fields that differ from their defaults as YAML."""
+    from lpref.specs import to_yaml
+    from lpref.specs.page import recipe_prose
+
+    prose = recipe_prose(name.partition("@")[0])
+    lines = [f"{recipe.name}: {recipe.title}", f"source: {recipe.source} (source level: {recipe.source_level})", f"family: {recipe.family}", ""]
+    lines += [f"{label}: {text}".replace("\n", "\n    ") for label, text in prose.items()]
+    lines += ["", to_yaml(recipe, defaults=False).rstrip(), f"# every field: lpref show {name} --paths"]
+    data = {"kind": "recipe", "name": name, "title": recipe.title, "source": recipe.source, "prose": prose, "fields": leaves(recipe)}
+    return Page("\n".join(lines), data)
 
 
 def optimizer_page(name: str, rule: Any) -> Page:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lpref.trainer.reproduce.measures.flips import weight_flips
+from lpref.trainer.reproduce.measures.gradients import input_gradient
 from lpref.trainer.reproduce.measures.products import accumulation_error, product_error, weight_gradient_error
 from lpref.trainer.reproduce.measures.rounding import relative_error, shrinkage
 
@@ -13,6 +14,7 @@ MEASURES: dict[str, Callable[..., float]] = {
     "shrinkage": shrinkage,
     "accumulation_error": accumulation_error,
     "product_error": product_error,
+    "input_gradient": input_gradient,
     "weight_flips": weight_flips,
     "weight_gradient_error": weight_gradient_error,
 }
