@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,10 +49,15 @@ class LookingBackend(Backend):
             made = kernel.function(x, quantizer, **kwargs)
             if not isinstance(quantizer, Quantizer) or format_named(quantizer.format).bits > MOST_BITS:
                 return made
-            histogram = code_histogram(self.arrays.host(self._codes(x, quantizer, **kwargs)))
-            return replace(made, observed={**made.observed, "histogram": histogram})
+            if isinstance(made, QTensor):  # counted where it is shown
+                return replace(made, observed={**made.observed, "histogram": partial(self._counted, made)})
+            histogram = self._counted(self._codes(x, quantizer, **kwargs))
+            return replace(made, observed={**made.observed, "histogram": lambda: histogram})
 
         return operand
+
+    def _counted(self, codes: Any) -> dict[str, Any]:
+        return code_histogram(self.arrays.host(codes))
 
 
 def histograms(observed: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
@@ -59,4 +65,4 @@ def histograms(observed: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str,
     found = {place: seen[0]["histogram"] for place, seen in observed.items() if "histogram" in seen[0]}
     sites = list(dict.fromkeys(place.rsplit("/", 2)[0] for place in found))[:SITES]
     places = [f"{site}/{slot}" for site in sites for slot in SLOTS]
-    return {place: found[place] for place in places if place in found}
+    return {place: found[place]() for place in places if place in found}
