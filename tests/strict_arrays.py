@@ -50,11 +50,11 @@ class StrictArray:
         return self._held.item()
 
     def __getitem__(self, index: Any) -> StrictArray:
-        return StrictArray(self._held[index])
+        return StrictArray(self._held[held(index)])
 
     def __setitem__(self, index: Any, value: StrictArray) -> None:
         assert isinstance(value, StrictArray)
-        self._held[index] = value._held
+        self._held[held(index)] = value._held
 
     def __and__(self, other: StrictArray) -> StrictArray:
         assert self.dtype == other.dtype == bool

@@ -121,7 +121,7 @@ class Layer:
             axis = self.k_axis(path) if transform.axis == "k" else 1 - self.k_axis(path)
             x = self.ops.hadamard(x, transform.size, axis=axis, signs=signs)
             if transform.rank:
-                kept = transform.kept(x.shape[axis])
+                kept = self.ops.arrays.make(transform.kept(x.shape[axis]))
                 x = x[kept] if axis == 0 else x[:, kept]
         return x
 

@@ -131,10 +131,11 @@ class Mixed:
         others[g.group[small], small] = 1
         leaders = np.empty(others.shape[0], np.int64)
         leaders[g.group[g.leads]] = np.flatnonzero(g.leads)
-        sums, first = ops.matmul(ops.arrays.make(others), u), u[leaders]
+        at = ops.arrays.make(leaders)
+        sums, first = ops.matmul(ops.arrays.make(others), u), u[at]
         shift = ops.sub(ops.mul(first, self._column(g.root[leaders])), ops.mul(sums, self._column(g.share[leaders])))
-        found = ops.add(u, shift[g.group])
-        found[leaders] = ops.mul(ops.add(first, sums), self._column(g.root[leaders]))
+        found = ops.add(u, shift[ops.arrays.make(g.group)])
+        found[at] = ops.mul(ops.add(first, sums), self._column(g.root[leaders]))
         return found
 
     def _column(self, values: F64) -> Any:

@@ -71,10 +71,10 @@ def _stacked(layer: Any, gemm: str, a: Parts, b: Any) -> Any:
     weighed = [_weighed(values[name], kept, ops) for name, kept in rows.items()]
     left = ops.operand(namespace(weighed[0]).concatenate(weighed), None, k_axis=0 if along_k else 1)
     if along_k:
-        index = np.concatenate([kept.index for kept in rows.values()])
+        index = ops.arrays.make(np.concatenate([kept.index for kept in rows.values()]))
         return ops.gemm(left, ops.operand(right[index], None, k_axis=0), spec.accumulate)
     y = ops.gemm(left, b if right is None else ops.operand(right, None, k_axis=0), spec.accumulate)
-    return _spread(y, list(rows.values()), next(iter(values.values())).shape[0])
+    return _spread(y, list(rows.values()), next(iter(values.values())).shape[0], ops)
 
 
 def _rows(layer: Any, gemm: str, values: dict[str, Any], right: Any) -> dict[str, Rows]:
@@ -89,17 +89,17 @@ def _rows(layer: Any, gemm: str, values: dict[str, Any], right: Any) -> dict[str
 
 
 def _weighed(values: Any, rows: Rows, ops: Any) -> Any:
-    kept = values[rows.index]
+    kept = values[ops.arrays.make(rows.index)]
     return kept if rows.weight is None else ops.mul(kept, ops.arrays.make(rows.weight[:, None]))
 
 
-def _spread(y: Any, rows: list[Rows], count: int) -> Any:
+def _spread(y: Any, rows: list[Rows], count: int, ops: Any) -> Any:
     """The rows of y at their places in a stack of `count` rows for each part, 0 elsewhere."""
     index = np.concatenate([kept.index + number * count for number, kept in enumerate(rows)])
     if index.size == len(rows) * count:
         return y
     whole = namespace(y).zeros((len(rows) * count, y.shape[1]), y.dtype)
-    whole[index] = y
+    whole[ops.arrays.make(index)] = y
     return whole
 
 

@@ -226,7 +226,7 @@ def random_sites(linear: LinearRecipe, site: str) -> list[str]:
     quantizers |= {f"save/{name}": saved.quantizer for name, saved in linear.save.items()}
     quantizers |= {f"{gemm}/output": step.quantizer for gemm in GEMMS for step in linear.gemm(gemm).epilogue if step.kind == "quantize"}
     found = [f"{site}/{path}/rounding" for path, q in quantizers.items() if q is not None and is_stochastic(q.rounding)]
-    found += [f"{site}/save/{name}/projection" for name, saved in linear.save.items() if saved.what == "projection"]
+    found += [f"{site}/save/{name}/projection/signs" for name, saved in linear.save.items() if saved.what == "projection"]
     for gemm in GEMMS:
         spec = linear.gemm(gemm)
         if spec.sampling is not None and spec.sampling.kind == "leverage":

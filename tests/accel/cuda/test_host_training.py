@@ -21,8 +21,10 @@ from lpref.trainer.step import train_step
 MOVING = SimpleNamespace(
     concatenate=lambda parts: host_gpu.put(np.concatenate(parts)), zeros_like=lambda x: host_gpu.put(np.zeros_like(x)),
     repeat=lambda x, n, axis: host_gpu.put(np.repeat(x, n, axis)), asarray=lambda x, dtype: x,
+    stack=lambda parts, axis: host_gpu.put(np.stack(parts, axis)), zeros=lambda shape, dtype: host_gpu.put(np.zeros(shape, dtype)),
 )  # fmt: skip
 """Stands for cupy's namespace: what moves data above the backend."""
+DEEP = ("fp32", "bf16", "fp8_delayed", "lsq", "int4_hq_lss", "ifairy", "hlq", "fp4_dge_occ", "int8_fallback", "xnor_net")
 SMALL = ("model.layers=1", "model.d_model=32", "model.ffn=48", "model.context=16", "train.batch=2", "data.valid_windows=1")
 
 
@@ -51,7 +53,7 @@ def test_the_same_weights_under_the_models_of_matrix_units(recipe: str) -> None:
     test_the_same_weights(recipe)
 
 
-@pytest.mark.parametrize("recipe", ["nvfp4", *(pytest.param(name, marks=pytest.mark.deep) for name in ("fp32", "bf16", "fp8_delayed", "lsq"))])
+@pytest.mark.parametrize("recipe", ["nvfp4", *(pytest.param(name, marks=pytest.mark.deep) for name in DEEP)])
 def test_the_same_weights(recipe: str) -> None:
     found = []
     for made in (CudaBackend("exact"), backend("cpu", "exact")):
