@@ -139,8 +139,9 @@ class Transformer(Model):
         c = self.cfg
         scale, tokens = 1.0 / math.sqrt(c.head_dim), qkv.shape[0] // batch
         under = self.under("attention", f"{name}.heads", ctx, tokens=tokens, causal=causal)
+        operands = "float32" if under is None else under.recipe.operands
         return F.attention_packed(
-            qkv, batch=batch, heads=c.heads, kv_heads=c.kv, rotary=rotary, causal=causal, scale=scale, under=under
+            qkv, batch=batch, heads=c.heads, kv_heads=c.kv, rotary=rotary, causal=causal, scale=scale, operands=operands, under=under
         )
 
     def activate(self, name: str, h: Tensor, ctx: Context) -> Tensor:

@@ -25,8 +25,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
+from lpref.ref.attention.dense import OPERANDS
 from lpref.ref.errors import nearest
 from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.context import Context
@@ -55,6 +56,7 @@ class OpRecipe:
     scale_out       a factor for the result
     scale_grad      a factor for the gradient of each input, parameters included; fewer: 1 for the rest
     smooth          of SwiGLU and its product: the output is quantized with each channel over its linear branch's largest magnitude
+    operands        of attention: "bfloat16" permits a backend of grade fast to round the factors of its products to that; grade exact rounds none
     Factors are numbers, or names of `lpref.ref.recipes.factors`.
     """
 
@@ -66,6 +68,7 @@ class OpRecipe:
     scale_out: Factor = 1.0
     scale_grad: tuple[Factor, ...] = ()
     smooth: bool = False
+    operands: Literal["float32", "bfloat16"] = "float32"
 
 
 def operation_problems(operations: Mapping[str, OpRecipe]) -> Iterator[str]:
@@ -82,6 +85,8 @@ def operation_problems(operations: Mapping[str, OpRecipe]) -> Iterator[str]:
             yield f"{where}.scale_in: {len(recipe.scale_in)} factors, but {kind} has {OPERATIONS[kind]} activations"
         if recipe.smooth and (kind not in ("activation", "mul") or recipe.output is None):
             yield f"{where}.smooth: the product of SwiGLU (activation, mul) is smoothed where its output is quantized"
+        if recipe.operands != "float32" and (kind != "attention" or recipe.operands not in OPERANDS):
+            yield f"{where}.operands: {recipe.operands!r}; only attention has them, of {' or '.join(OPERANDS)}"
         for value in (*recipe.scale_in, recipe.scale_out, *recipe.scale_grad):
             if isinstance(value, str) and value not in FACTORS:
                 yield f"{where}: no factor {value!r}; known: {', '.join(FACTORS)}"

@@ -12,10 +12,13 @@ from lpref.accel import backend
 from lpref.autodiff import Tensor, no_grad
 from lpref.autodiff import functional as F
 from lpref.models import build
+from lpref.models.gpt import GPT, GPTConfig
 from lpref.ref.errors import GraphError, SpecError
 from lpref.ref.quantize import Quantizer, lookup, quantize
 from lpref.ref.random import WordAddress
 from lpref.ref.recipes import OPERATIONS, Context, Operation, OpRecipe, Recipe, operation_sites
+from lpref.ref.recipes.operation import operation_problems
+from lpref.ref.recording import RecordingBackend
 from lpref.ref.scaling import Blocks, Scale
 from lpref.specs import recipe
 
@@ -102,6 +105,21 @@ def test_attention_saves_its_probabilities_too() -> None:
     rows = values(probs.reshape(-1, 3), NOISY, "here/saved/own/rounding").reshape(probs.shape)
     wanted = EXACT.attention_packed_backward(G, values(qkv, NOISY, "here/saved/0/rounding"), o, rows, **options)
     np.testing.assert_array_equal(dx, wanted)
+
+
+def test_operands_of_attention_are_a_permission() -> None:
+    """A recipe that permits rounded operands has the bits of one that does not, in grade exact; the backend is told."""
+    ids, logits, told = np.arange(4)[None], [], []
+    for operands in ("float32", "bfloat16"):
+        ops = RecordingBackend(EXACT)
+        permits = replace(recipe("fp32"), operations={"attention": OpRecipe(operands=operands)})
+        model = GPT(GPTConfig(vocab=8, context=4, layers=1, d_model=8, heads=2, ffn=8), permits, 0, ops)
+        logits.append(model.logits(ids, Context()).data)
+        told += [call.kwargs["operands"] for call in ops.recording.calls if call.op == "attention_packed"]
+    np.testing.assert_array_equal(*logits)
+    assert told == ["float32", "bfloat16"]
+    for kind, wrong in (("norm", "bfloat16"), ("attention", "bfloat17")):
+        assert any("operands" in problem for problem in operation_problems({kind: OpRecipe(operands=wrong)}))
 
 
 def test_a_split_has_a_factor_for_each_output() -> None:
