@@ -77,7 +77,7 @@ def test_the_resolved_spec_gives_the_same_run(tiny: dict[str, Any], tmp_path: Pa
     assert first.folder.spec.read_text() == again.folder.spec.read_text()
 
 
-@pytest.mark.parametrize("recipe", ["fp16_loss_scaled", "fp8_delayed", "nvfp4", "lsq"])
+@pytest.mark.parametrize("recipe", ["fp16_loss_scaled", "fp8_delayed", "nvfp4", "lsq", "tetrajet_qema", "lns_madam", "double_rounding_hasb"])
 def test_a_resumed_run_ends_in_the_same_bits(tiny: dict[str, Any], tmp_path: Path, recipe: str) -> None:
     """States of every sort: loss scale, amax histories, stochastic rounding, learned steps."""
     whole = train(tiny, tmp_path / "whole", recipe=recipe)
