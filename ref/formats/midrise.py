@@ -14,7 +14,7 @@ Pitfalls: zeros (padding, ReLU) become half a step; mid-rise grids have no code 
 >>> midrise(2).decode([0, 1, 2, 3]).tolist()
 [3.0, 1.0, -1.0, -3.0]
 >>> midrise(2).decode(midrise(2).encode([-2.0, 0.0, 2.0, -0.1, 9.0])).tolist()
-[-3.0, 1.0, 3.0, -1.0, 3.0]
+[-1.0, 1.0, 3.0, -1.0, 3.0]
 """
 
 from __future__ import annotations
