@@ -29,7 +29,7 @@ def over_all_words(x: float, q: Quantizer, others: list[float]) -> float:
 @pytest.mark.parametrize(("name", "path"), [("gupta", "fprop.a"), ("swalp", "dgrad.a"), ("dorefa", "dgrad.a")])
 @pytest.mark.parametrize("x", [0.0, 0.3125, -0.3125, 0.0078125, -0.9921875])
 def test_gradient_and_activation_quantizers_are_unbiased(name: str, path: str, x: float) -> None:
-    """Inside the range, for fractions of at most 16 bits: the mean over all words is x. DoReFa's one is exact where u = (x + m) S is, m = 1, S = 63/2."""
+    """Inside the range, for fractions of at most 16 bits: the mean over all words is x; DoReFa's up to the rounding of u."""
     q = recipe(name).linear.slot(path).quantizer
     mean = over_all_words(x, q, [1.0, -1.0])
     assert mean == pytest.approx(x, abs=0 if name != "dorefa" else 2.0**-21)
