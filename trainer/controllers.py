@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lpref.ref.recipes import GEMMS
 from lpref.ref.recipes.controllers import Clock, Influence, Kind, Seen, kind_of
 
 States = Mapping[str, Any]
@@ -71,7 +72,7 @@ def controllers_of(recipe: Any, model: Any) -> Controllers:
     quantized = {
         site
         for site, linear in (model.recipes or {}).items()
-        if any(linear.gemm(g).a.quantizer or linear.gemm(g).b.quantizer for g in ("fprop", "dgrad", "wgrad"))
+        if any(q for g in GEMMS for slot in (linear.gemm(g).a, linear.gemm(g).b) for q in slot.quantizers().values())
     }
     return Controllers(kinds, {name: site.parameter for name, site in model.sites.items() if name in quantized})
 

@@ -116,8 +116,15 @@ def html(recipe: Any) -> str:
 
 
 def _operand(slot: Any) -> str:
-    if slot.quantizer is None:
-        return "high precision" if slot.source == "hp" else f"{slot.source} {slot.of}".strip()
-    q = slot.quantizer
+    source = "" if slot.source == "hp" else f"{slot.source} {slot.of}".strip()
+    if slot.split is not None:
+        parts = "; ".join(f"{part} {_quantized(q)}" for part, q in slot.quantizers().items())
+        return f"{slot.split.kind} split: {source or parts}"
+    return source or "high precision" if slot.quantizer is None else ", ".join([_quantized(slot.quantizer), *([source] if source else [])])
+
+
+def _quantized(q: Any) -> str:
+    if q is None:
+        return "in high precision"
     size = " x ".join("all" if n is None else str(n) for n in (q.blocks.other, q.blocks.k))
-    return f"{q.format}, blocks {size} (other x k), {q.rounding}" + ("" if slot.source == "hp" else f", {slot.source}")
+    return f"{q.format}, blocks {size} (other x k), {q.rounding}"

@@ -289,6 +289,13 @@ def int8_fallback(x, w, dy):
     return [(main, wq), (rest, wq), (d, wq), (g, main), (g, rest)]
 
 
+def value_aware(x, w, dy):
+    ordered, last = np.sort(x.reshape(-1)), x.size - 1
+    high = math.floor(0.99 * last)
+    body = np.clip(x, ordered[last - high], ordered[high])
+    return [(x, w), (dy, w), (dy, symmetric(body, 3, x.shape)), (dy, x - body)]
+
+
 def shiftaddvit(x, w, dy):
     xq = np.floor(x.astype(np.float64) * 65536) / 65536
     a = np.clip(np.abs(w.astype(np.float64)), 2.0**-15, 1)
@@ -300,4 +307,5 @@ EMULATIONS = {
     "statquant_ptq": statquant_ptq, "statquant_psq": statquant_psq, "statquant_bhq": statquant_bhq, "int4_hq_lss": int4_hq_lss, "hlq": hlq,
     "binaryconnect": binaryconnect, "bnn": bnn, "xnor_net": xnor_net, "fqt_1bit": fqt_1bit, "luq": luq, "luq_smp2": luq_smp2,
     "ultra_low_4bit": ultra_low_4bit, "fp4_dge_occ": fp4_dge_occ, "int8_fallback": int8_fallback, "shiftaddvit": shiftaddvit,
+    "value_aware": value_aware,
 }  # fmt: skip

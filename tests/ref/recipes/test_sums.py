@@ -239,3 +239,10 @@ def test_complex_layers_need_pairs_and_no_convolution() -> None:
     model = GPT(SMALL, recipe("ifairy"), 0, EXACT)
     assert model.params["h.0.attn.qkv.weight"].shape == (96, 16)
     assert model.params["head.weight"].shape == (40, 32)
+
+
+def test_tables_of_operands_show_parts() -> None:
+    text = recipe("int4_hq_lss")._repr_html_()
+    assert "residual split: hi int4, blocks all x all (other x k), nearest_even; lo int4, blocks all x all (other x k), stochastic" in text
+    assert "complex split: reuse_transposed" in recipe("ifairy")._repr_html_()
+    assert "outliers split: body e2m1, blocks 1 x all (other x k), nearest_even; outliers in high precision" in recipe("fp4_dge_occ")._repr_html_()
