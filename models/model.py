@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from lpref.autodiff import Tensor
 from lpref.autodiff import functional as F
+from lpref.autodiff.fused.watched import WATCHED
 from lpref.autodiff.tensor import make
 from lpref.models.hooks import training_loss
 from lpref.models.parameters import LinearSite, ParameterSpec, check_sizes, initial, stored
@@ -59,6 +60,8 @@ class Model:
         check_sizes(specs, f"{self.kind} model")
         self.params: dict[str, Tensor] = {s.name: self._tensor(initial(s, seed)) for s in specs}
         self.roles: dict[str, str] = {s.name: s.role for s in specs}
+        self.watch: Callable[[str, str, Any], None] | None = None
+        """Sees (site, x | w | dy, array) of every linear site; None: nobody looks."""
         self.learned: dict[str, dict[str, str]] = {}
         """Learned quantizer parameters: site -> {name in the recipe: parameter name}."""
 
@@ -172,11 +175,21 @@ class Model:
         """The linear site `name` on x [M, k] under its recipe, plus its bias where it has one."""
         weight, bias = self.params[self.sites[name].parameter], self.params.get(f"{name}.bias")
         if self.recipes is None:
-            return F.linear(x, weight, bias=bias)
+            return self._watched(name, x, weight, F.linear(x, weight, bias=bias))
         at = ctx.at(name)
         if ctx.init:
             self._learn(name, x.data, weight.data, at)
-        return F.linear(x, weight, recipe=self.recipes[name], ctx=at, params=self._learned(name), bias=bias)
+        y = F.linear(x, weight, recipe=self.recipes[name], ctx=at, params=self._learned(name), bias=bias)
+        return self._watched(name, x, weight, y)
+
+    def _watched(self, name: str, x: Tensor, weight: Tensor, y: Tensor) -> Tensor:
+        """y; where the model is watched, x, the weight and, in the backward pass, the gradient of y are shown. Convolutions are not."""
+        if self.watch is None:
+            return y
+        see = self.watch
+        see(name, "x", x.data)
+        see(name, "w", weight.data)
+        return WATCHED(y, lambda g: see(name, "dy", g))
 
     def conv(self, name: str, x: Tensor, kernel: int, stride: int, ctx: Context) -> Tensor:
         """The convolution site `name` on x [N, C, H, W], zero padding kernel // 2; its weight is kept as (n, k), k = (c, y, x)."""

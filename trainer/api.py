@@ -141,6 +141,7 @@ def check_facts(found: checkpoints.Checkpoint, facts: Mapping[str, Any], path: P
 
 
 RESUMABLE = frozenset({"backend", "train.steps", "train.eval_every", "train.checkpoint_every", "train.keep", "train.log_every", "train.stats_every",
+                       "train.tensors_every",
                        "train.sample", "train.max_skips", "train.on_nonfinite", "data.valid_windows"})  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from lpref.trainer.runfolder import RunFolder
 from lpref.trainer.setup import Prepared
 from lpref.trainer.step import StepResult, TrainState, gradients
 from lpref.trainer.stepping import stepper
+from lpref.trainer.watching import Record, tensor_record
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Loop:
         )
         self.saved = state.step if checkpoints.list_steps(folder.checkpoints) else -1
         self.stepper = stepper(prepared)
+        self.tensors: Record = {}
         self.made: tuple[int, list[Batch]] = (-1, [])
         """The batches that were made last, and their step."""
 
@@ -91,7 +93,7 @@ class Loop:
         s, due, first = self.settings, self.due, self.state.step + 1
         if first == 1 or due(s.stats_every, first):
             return 1, due(s.stats_every, first)
-        every = (s.log_every, s.eval_every, s.checkpoint_every)
+        every = (s.log_every, s.eval_every, s.checkpoint_every, s.tensors_every)
         step = first
         while step < s.steps and not any(due(each, step) for each in every) and not due(s.stats_every, step + 1):
             step += 1
@@ -116,8 +118,12 @@ class Loop:
         due, step = self.due, self.state.step
         last = step == self.settings.steps
         judged = due(self.settings.eval_every, step) or last
-        if due(self.settings.log_every, step) or judged or collect or result.skipped or step == 1:
+        watched = due(self.settings.tensors_every, step)
+        if due(self.settings.log_every, step) or judged or collect or watched or result.skipped or step == 1:
             record = self.record(result, collect)
+            if watched:
+                self.tensors = tensor_record(self.p, self.state, self.batches(step - 1)[0], self.tensors)
+                record["tensors"] = self.tensors
             if judged:
                 self.p.bind(self.state, evaluation=True)
                 record |= {"valid": self.evaluated(), **self.evaluated_average()}

@@ -51,6 +51,7 @@ class TrainSettings:
     keep: int = 2  # newest checkpoints that stay
     log_every: int = 1  # steps between lines of metrics.jsonl
     stats_every: int = 50  # steps between quantization-error records of every layer; 0: never
+    tensors_every: int = 0  # steps between records of amax, rms, kurtosis and outlier channels of every layer's x, w and dy; 0: never
     on_nonfinite: Literal["stop", "skip"] = "stop"  # a non-finite loss or gradient outside loss scaling's own search
     max_skips: int = 20  # so many skipped updates in a row are a divergence under either policy
     sample: int = 160  # bytes generated after the last step (byte models)
@@ -61,7 +62,7 @@ class TrainSettings:
             for name in ("steps", "batch", "micro_batches", "keep")
             if getattr(self, name) < 1
         ]
-        at_least_0 = ("eval_every", "checkpoint_every", "log_every", "stats_every", "max_skips", "sample", "seed")
+        at_least_0 = ("eval_every", "checkpoint_every", "log_every", "stats_every", "tensors_every", "max_skips", "sample", "seed")
         problems += [f"{name}: {getattr(self, name)} is negative" for name in at_least_0 if getattr(self, name) < 0]
         if not problems and self.batch % self.micro_batches:
             problems.append(f"micro_batches: {self.micro_batches} equal parts do not divide a batch of {self.batch}")
