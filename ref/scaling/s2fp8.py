@@ -39,48 +39,43 @@ from lpref.ref.scaling.scales import BlockScales
 F32 = NDArray[np.float32]
 
 
-def parameters(x: F32, target: float, ops: Any = elementary) -> tuple[np.float32, np.float32]:
-    """(alpha, beta) of a tensor; `ops` has log2.
+def parameters(x: F32, target: float) -> tuple[np.float32, np.float32]:
+    """(alpha, beta) of a tensor.
 
     >>> [float(v) for v in parameters(np.float32([[1, 4, 16, 0]]), 2.0**15)]
     [7.5, -15.0]
     """
-    return _parameters(x, logarithms(x, ops), target)
-
-
-def logarithms(x: F32, ops: Any = elementary) -> F32:
-    """log2|x|, 0 where x is zero, NaN or infinite."""
-    logs: F32 = ops.log2(np.where((x != 0) & np.isfinite(x), np.abs(x), np.float32(1)))
-    return logs
-
-
-def _parameters(x: F32, logs: F32, target: float) -> tuple[np.float32, np.float32]:
     if not np.isfinite(x).all():
         return np.float32(np.nan), np.float32(np.nan)
-    live = x != 0
-    count = int(np.count_nonzero(live))
-    if count == 0:
+    live, logs = x != 0, logarithms(x)
+    return coefficients(reduce.tree_sum(logs.reshape(-1)), int(np.count_nonzero(live)), np.max(logs, where=live, initial=-np.inf), target)
+
+
+def logarithms(x: F32) -> F32:
+    """log2|x|, 0 where x is zero, NaN or infinite."""
+    return elementary.log2(np.where((x != 0) & np.isfinite(x), np.abs(x), np.float32(1)))  # type: ignore[no-any-return]
+
+
+def coefficients(total: Any, live: int, highest: Any, target: float) -> tuple[np.float32, np.float32]:
+    """(alpha, beta) from the sum of the logarithms, the number of nonzero elements, and their largest logarithm."""
+    if live == 0:
         return np.float32(1), np.float32(0)
-    mu = reduce.tree_sum(logs.reshape(-1)) / np.float32(count)
-    spread = np.max(logs[live]) - mu
+    mu = total / np.float32(live)
+    spread = highest - mu
     with np.errstate(over="ignore"):
         alpha = elementary.log2(np.float32(target)) / spread if spread > 0 else np.float32(1)
         return np.float32(alpha), np.float32(-(alpha * mu))
 
 
-def s2fp8_scales(x: F32, target: float, ops: Any = elementary) -> BlockScales:
-    """The elements y of `x` [R, C], with alpha and beta in `aux`; one unit scale, NaN where the tensor decodes to NaN.
-
-    `ops` has log2 and exp2.
-    """
-    logs = logarithms(x, ops)
-    alpha, beta = _parameters(x, logs, target)
+def s2fp8_scales(x: F32, target: float) -> BlockScales:
+    """The elements y of `x` [R, C], with alpha and beta in `aux`; one unit scale, NaN where the tensor decodes to NaN."""
+    alpha, beta = parameters(x, target)
     live = (x != 0) & np.isfinite(x)
     if np.isnan(alpha):
         y = np.zeros_like(x)
     else:
         with np.errstate(over="ignore"):
-            y = np.where(live, np.copysign(ops.exp2(alpha * logs + beta), x), x).astype(np.float32)
+            y = np.where(live, np.copysign(elementary.exp2(alpha * logarithms(x) + beta), x), x).astype(np.float32)
     s = np.full((1, 1), np.nan if np.isnan(alpha) else 1, np.float32)
     return BlockScales(s.view(np.uint32), s, s, "multiply", elements=y, aux={"alpha": alpha, "beta": beta})
 

@@ -90,10 +90,9 @@ def trained(name: str, ops, steps: int = 2, cfg: GPTConfig = SMALL):
     state = rule.init(model.arrays())
     for step in range(steps):
         ids = np.random.default_rng(step).integers(0, 40, (2, cfg.context + 1))
-        states = {} if step == 0 and name != "fp8_delayed" else _first(model)
         loss = model.loss(
             SimpleNamespace(inputs=ids[:, :-1], targets=ids[:, 1:]),
-            Context(seed=0, step=step, update=step, state=states),
+            Context(seed=0, step=step, update=step, state=_first(model)),
         )
         loss.backward()
         losses.append(float(loss))
