@@ -246,10 +246,38 @@ def logarithmic(slot: str, t: np.ndarray) -> np.ndarray:
     return np.where(k > 126, 0.0, np.copysign(2.0 ** (-np.minimum(k, 126) / 8), t)) * float(amax)
 
 
+def floatsd(slot: str, t: np.ndarray) -> np.ndarray:
+    """W: the nearest of m 2^(e - 9), m = 4 g1 + g2, ties away, under the power of two at or above amax / 4.5; the others E5M2, encode scale down."""
+    if slot != "fprop.b":
+        scale = 2.0 ** (np.frexp(float(F(57344) / np.abs(t).max()))[1] - 1)
+        return minifloat(np.clip(t * F(scale), F(-57344), F(57344)), "e5m2") / scale
+    half, exponent = np.frexp(np.abs(t).max() / F(4.5))
+    scale = 2.0 ** (int(exponent) - int(half == 0.5))
+    digits = {abs(4 * g1 + g2) for g1 in (0, 1, 2, 4, -1, -2, -4) for g2 in (0, 1, 2, -1, -2)}
+    grid = np.array(sorted({m * 2.0 ** (e - 9) for m in digits for e in range(8)}))
+    a = np.abs(t.astype(np.float64)) / scale
+    above = np.minimum(np.searchsorted(grid, a), grid.size - 1)
+    below = np.maximum(above - 1, 0)
+    return np.copysign(np.where(grid[above] - a <= a - grid[below], grid[above], grid[below]), t) * scale
+
+
+def flexpoint(slot: str, t: np.ndarray) -> np.ndarray:
+    """kappa settled on the tensor: from 1, each round kappa <- 2^(ceil(log2(2 (x + 100 kappa))) - 15), x = max|i| kappa of this round alone."""
+    kappa = 1.0
+    for _ in range(32):
+        top = min(np.rint(float(np.abs(t).max()) / kappa), 32767)
+        chi = 2 * (float(F((2 if top >= 32767 else 1) * top * kappa)) + 100 * kappa)
+        new = 2.0 ** min(max(int(np.ceil(np.log2(chi))) - 15, -31), 0)
+        if new == kappa:
+            break
+        kappa = new
+    return np.clip(np.rint(t.astype(np.float64) / kappa), -32767, 32767) * kappa
+
+
 EMULATIONS = {
     "mx_fp6": microscaling("e3m2", "e3m2", "e3m2"), "mx_int8": microscaling("int8", "int8", "int8"),
     "mx_fp4_weights": microscaling("e3m2", "e2m1", "e3m2"), "tetrajet": tetrajet, "tetrajet_qema": tetrajet, "tetrajet_qramping": tetrajet,
     "halo_level0": halo_level0, "halo_level1": halo_level1, "halo_fp6": halo_fp6, "hbfp8": hbfp(7), "hbfp12": hbfp(11),
     "accuracy_booster": accuracy_booster, "muppet": muppet, "cpt": cpt, "fractrain_pfq": cpt, "quartet": quartet, "posit8": once(posit8),
-    "lns_madam": once(logarithmic), "elucidating_fp4": elucidating,
+    "lns_madam": once(logarithmic), "elucidating_fp4": elucidating, "floatsd": once(floatsd), "flexpoint": once(flexpoint),
 }  # fmt: skip
