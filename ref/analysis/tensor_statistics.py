@@ -44,7 +44,7 @@ def tensor_statistics(x: Any, factor: float = FACTOR) -> dict[str, float]:
             "amax": float(np.max(tops)),
             "rms": float(np.sqrt(_mean(x * x))),
             "kurtosis": float(np.float64(_mean(centred**4)) / np.float64(second * second)),
-            "outlier_channels": outliers / tops.size,
+            "outlier_channels": float(outliers / tops.size),
         }
 
 

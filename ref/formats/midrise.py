@@ -8,6 +8,7 @@ Zero has no sign here: +0 and -0 become 1, as in every format without a zero. Be
 
 Source: QuEST, arXiv 2502.05003; IST-DASLab/QuEST src/models/quantization/base_linear.py, centered quantizers.
 Source level: read.
+Gradient: the recipe's rule (QuEST: a trust mask).
 Deviation: QuEST's formula sends 0 to -1.
 Pitfalls: zeros (padding, ReLU) become half a step; mid-rise grids have no code for "off".
 

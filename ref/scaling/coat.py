@@ -31,7 +31,7 @@ def coat_scales(amax: NDArray[np.float32], target: float, scale: Scale) -> Block
 
     >>> made = coat_scales(np.float32([[3, 448]]), 448.0, Scale("coat", format="bfloat16"))
     >>> made.values.tolist(), made.factor.tolist()
-    ([[0.0067138671875, 1.0]], [[0.006696428637951612, 1.0]])
+    ([[0.006683349609375, 1.0]], [[0.0066964286379516125, 1.0]])
     """
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         a = amax + np.float32(scale.eps)

@@ -29,7 +29,7 @@ def two_eps_scales(amax: NDArray[np.float32], target: float, scale: Scale) -> Bl
     """Scales of blocks with these `amax`.
 
     >>> two_eps_scales(np.float32([[7, np.nan]]), 7.0, Scale("two_eps", eps=1e-6)).values.tolist()
-    [[0.9999991059303284, nan]]
+    [[0.9999991655349731, nan]]
     """
     eps = np.float32(scale.eps)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
