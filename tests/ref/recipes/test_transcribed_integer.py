@@ -1,0 +1,97 @@
+"""The lines of code that do not run here (TensorFlow 1, Triton), transcribed to torch and run on CPU (`transcribed_integer.json`: source, lines, commit)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lpref.conformance.proves import proves
+from lpref.ref.optim import OptimContext
+from lpref.ref.optim.weights import DefinedOps
+from lpref.ref.quantize import quantize
+from lpref.specs import recipe
+
+F = np.float32
+CASES = json.loads(Path(__file__).with_name("transcribed_integer.json").read_text(encoding="utf-8"))
+
+
+def cases(kind: str):
+    return pytest.mark.parametrize("case", [case for case in CASES if case["kind"] == kind], ids=lambda c: str(c.get("lr", "")))
+
+
+@proves("recipe:wage", "vectors")
+@cases("wage")
+def test_wage_operands(case: dict) -> None:
+    linear = recipe("wage").linear
+    x, w, e = (np.asarray(case[key], F) for key in ("x", "w", "e"))
+    np.testing.assert_array_equal(quantize(x, linear.fprop.a.quantizer).dequantize(F), np.asarray(case["xq"], F))
+    t = quantize(w, linear.fprop.b.quantizer)
+    assert w.shape[1] == 40  # alpha(40) is 2
+    np.testing.assert_array_equal(t.dequantize(F) * F(2) / F(case["alpha"]), np.asarray(case["wq"], F))
+    dy = quantize(e, linear.dgrad.a.quantizer)
+    np.testing.assert_array_equal(dy.dequantize(F), np.asarray(case["eq"], F) * F(case["shift"]))
+
+
+@proves("recipe:wage", "vectors")
+@cases("wage_g")
+def test_wage_update(case: dict) -> None:
+    """frac > rand goes up: the word is mirrored, as in the other official cases."""
+    kept = recipe("wage").weights
+    g, words = np.asarray(case["g"], F), np.asarray(case["words"])
+
+    class Given(DefinedOps):
+        @staticmethod
+        def quantize(x, q, *, words, **more):
+            return quantize(x, q, words=given if q.rounding == "stochastic" else None, **more)
+
+    given = (65535 - words).astype(np.uint32)
+    ctx = OptimContext(0, 0, lr=case["lr"], peak=8.0)
+    got = kept.before("w", np.zeros_like(g), g, {}, ctx, Given)
+    np.testing.assert_array_equal(got, np.asarray(case["out"], F))
+
+
+@proves("recipe:wageubn", "vectors")
+@cases("wageubn")
+def test_wageubn_errors(case: dict) -> None:
+    got = quantize(np.asarray(case["x"], F), recipe("wageubn").linear.dgrad.a.quantizer).dequantize(F)
+    np.testing.assert_array_equal(got, np.asarray(case["out"], F))
+
+
+@proves("recipe:dorefa", "vectors")
+@cases("dorefa_g")
+def test_dorefa_gradients(case: dict) -> None:
+    """The published line adds noise before it rounds: up where fraction + U >= 1/2 + ..., that is with the same word. Values differ in the last bits."""
+    x, want = np.asarray(case["x"], F), np.asarray(case["out"], F)
+    t = quantize(x, recipe("dorefa").linear.dgrad.a.quantizer, words=np.asarray(case["words"], np.uint32))
+    m = np.abs(x).max(axis=1, keepdims=True)
+    np.testing.assert_array_equal(t.element_values(), np.rint((want / m / 2 + F(0.5)) * 63))
+    np.testing.assert_allclose(t.dequantize(F), want, rtol=0, atol=float(m.max()) * 2**-21)
+
+
+@proves("recipe:dorefa", "vectors")
+@cases("dorefa_a")
+def test_dorefa_activations(case: dict) -> None:
+    x, want = np.asarray(case["x"], F), np.asarray(case["out"], F)
+    t = quantize(x, recipe("dorefa").linear.fprop.a.quantizer)
+    np.testing.assert_array_equal(t.element_values(), np.rint(want * 3))
+
+
+@proves("recipe:dorefa", "vectors")
+@cases("dorefa_w")
+def test_dorefa_weights(case: dict) -> None:
+    """One mean magnitude; torch sums in another order."""
+    x, want = np.asarray(case["x"], F), np.asarray(case["out"], F)
+    got = quantize(x, recipe("dorefa").linear.fprop.b.quantizer).dequantize(F)
+    np.testing.assert_array_equal(np.sign(got), np.sign(want))
+    np.testing.assert_allclose(got, want, rtol=x.size * 2.0**-24, atol=0)
+
+
+@proves("recipe:jetfire", "vectors")
+@cases("jetfire")
+def test_jetfire_blocks(case: dict) -> None:
+    t = quantize(np.asarray(case["x"], F), recipe("jetfire").linear.fprop.a.quantizer)
+    np.testing.assert_array_equal(t.element_values(), np.asarray(case["codes"]))
+    np.testing.assert_array_equal(t.scale_values(), np.asarray(case["scales"], F))
