@@ -10,6 +10,7 @@ from numba import njit
 from lpref.accel.cpu import cast, threads
 from lpref.accel.cpu.rows import INFINITY, KERNEL, REST, bits_of
 from lpref.ref.formats import format as format_named
+from lpref.ref.formats.fixed import FixedFormat
 from lpref.ref.quantize import QTensor, Quantizer
 from lpref.ref.quantize.elements import overflow_limits
 from lpref.ref.quantize.packing import pack
@@ -35,8 +36,17 @@ def quantize(x: np.ndarray, q: Quantizer, words: Any, axis: int) -> QTensor:
 def values(x: np.ndarray, q: Quantizer, words: Any) -> tuple[np.ndarray, dict[str, Any]]:
     """What the codes of the cast stand for, in float32 [R, C], and the observations of `quantize`."""
     matrix = x.reshape(matrix_shape(x.shape))
-    kept = cast.qdq(matrix, format_named(q.format), q.rounding, q.overflow, _words(words, q, x), q.word_bits)
+    fmt = format_named(q.format)
+    floors = isinstance(fmt, FixedFormat) and q.rounding == "toward_negative" and q.overflow == "saturate" and np.isfinite(matrix).all()
+    kept = floored(matrix, fmt) if floors else cast.qdq(matrix, fmt, q.rounding, q.overflow, _words(words, q, x), q.word_bits)
     return kept, observed(matrix, kept, q)
+
+
+def floored(x: np.ndarray, fmt: Any) -> np.ndarray:
+    """Finite x rounded down to a fixed-point format, saturating, in float32: exact in float64, rounded once."""
+    wide = np.floor(x.astype(np.float64) * (1 / fmt.unit))
+    found: np.ndarray = (np.clip(wide, fmt.min / fmt.unit, fmt.max / fmt.unit) * fmt.unit).astype(np.float32)
+    return found
 
 
 def observed(x: np.ndarray, kept: np.ndarray, q: Quantizer) -> dict[str, Any]:
