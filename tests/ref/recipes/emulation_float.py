@@ -132,6 +132,12 @@ def e4m3(x, w, dy):
     return same(tensor.astype(F), rows.astype(F), dy) | {"fprop.a": tensor, "fprop.b": rows}
 
 
+def by_rms(x: np.ndarray, name: str) -> np.ndarray:
+    """s = the RMS rounded down to a power of two; q = cast(x / s)."""
+    s = 2.0 ** np.floor(np.log2(np.sqrt(np.mean(x.astype(np.float64) ** 2))))
+    return cast(x / s, name) * s
+
+
 def minmax(
     x: np.ndarray, bits: int, size: int, word: np.ndarray, kept: str = "bfloat16", eps: float = 2e-6
 ) -> np.ndarray:
@@ -166,6 +172,8 @@ EMULATIONS = {
     "nvfp4_late_bf16": emulation.nvfp4, "mask_e8m3": plain("e8m3", toward_zero=True), "mask_e8m5": plain("e8m5", toward_zero=True),
     "mask_e7m7": plain("e7m7", toward_zero=True), "round_e8m3": plain("e8m3"), "fp4_all_the_way": fp4_all_the_way,
     "fp4_all_the_way_qaf": fp4_all_the_way, "exploring_fp4": exploring_fp4, "fp8_versus_int8": e4m3, "fp8_versus_int8_int8": int8,
+    "scalify": lambda x, w, dy: same(by_rms(x, "e4m3"), by_rms(w, "e4m3"), by_rms(dy, "e5m2")),
+    "smooth_swiglu": emulation.fp8_delayed,
     "unit_scaling": plain("e4m3", "e5m2"), "mu_nit": plain("e4m3", "e5m2"), "actnn": compressed(2, "bfloat16"), "gact": compressed(4, "float32"),
     **{name: emulation.EMULATIONS[name] for name in ("bf16", "fp16_loss_scaled", "fp8_current", "fp8_delayed", "fp8_block", "mxfp8", "nvfp4")},
 }  # fmt: skip

@@ -339,3 +339,24 @@ def test_a_jump_saturates_delayed_scaling_and_not_current_scaling() -> None:
         state = update_state(delayed, state, [t.observed])
         assert quantize(x * np.float32(64 if step >= 3 else 1), current).observed["overflowed"] == 0
     assert saturated == [False, False, False, True, False, False]
+
+
+def test_scales_of_powers_of_two_move_with_the_tensor() -> None:
+    """Section 8, identity 2, for Scalify: QDQ(2^k x) = 2^k QDQ(x) for any k in range."""
+    q = recipe("scalify").linear.fprop.a.quantizer
+    x = tensors(8)[0]
+    for k in (-40, -1, 3, 40):
+        np.testing.assert_array_equal(quantize(np.ldexp(x, k), q).dequantize(), np.ldexp(quantize(x, q).dequantize(), k))
+
+
+def test_a_norm_behind_the_branch() -> None:
+    """Res-Post-LayerNorm: x + norm(f(x)), so a branch adds rows of RMS 1, whatever the weights' scale."""
+    cfg = replace(SMALL, layers=1, norm_place="res_post", norm_eps=1e-12)
+    model = GPT(cfg, None, 0, EXACT)
+    seen = []
+    joined = model.join
+    model.join = lambda name, x, h, number, ctx: seen.append(h.data) or joined(name, x, h, number, ctx)
+    model.logits(np.zeros((1, 4), np.int64), Context())
+    assert len(seen) == 2
+    for h in seen:
+        np.testing.assert_allclose(np.sqrt((h.astype(np.float64) ** 2).mean(axis=1)), 1, rtol=0.05)
