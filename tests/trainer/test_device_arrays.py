@@ -26,6 +26,7 @@ from lpref.trainer.spec import load_spec
 from lpref.trainer.step import train_step
 
 DATA = load_data("stdlib")
+INTEGER = ("gupta", "swalp", "wage", "niti", "dqt", "dorefa", "in_hindsight", "ui8", "jetfire")  # weights on grids, scales with a memory
 QAT = ("efficientqat", "l4q", "quest", "pact_sawb", "dsq", "ewgs", "llm_qat", "apiq_sapr", "lsq_plus")
 SUMS = ("int4_hq_lss", "ifairy", "statquant_bhq", "int8_fallback", "fp4_dge_occ", "hlq")  # split, sampled, mixed and projected operands
 SPEC = ("model.layers=1", "model.context=32", "data.valid_windows=2", "train.micro_batches=2")
@@ -71,7 +72,7 @@ def same(one: dict, other: dict) -> None:
         np.testing.assert_array_equal(one[name].view(np.uint32), other[name].view(np.uint32), name)
 
 
-@pytest.mark.parametrize("recipe", ["fp32", "bf16", "nvfp4", "fp8_delayed", "lsq", "coat", "actnn", *SUMS, *QAT])
+@pytest.mark.parametrize("recipe", ["fp32", "bf16", "nvfp4", "fp8_delayed", "lsq", "coat", "actnn", *SUMS, *QAT, *INTEGER])
 @pytest.mark.parametrize("numerics", ["exact", "fast"])
 def test_the_same_weights(recipe: str, numerics: str, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [prepared(monkeypatch, strict, f"recipe={recipe}", f"numerics={numerics}") for strict in (False, True)]

@@ -11,7 +11,7 @@ from lpref.conformance.proves import proves
 from lpref.ref.optim import LossScale
 from lpref.specs import recipe
 from lpref.trainer.data.batches import train_batch
-from lpref.trainer.loop import start_state
+from lpref.trainer.loop import resumed_state, start_state
 from lpref.trainer.setup import prepare
 from lpref.trainer.spec import load_spec
 from lpref.trainer.step import train_step
@@ -50,6 +50,22 @@ def test_two_steps_have_the_same_bits_on_both_backends(name: str) -> None:
     assert {p: {k: np.asarray(v).tolist() for k, v in s.items()} for p, s in a.quantizers.items()} == {
         p: {k: np.asarray(v).tolist() for k, v in s.items()} for p, s in b.quantizers.items()
     }
+
+
+@pytest.mark.parametrize("name", ["niti", "swalp", "dqt", "in_hindsight", "dynamic_fixed_point", "distribution_adaptive"])
+def test_a_run_that_is_taken_up_again_has_the_same_bits(name: str) -> None:
+    """Weights are not rounded a second time; grids, averages and the memories of scales come back."""
+    _, whole, want = run(name, steps=4)
+    half, state, weights = run(name, steps=2)
+    kept = half.to_checkpoint(state, weights)
+    other = prepare(load_spec({**SPEC, "recipe": name, "backend": "cpu"}))
+    after = resumed_state(other, kept)
+    for _ in range(2):
+        batch = train_batch(other.data, other.length, 16, 1, after.step, 0, 16)
+        after, _ = train_step(other.model, after, [batch], other.rules, other.context_of(after, collect=False))
+    for key, value in want.items():
+        np.testing.assert_array_equal(value, other.model.arrays()[key], err_msg=key)
+    assert set(whole.optimizer) == set(after.optimizer)
 
 
 def scaled(power: int):

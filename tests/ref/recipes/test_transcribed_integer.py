@@ -1,4 +1,4 @@
-"""The lines of code that do not run here (TensorFlow 1, Triton), transcribed to torch and run on CPU (`transcribed_integer.json`: source, lines, commit)."""
+"""Code that does not run here (TensorFlow 1, Triton), its lines transcribed to torch and run on CPU (`transcribed_integer.json`: source, commit)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_wageubn_errors(case: dict) -> None:
 @proves("recipe:dorefa", "vectors")
 @cases("dorefa_g")
 def test_dorefa_gradients(case: dict) -> None:
-    """The published line adds noise before it rounds: up where fraction + U >= 1/2 + ..., that is with the same word. Values differ in the last bits."""
+    """The published line adds noise of half a step before it rounds: up with the same words. Values differ in the last bits."""
     x, want = np.asarray(case["x"], F), np.asarray(case["out"], F)
     t = quantize(x, recipe("dorefa").linear.dgrad.a.quantizer, words=np.asarray(case["words"], np.uint32))
     m = np.abs(x).max(axis=1, keepdims=True)
