@@ -92,33 +92,44 @@ def _words(words: Any, q: Quantizer, shape: tuple[int, ...]) -> tuple[NDArray, i
     return np.ascontiguousarray(given, np.uint32).reshape(-1) & np.uint32((1 << r) - 1), r
 
 
+@njit(forceinline=True, error_model="numpy")
+def _code(wide, word, stochastic, full, limits):  # type: ignore[no-untyped-def]
+    """The code of u = `wide`: rounded to nearest even, or up where the fraction and the word carry; clamped."""
+    if stochastic:
+        a = abs(wide)
+        n = np.floor(a)
+        n += np.floor((a - n) * full) + word >= full
+        n = -n if wide < 0 else n
+    else:
+        n = np.rint(wide)
+    return min(max(n, limits[0]), limits[1])
+
+
 @njit(**KERNEL)
 def _kernel(x, words, r, br, bc, factor, offset, scales, offsets, limits, codes, values, r0, r1):  # type: ignore[no-untyped-def]
-    """Rows r0 .. r1; returns (overflowed, underflowed)."""
-    columns = x.shape[1]
-    decode = values.size > 0
-    full = np.int64(1) << r
-    power = np.float64(full)
+    """Rows r0 .. r1; returns (overflowed, underflowed). Blocks of one column have a loop of their own: all scales change in it."""
+    columns, decode, full = x.shape[1], values.size > 0, np.float64(np.int64(1) << r)
     over, lost = np.int64(0), np.int64(0)
     for i in range(r0, r1):
-        g = i // br
+        g, at = i // br, i * columns
+        if bc == 1:
+            for j in range(columns):
+                wide = np.float64((x[i, j] - offset[g, j]) * factor[g, j])
+                q = _code(wide, np.float64(words[at + j]) if r else 0.0, r > 0, full, limits)
+                over += np.int64((wide > limits[3]) | (wide < limits[2]))
+                lost += np.int64((q == 0.0) & (x[i, j] != 0))
+                codes[i, j] = np.int64(q)
+                if decode:
+                    values[i, j] = np.float32(q) / scales[g, j] + offsets[g, j]
+            continue
         for j0 in range(0, columns, bc):
             h = j0 // bc
             f, low, s, m = factor[g, h], offset[g, h], scales[g, h], offsets[g, h]
             for j in range(j0, min(j0 + bc, columns)):
-                v = x[i, j]
-                wide = np.float64((v - low) * f)
-                if r:
-                    a = abs(wide)
-                    n = np.floor(a)
-                    if np.int64(np.floor((a - n) * power)) + np.int64(words[i * columns + j]) >= full:
-                        n += 1.0
-                    n = -n if wide < 0 else n
-                else:
-                    n = np.rint(wide)
+                wide = np.float64((x[i, j] - low) * f)
+                q = _code(wide, np.float64(words[at + j]) if r else 0.0, r > 0, full, limits)
                 over += np.int64((wide > limits[3]) | (wide < limits[2]))
-                q = min(max(n, limits[0]), limits[1])
-                lost += np.int64((q == 0.0) & (v != 0))
+                lost += np.int64((q == 0.0) & (x[i, j] != 0))
                 codes[i, j] = np.int64(q)
                 if decode:
                     values[i, j] = np.float32(q) / s + m
