@@ -144,3 +144,13 @@ def test_the_complex_layer_of_ifairy() -> None:
         assert np.abs(found - official).max() <= (2 * largest[name] + n * k + 12) * U * largest[name] * terms
 
 
+
+
+@proves("recipe:luq", "official")
+def test_neighbours_of_luq() -> None:
+    """GradStochasticClippingQ: every element above alpha takes the two powers of two around it, and a power of two itself alone."""
+    want = recorded("luq")
+    x = floats(want["x"])[None, :]
+    q = recipe("luq").linear.dgrad.a.quantizer
+    made = np.stack([quantize(x, q, words=np.full(x.shape, word, np.uint8)).dequantize()[0] for word in range(256)])
+    assert [sorted(set(column)) for column in made.T.tolist()] == want["values"]
