@@ -11,7 +11,7 @@ from . import emulation
 
 F = np.float32
 SMALL = {
-    "e5m2": (-14, 2, 57344.0), "e4m3_b11": (-10, 3, 30.0), "e6m9": (-30, 9, 4290772992.0), "e8m3": (-126, 3, 3.190147338836464e38),
+    "e5m2": (-14, 2, 57344.0), "e4m3_fnuz": (-7, 3, 240.0), "e5m2_fnuz": (-15, 2, 57344.0), "e4m3_b11": (-10, 3, 30.0), "e6m9": (-30, 9, 4290772992.0), "e8m3": (-126, 3, 3.190147338836464e38),
     "e8m5": (-126, 5, 3.350001084655946e38), "e7m7": (-62, 7, 1.8374686479671624e19), **emulation.FLOATS,
 }  # fmt: skip
 
@@ -172,6 +172,7 @@ EMULATIONS = {
     "nvfp4_late_bf16": emulation.nvfp4, "mask_e8m3": plain("e8m3", toward_zero=True), "mask_e8m5": plain("e8m5", toward_zero=True),
     "mask_e7m7": plain("e7m7", toward_zero=True), "round_e8m3": plain("e8m3"), "fp4_all_the_way": fp4_all_the_way,
     "fp4_all_the_way_qaf": fp4_all_the_way, "exploring_fp4": exploring_fp4, "fp8_versus_int8": e4m3, "fp8_versus_int8_int8": int8,
+    "graphcore_fp8": lambda x, w, dy: same(pow2_tensor(x, "e4m3_fnuz"), pow2_tensor(w, "e4m3_fnuz"), pow2_tensor(dy, "e5m2_fnuz")),
     "scalify": lambda x, w, dy: same(by_rms(x, "e4m3"), by_rms(w, "e4m3"), by_rms(dy, "e5m2")),
     "smooth_swiglu": emulation.fp8_delayed,
     "unit_scaling": plain("e4m3", "e5m2"), "mu_nit": plain("e4m3", "e5m2"), "actnn": compressed(2, "bfloat16"), "gact": compressed(4, "float32"),
