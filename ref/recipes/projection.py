@@ -1,8 +1,8 @@
 r"""Saved projections: the forward pass keeps X R with fewer columns, the backward pass reads X R R^T (`Saved`, what: projection).
 
 R = S / sqrt(r), S [K, r] random signs, r = K div ratio (at least 1): signs of the stream ``site/save/NAME/projection/signs``, element i r + j
-for row i, column j, drawn anew at every step and equal in all micro-batches. E[R R^T] = I, so E[X R R^T] = X. Kept is fl(X S) fl(1 / sqrt(r)), quantized
-where there is a quantizer; read is fl(kept S^T) fl(1 / sqrt(r)).
+for row i, column j, drawn anew at every step and equal in all micro-batches. E[R R^T] = I, so E[X R R^T] = X. Kept is fl(X S) fl(1 / sqrt(r)),
+quantized where there is a quantizer; read is fl(kept S^T) fl(1 / sqrt(r)).
 
 Source: EXACT, ICLR 2022, sec. 3.2 (a random projection before 2-bit quantization).
 Source level: memory.
