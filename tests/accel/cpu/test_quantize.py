@@ -37,7 +37,8 @@ SETTINGS = {
 
 def variants() -> list[str]:
     names = [n + s for n in KERNELS for s in SETTINGS.get(QUANTIZERS[n].scale.rule, [""])]
-    names += [n + s for n in KERNELS for s in (":rounding=stochastic", ":rounding=toward_zero", ":rounding=stochastic_b") if n not in ("dfp16", "flexpoint16")]
+    rounded = [n for n in KERNELS if n not in ("dfp16", "flexpoint16")]  # these two have kernels to nearest only
+    names += [n + s for n in rounded for s in (":rounding=stochastic", ":rounding=toward_zero", ":rounding=stochastic_b")]
     names += [f"mxfp8_e4m3:{s}" for s in ("overflow=to_nan", "format=e4m3fnuz", "format=ue4m3", "rounding=to_odd:overflow=torch")]
     return [*names, "mxfp4:multiplier=0.75", "mxfp4:multiplier=0.75:rounding=stochastic", "mxfp8_e4m3:rounding=stochastic:word_bits=8"]
 
