@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lpref.accel.reference import ReferenceBackend
+from lpref.conformance.proves import proves
 from lpref.ref.errors import ShapeError, SpecError
 from lpref.ref.quantize import QTensor
 from lpref.ref.recipes import GEMMS, Context, LinearRecipe, Slot, linear_backward, linear_forward, linear_parameters
@@ -67,6 +68,7 @@ def run(name: str, x, w, dy, ops=None, **changes):
     return y, linear_backward(dy, saved, linear, ctx, ops), ops, ctx
 
 
+@proves("recipe:{name}", "oracle")
 @pytest.mark.parametrize("name", emulation.EMULATIONS)
 def test_operands_are_the_cards(name: str) -> None:
     x, w, dy = tensors()
