@@ -223,6 +223,26 @@ def elucidating(x, w, dy):
     }  # fmt: skip
 
 
+def ue5m3(x: np.ndarray, axis: int, word: np.ndarray | None = None) -> np.ndarray:
+    """x H16, then E2M1 under amax / 6 to nearest on 2^-14 (1 + m / 8), 2^-17 steps below; no tensor scale."""
+
+    def one(t, block):
+        s = (np.abs(t).max() / F(6)).astype(np.float64)
+        step = 2.0 ** (max(int(np.frexp(s)[1]) - 1, -14) - 3)
+        s = F(max(np.rint(s / step), 1) * step)
+        return minifloat(t / s, "e2m1", None if word is None else word[block]) * float(s)
+
+    return by_block(along(x, axis, 16), *((1, 16) if axis == 1 else (16, 1)), one)
+
+
+def elucidating_ue5m3(x, w, dy):
+    drawn = lambda path: words(f"{path}/rounding", dy.shape, 8)  # noqa: E731
+    return {
+        "fprop.a": ue5m3(x, 1), "fprop.b": ue5m3(w, 1), "dgrad.a": ue5m3(dy, 1, drawn("dgrad/a")), "dgrad.b": ue5m3(w, 0),
+        "wgrad.a": ue5m3(dy, 0, drawn("wgrad/a")), "wgrad.b": ue5m3(x, 0),
+    }  # fmt: skip
+
+
 def once(quantized):
     """Recipes that quantize X, W and dY once each and reuse the codes transposed; (slot, tensor) -> values."""
 
@@ -279,5 +299,6 @@ EMULATIONS = {
     "mx_fp4_weights": microscaling("e3m2", "e2m1", "e3m2"), "tetrajet": tetrajet, "tetrajet_qema": tetrajet, "tetrajet_qramping": tetrajet,
     "halo_level0": halo_level0, "halo_level1": halo_level1, "halo_fp6": halo_fp6, "hbfp8": hbfp(7), "hbfp12": hbfp(11),
     "accuracy_booster": accuracy_booster, "muppet": muppet, "cpt": cpt, "fractrain_pfq": cpt, "quartet": quartet, "posit8": once(posit8),
-    "lns_madam": once(logarithmic), "elucidating_fp4": elucidating, "floatsd": once(floatsd), "flexpoint": once(flexpoint),
+    "lns_madam": once(logarithmic), "elucidating_fp4": elucidating, "elucidating_fp4_ue5m3": elucidating_ue5m3,
+    "floatsd": once(floatsd), "flexpoint": once(flexpoint),
 }  # fmt: skip

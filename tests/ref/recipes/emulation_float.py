@@ -164,6 +164,11 @@ def compressed(bits: int, kept: str):
     return emulate
 
 
+def blpa(x, w, dy):
+    """The saved copy in 8 bits: s = amax / 127 of 128 elements, to nearest."""
+    return same(x, w, dy) | {"wgrad.b": emulation.int8(x, 1, 128).astype(F)}
+
+
 EMULATIONS = {
     "bf16_weights_sr": plain("bfloat16", infinite=True), "fp16_static": plain("binary16", infinite=True),
     "fp16_megatron": plain("binary16", infinite=True),
@@ -177,5 +182,6 @@ EMULATIONS = {
     "scalify": lambda x, w, dy: same(by_rms(x, "e4m3"), by_rms(w, "e4m3"), by_rms(dy, "e5m2")),
     "smooth_swiglu": emulation.fp8_delayed,
     "unit_scaling": plain("e4m3", "e5m2"), "mu_nit": plain("e4m3", "e5m2"), "actnn": compressed(2, "bfloat16"), "gact": compressed(4, "float32"),
+    "blpa": blpa,
     **{name: emulation.EMULATIONS[name] for name in ("bf16", "fp16_loss_scaled", "fp8_current", "fp8_delayed", "fp8_block", "mxfp8", "nvfp4")},
 }  # fmt: skip

@@ -205,7 +205,51 @@ def shiftquant(x, w, dy):
     }  # fmt: skip
 
 
+def searched(v: np.ndarray, cost) -> np.float32:
+    """c / 127 of the 16 shares c of the maximum, the largest first: the first of least cost, to nearest."""
+    shares = [(np.abs(v).max() * F(i / 16)) / F(127) for i in range(16, 0, -1)]
+    a = v.astype(np.float64)
+    return shares[int(np.argmin([cost(a, np.clip(np.rint(v / s), -127, 127).astype(np.float64) * float(s)) for s in shares]))]
+
+
+def clipped(v: np.ndarray, s: np.float32, word: np.ndarray) -> np.ndarray:
+    return np.clip(stochastic((v / s).astype(np.float64), word), -127, 127) * float(s)
+
+
+def ui8(x, w, dy):
+    """The first step: the direction of dY decides."""
+    s = searched(dy, lambda a, q: 1 - (a * q).sum() / np.sqrt((a * a).sum() * (q * q).sum()))
+    return same(int8(x, *x.shape), int8(w, *w.shape), clipped(dy, s, words("dgrad/a/rounding", dy.shape, 16)))
+
+
+def distribution_adaptive(x, w, dy):
+    """The first step: a scale for each column of dY."""
+    word = words("dgrad/a/rounding", dy.shape, 16)
+
+    def channel(t, at):
+        return clipped(t, searched(t, lambda a, q: (np.abs(a) * (a - q) ** 2).sum()), word[at])
+
+    g = by_block(dy, dy.shape[0], 1, channel)
+    return same(int8(x, *x.shape), int8(w, *w.shape), g) | {"wgrad.a": g.astype(F)}
+
+
+def sakr(x, w, dy):
+    """The first step: 12 bits, r = 2^11 s the power of two that holds the tensor, half away."""
+    def twelve(v):
+        s = 2.0 ** np.ceil(np.log2(float(F(np.abs(v).max()) / F(2047))))
+        return np.clip(away(v.astype(np.float64) / s), -2047, 2047) * s
+
+    return same(twelve(x), twelve(w), twelve(dy))
+
+
+def sakr_result(dw: np.ndarray) -> np.ndarray:
+    """dW in 14 bits."""
+    s = 2.0 ** np.ceil(np.log2(float(F(np.abs(dw).max()) / F(8191))))
+    return np.clip(away(dw.astype(np.float64) / s), -8191, 8191) * s
+
+
 EMULATIONS = {
     "gupta": gupta, "dfp_int16": dfp_int16, "swalp": swalp, "wage": wage, "niti": niti, "dqt": dqt, "dorefa": dorefa, "jetfire": jetfire,
     "banner": banner, "in_hindsight": in_hindsight, "dynamic_fixed_point": dynamic_fixed_point, "wageubn": wageubn, "shiftquant": shiftquant,
+    "ui8": ui8, "distribution_adaptive": distribution_adaptive, "sakr": sakr,
 }  # fmt: skip

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from . import emulation
+from . import emulation, emulation_qat
 from .emulation import F, along, by_block, words
 
 LEVELS = {
@@ -303,9 +303,40 @@ def shiftaddvit(x, w, dy):
     return [(xq, wq), (dy, wq), (dy, xq.astype(F))]
 
 
+def quadrants(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows 2 j and 2 j + 1 as a + b i: the unit nearest in phase times the mean |a| or |b| of those that took its axis; both parts."""
+    a, b = w[0::2], w[1::2]
+    angle = np.arctan2(b.astype(np.float64), a.astype(np.float64))
+    turns = np.floor(angle / (np.pi / 2) + 0.5).astype(int) % 4
+    parts = []
+    for part, members, plus in ((a, turns % 2 == 0, 0), (b, turns % 2 == 1, 1)):
+        total = emulation_qat.tree(np.where(members, np.abs(part), F(0)).reshape(-1))
+        s = max(total / F(members.sum()), F(1e-5))
+        parts.append(np.where(members, np.where(turns == plus, 1.0, -1.0), 0.0) * float(s))
+    return parts[0], parts[1]
+
+
+def by_token(x: np.ndarray) -> np.ndarray:
+    def one(t, _):
+        scale = F(127) / max(np.abs(t).max(), F(1e-5))
+        return np.clip(np.rint(t * scale), -128, 127).astype(np.float64) * float(F(1) / scale)
+
+    return by_block(x, 1, x.shape[1], one)
+
+
+def ifairy(x, w, dy):
+    """y = conj(x) w; dX = conj(dY) w and dW = dY x once more four products each; real parts first."""
+    (xr, xi), (gr, gi) = (by_token(x[:, 0::2]), by_token(x[:, 1::2])), (dy[:, 0::2], dy[:, 1::2])
+    wr, wi = quadrants(w)
+    br, bi = xr.astype(F), xi.astype(F)
+    return [
+        (xr, wr), (xi, wi), (xr, wi), (xi, wr), (gr, wr), (gi, wi), (gr, wi), (gi, wr), (gr, br), (gi, bi), (gr, bi), (gi, br),
+    ]  # fmt: skip
+
+
 EMULATIONS = {
     "statquant_ptq": statquant_ptq, "statquant_psq": statquant_psq, "statquant_bhq": statquant_bhq, "int4_hq_lss": int4_hq_lss, "hlq": hlq,
     "binaryconnect": binaryconnect, "bnn": bnn, "xnor_net": xnor_net, "fqt_1bit": fqt_1bit, "luq": luq, "luq_smp2": luq_smp2,
     "ultra_low_4bit": ultra_low_4bit, "fp4_dge_occ": fp4_dge_occ, "int8_fallback": int8_fallback, "shiftaddvit": shiftaddvit,
-    "value_aware": value_aware,
+    "value_aware": value_aware, "ifairy": ifairy,
 }  # fmt: skip

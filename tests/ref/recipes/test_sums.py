@@ -25,7 +25,7 @@ from lpref.trainer.quantizers import states_of
 from . import emulation, emulation_sums
 
 EXACT = ReferenceBackend("exact")
-NAMES = [*emulation_sums.EMULATIONS, "ifairy"]
+NAMES = [*emulation_sums.EMULATIONS]
 SMALL = GPTConfig(vocab=40, context=16, layers=2, d_model=32, heads=2, ffn=48)
 U = 2.0**-24
 
