@@ -212,13 +212,21 @@ def searched(v: np.ndarray, cost) -> np.float32:
     return shares[int(np.argmin([cost(a, np.clip(np.rint(v / s), -127, 127).astype(np.float64) * float(s)) for s in shares]))]
 
 
+def cosine(a: np.ndarray, q: np.ndarray) -> float:
+    return 1 - (a * q).sum() / np.sqrt((a * a).sum() * (q * q).sum())
+
+
+def weighted(a: np.ndarray, q: np.ndarray) -> float:
+    return (np.abs(a) * (a - q) ** 2).sum()
+
+
 def clipped(v: np.ndarray, s: np.float32, word: np.ndarray) -> np.ndarray:
     return np.clip(stochastic((v / s).astype(np.float64), word), -127, 127) * float(s)
 
 
 def ui8(x, w, dy):
     """The first step: the direction of dY decides."""
-    s = searched(dy, lambda a, q: 1 - (a * q).sum() / np.sqrt((a * a).sum() * (q * q).sum()))
+    s = searched(dy, cosine)
     return same(int8(x, *x.shape), int8(w, *w.shape), clipped(dy, s, words("dgrad/a/rounding", dy.shape, 16)))
 
 
@@ -227,7 +235,7 @@ def distribution_adaptive(x, w, dy):
     word = words("dgrad/a/rounding", dy.shape, 16)
 
     def channel(t, at):
-        return clipped(t, searched(t, lambda a, q: (np.abs(a) * (a - q) ** 2).sum()), word[at])
+        return clipped(t, searched(t, weighted), word[at])
 
     g = by_block(dy, dy.shape[0], 1, channel)
     return same(int8(x, *x.shape), int8(w, *w.shape), g) | {"wgrad.a": g.astype(F)}

@@ -49,9 +49,10 @@ def tensors(seed: int = 0, m: int = 64, n: int = 96, k: int = 128):
     return x, w * np.float32(0.05), dy * np.float32(1e-2)
 
 
-def layer(linear, x, w, dy):
+def layer(linear, x, w, dy, state=None):
     ops = Recorder()
-    ctx = Context(seed=emulation.SEED, step=emulation.STEP, site=emulation.SITE, state=first_states(linear, emulation.SITE))
+    state = first_states(linear, emulation.SITE) if state is None else state
+    ctx = Context(seed=emulation.SEED, step=emulation.STEP, site=emulation.SITE, state=state)
     y, saved = linear_forward(x, w, linear, ctx, ops, linear_parameters(x, w, linear, ops, ctx))
     grads = linear_backward(dy, saved, linear, ctx, ops)
     return ops, (y, grads.dx, grads.dw)
@@ -98,6 +99,35 @@ def test_two_steps_of_sakr_have_equal_bits_on_the_cpu_backend() -> None:
     assert one.keys() == other.keys()
     for key in one:
         np.testing.assert_array_equal(one[key].view(np.uint32), other[key].view(np.uint32), key)
+
+
+@proves("recipe:{name}", "oracle")
+@pytest.mark.parametrize("name", ["ui8", "distribution_adaptive"])
+def test_a_search_that_clips_and_the_steps_that_keep_its_scale(name: str) -> None:
+    """Many elements up to 0.9 and one of 1: a smaller c costs that one and refines all the others. Later steps keep c, whatever comes."""
+    rng = np.random.default_rng(0)
+    shape = (256, 96) if name == "ui8" else (32768, 2)
+    x, w = rng.standard_normal((shape[0], 4)).astype(np.float32), rng.standard_normal((shape[1], 4)).astype(np.float32)
+    dy = (np.rint(rng.uniform(-0.9, 0.9, shape) * 2**20) / 2**20).astype(np.float32)
+    dy[7, :] = 0
+    dy[7, 0 if name == "ui8" else slice(None)] = 1
+    key, linear = f"{emulation.SITE}/dgrad/a", recipe(name).linear
+    wanted = emulation_integer.EMULATIONS[name](x, w, dy)
+    assert wanted["dgrad.a"].max() < 0.99  # the search clipped
+    state = first_states(linear, emulation.SITE)
+    for age in (0, 1, 2):
+        ops, _ = layer(linear, x, w, dy, state)
+        for slot, operand in zip(SLOTS, [t for pair in ops.pairs for t in pair], strict=True):
+            np.testing.assert_array_equal(operand, wanted[slot].astype(np.float32), err_msg=f"{age} {slot}")
+        if age == 0:
+            column = dy if name == "ui8" else dy[:, :1]
+            cost = emulation_integer.cosine if name == "ui8" else emulation_integer.weighted
+            s = emulation_integer.searched(column, cost)
+            scale = np.full((1, 1 if name == "ui8" else shape[1]), s, np.float32)
+            dy = dy * np.float32(1.5)
+            g = emulation_integer.clipped(dy, s, emulation.words("dgrad/a/rounding", dy.shape, 16))
+            wanted |= {"dgrad.a": g, "wgrad.a": g}
+        state = {key: {"scale": scale, "age": np.int32(age + 1)}}
 
 
 @proves("recipe:exact", "oracle")
