@@ -68,10 +68,16 @@ def _optimizers() -> Iterable[str]:
     return RULES
 
 
+def _recipes() -> Iterable[str]:
+    from lpref.specs import RECIPE
+
+    return RECIPE.names()
+
+
 # Kinds that tests make claims about. A name without its kind means the first of these that has it.
 NAMES: dict[str, Callable[[], Iterable[str]]] = {
     "format": _formats, "rounding": _roundings, "overflow": _overflow, "scale-rule": _scale_rules,
-    "accumulator": _accumulators, "quantizer": _quantizers, "optimizer": _optimizers,
+    "accumulator": _accumulators, "quantizer": _quantizers, "optimizer": _optimizers, "recipe": _recipes,
 }  # fmt: skip
 
 
