@@ -24,26 +24,10 @@ from lpref.trainer.passes import step_of
 from lpref.trainer.spec import load_spec
 
 from . import emulation, emulation_customized
+from .recorder import Recorder, assert_operands
 
 FAMILY = [name for name in RECIPE.names() if recipe(name).family == "customized" and recipe(name).executable]
 EXACT, DATA = ReferenceBackend("exact"), load_data("stdlib")
-
-
-class Recorder:
-    """A backend that remembers every operand that it multiplies."""
-
-    def __init__(self) -> None:
-        self.ops, self.pairs = EXACT, []
-
-    def __getattr__(self, name: str):
-        return getattr(self.ops, name)
-
-    def gemm(self, a, b, accumulate):
-        self.pairs.append((a, b))
-        return self.ops.gemm(a, b, accumulate)
-
-    def gemms(self, products):
-        return [self.gemm(*product) for product in products]
 
 
 def tensors(seed: int = 0, m: int = 64, n: int = 96, k: int = 128):
@@ -66,10 +50,7 @@ def test_operands_are_the_cards(name: str) -> None:
     ops = Recorder()
     layer(recipe(name).linear, x, w, dy, ops)
     wanted = emulation_customized.EMULATIONS[name](x, w, dy)
-    for gemm, pair in zip(("fprop", "dgrad", "wgrad"), ops.pairs, strict=True):
-        for side, operand in zip("ab", pair, strict=True):
-            found, card = operand.dequantize(np.float32), wanted[f"{gemm}.{side}"].astype(np.float32)
-            np.testing.assert_array_equal(found, card, err_msg=f"{name} {gemm}.{side}")
+    assert_operands(ops, wanted, name, np.float32)
 
 
 def trained(name: str, kind: str, steps: int = 2) -> dict[str, np.ndarray]:

@@ -18,28 +18,11 @@ from lpref.ref.recording import RecordingBackend
 from lpref.specs import recipe
 
 from . import emulation, emulation_integer, emulation_parts
+from .recorder import Recorder
 from .test_customized import trained
 
 EXACT = ReferenceBackend("exact")
 SLOTS = [f"{gemm}.{side}" for gemm in ("fprop", "dgrad", "wgrad") for side in "ab"]
-
-
-class Recorder:
-    """A backend that remembers every pair of operands that it multiplies, and every product."""
-
-    def __init__(self) -> None:
-        self.pairs, self.products = [], []
-
-    def __getattr__(self, name: str):
-        return getattr(EXACT, name)
-
-    def gemm(self, a, b, *accumulate):
-        self.pairs.append(tuple(t.dequantize(np.float32) for t in (a, b)))
-        self.products.append(EXACT.gemm(a, b, *accumulate))
-        return self.products[-1]
-
-    def gemms(self, products):
-        return [self.gemm(*product) for product in products]
 
 
 def tensors(seed: int = 0, m: int = 64, n: int = 96, k: int = 128):
@@ -61,7 +44,7 @@ def layer(linear, x, w, dy, state=None):
 def assert_operands(linear, x, w, dy, wanted, told: str = "", masks=(True, True)) -> None:
     """Operands are `wanted`; results are the products, dX and dW where their masks are true."""
     ops, results = layer(linear, x, w, dy)
-    found = [operand for pair in ops.pairs for operand in pair]
+    found = [operand for pair in ops.values for operand in pair]
     for slot, operand in zip(SLOTS, found, strict=True):
         np.testing.assert_array_equal(operand, wanted[slot].astype(np.float32), err_msg=f"{told} {slot}")
     for product, result, mask in zip(ops.products, results, (True, *masks), strict=True):
@@ -78,7 +61,7 @@ def test_s2fp8_squeezes_operands_and_results() -> None:
     x[5, :7] = 0
     ops, results = layer(recipe("s2fp8").linear, x, w, dy)
     a, b, g = (emulation_parts.s2fp8(t) for t in (x, w, dy))
-    for pair, want in zip(ops.pairs, ((a, b), (g, b), (g, a)), strict=True):
+    for pair, want in zip(ops.values, ((a, b), (g, b), (g, a)), strict=True):
         for operand, values in zip(pair, want, strict=True):
             np.testing.assert_array_equal(operand, values)
     for product, result in zip(ops.products, results, strict=True):
@@ -117,7 +100,7 @@ def test_a_search_that_clips_and_the_steps_that_keep_its_scale(name: str) -> Non
     state = first_states(linear, emulation.SITE)
     for age in (0, 1, 2):
         ops, _ = layer(linear, x, w, dy, state)
-        for slot, operand in zip(SLOTS, [t for pair in ops.pairs for t in pair], strict=True):
+        for slot, operand in zip(SLOTS, [t for pair in ops.values for t in pair], strict=True):
             np.testing.assert_array_equal(operand, wanted[slot].astype(np.float32), err_msg=f"{age} {slot}")
         if age == 0:
             column = dy if name == "ui8" else dy[:, :1]
@@ -136,7 +119,7 @@ def test_exact_multiplies_what_the_projection_left() -> None:
     ops, results = layer(recipe("exact").linear, x, w, dy)
     fprop, *_, dgrad, wgrad = range(5)
     for number, want in ((fprop, (x, w)), (dgrad, (dy, w)), (wgrad, (dy, emulation_parts.projected(x)))):
-        for operand, values in zip(ops.pairs[number], want, strict=True):
+        for operand, values in zip(ops.values[number], want, strict=True):
             np.testing.assert_array_equal(operand, values)
     for number, result in zip((fprop, dgrad, wgrad), results, strict=True):
         np.testing.assert_array_equal(result, ops.products[number])

@@ -25,29 +25,13 @@ from lpref.ref.recipes.factors import FACTORS
 from lpref.specs import RECIPE, recipe
 
 from . import emulation, emulation_float
+from .recorder import Recorder, assert_operands
 
 COMPRESSED = ["actnn", "gact", "blpa", "exact"]
 FAMILY = [name for name in RECIPE.names() if recipe(name).family == "floating_point"]
 RUNNING = [name for name in [*FAMILY, *COMPRESSED] if recipe(name).executable]
 SMALL = GPTConfig(vocab=40, context=16, layers=2, d_model=32, heads=2, ffn=48)
 EXACT = ReferenceBackend("exact")
-
-
-class Recorder:
-    """A backend that remembers every operand that it multiplies."""
-
-    def __init__(self) -> None:
-        self.ops, self.pairs = EXACT, []
-
-    def __getattr__(self, name: str):
-        return getattr(self.ops, name)
-
-    def gemm(self, a, b, accumulate):
-        self.pairs.append((a, b))
-        return self.ops.gemm(a, b, accumulate)
-
-    def gemms(self, products):
-        return [self.gemm(*product) for product in products]
 
 
 def tensors(seed: int = 0, m: int = 64, n: int = 96, k: int = 128):
@@ -75,11 +59,7 @@ def test_operands_are_the_cards(name: str) -> None:
     ops = Recorder()
     layer(recipe(name).linear, x, w, dy, ops)
     wanted = emulation_float.EMULATIONS[name](x, w, dy)
-    for gemm_name, pair in zip(("fprop", "dgrad", "wgrad"), ops.pairs, strict=True):
-        for side, operand in zip("ab", pair, strict=True):
-            np.testing.assert_array_equal(
-                operand.dequantize(), wanted[f"{gemm_name}.{side}"], err_msg=f"{name} {gemm_name}.{side}"
-            )
+    assert_operands(ops, wanted, name)
 
 
 def trained(name: str, ops, steps: int = 2, cfg: GPTConfig = SMALL):

@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from lpref.accel import backend
-from lpref.accel.reference import ReferenceBackend
 from lpref.conformance.proves import proves
 from lpref.ref.recipes import Context, linear_backward, linear_forward
 from lpref.ref.recipes.observe import first_states
 from lpref.specs import recipe
 
-_spec = importlib.util.spec_from_file_location("emulation_integer", Path(__file__).with_name("emulation_integer.py"))
-integer = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(integer)
-emulation = integer.emulation
+from . import emulation
+from . import emulation_integer as integer
+from .recorder import Recorder, assert_operands
 
 M, N, K = 32, 96, 64
 EXECUTED = [*integer.EMULATIONS, "int8_switchback"]
-
-
-class Recorder:
-    """A backend that remembers every operand it multiplies."""
-
-    def __init__(self) -> None:
-        self.ops, self.pairs = ReferenceBackend("exact"), []
-
-    def __getattr__(self, name):
-        return getattr(self.ops, name)
-
-    def gemm(self, a, b, accumulate):
-        self.pairs.append((a, b))
-        return self.ops.gemm(a, b, accumulate)
-
-    def gemms(self, products):
-        return [self.gemm(*product) for product in products]
 
 
 def tensors(seed: int = 0):
@@ -63,9 +41,7 @@ def test_operands_are_the_cards(name: str) -> None:
     ops = Recorder()
     run(name, x, w, dy, ops)
     wanted = integer.EMULATIONS[name](x, w, dy)
-    for gemm, pair in zip(("fprop", "dgrad", "wgrad"), ops.pairs, strict=True):
-        for side, operand in zip("ab", pair, strict=True):
-            np.testing.assert_array_equal(operand.dequantize(), wanted[f"{gemm}.{side}"], err_msg=f"{name} {gemm}.{side}")
+    assert_operands(ops, wanted, name)
 
 
 @proves("recipe:{name}", "cpu")

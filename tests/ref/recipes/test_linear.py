@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,29 +15,11 @@ from lpref.ref.quantize import QTensor
 from lpref.ref.recipes import GEMMS, Context, LinearRecipe, Slot, linear_backward, linear_forward, linear_parameters
 from lpref.specs import RECIPE, recipe
 
-_spec = importlib.util.spec_from_file_location("emulation", Path(__file__).with_name("emulation.py"))
-emulation = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(emulation)
+from . import emulation
+from .recorder import Recorder, assert_operands
 
 M, N, K = 64, 192, 128
 U = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "binary16": 2.0**-11}
-
-
-class Recorder:
-    """A backend that remembers every operand it makes and multiplies."""
-
-    def __init__(self) -> None:
-        self.ops, self.pairs = ReferenceBackend("exact"), []
-
-    def __getattr__(self, name):
-        return getattr(self.ops, name)
-
-    def gemm(self, a, b, accumulate):
-        self.pairs.append((a, b))
-        return self.ops.gemm(a, b, accumulate)
-
-    def gemms(self, products):
-        return [self.gemm(*product) for product in products]
 
 
 def tensors(seed: int = 0, m: int = M, n: int = N, k: int = K):
@@ -74,9 +54,7 @@ def test_operands_are_the_cards(name: str) -> None:
     x, w, dy = tensors()
     _, _, ops, _ = run(name, x, w, dy)
     wanted = emulation.EMULATIONS[name](x, w, dy)
-    for gemm, pair in zip(("fprop", "dgrad", "wgrad"), ops.pairs, strict=True):
-        for side, operand in zip("ab", pair, strict=True):
-            np.testing.assert_array_equal(operand.dequantize(), wanted[f"{gemm}.{side}"], err_msg=f"{name} {gemm}.{side}")
+    assert_operands(ops, wanted, name)
 
 
 @pytest.mark.parametrize("name", [n for n in emulation.EMULATIONS if n != "halo"])

@@ -21,28 +21,12 @@ from lpref.ref.recipes import Context, linear_backward, linear_forward, linear_p
 from lpref.specs import RECIPE, recipe
 
 from . import emulation_qat
+from .recorder import Recorder, assert_operands
 
 FAMILY = [name for name in RECIPE.names() if recipe(name).family == "qat"]
 RUNNING = [name for name in FAMILY if recipe(name).executable]
 CTX = Context(seed=7, step=3, site="h.0.attn.qkv")
 SMALL = GPTConfig(vocab=40, context=32, layers=2, d_model=32, heads=2, ffn=64)
-
-
-class Recorder:
-    """A backend that remembers every operand that it multiplies."""
-
-    def __init__(self) -> None:
-        self.ops, self.pairs = ReferenceBackend("exact"), []
-
-    def __getattr__(self, name: str):
-        return getattr(self.ops, name)
-
-    def gemm(self, a, b, accumulate):
-        self.pairs.append((a, b))
-        return self.ops.gemm(a, b, accumulate)
-
-    def gemms(self, products):
-        return [self.gemm(*product) for product in products]
 
 
 def tensors(seed: int = 0, m: int = 64, n: int = 96, k: int = 128):
@@ -65,9 +49,7 @@ def test_operands_are_the_cards(name: str) -> None:
     ops = Recorder()
     layer(recipe(name).linear, x, w, dy, ops)
     wanted = emulation_qat.EMULATIONS[name](x, w, dy)
-    for gemm, pair in zip(("fprop", "dgrad", "wgrad"), ops.pairs, strict=True):
-        for side, operand in zip("ab", pair, strict=True):
-            np.testing.assert_array_equal(operand.dequantize(), wanted[f"{gemm}.{side}"], err_msg=f"{name} {gemm}.{side}")
+    assert_operands(ops, wanted, name)
 
 
 def trained(name: str, ops, steps: int = 2):

@@ -23,28 +23,12 @@ from lpref.specs import recipe
 from lpref.trainer.quantizers import states_of
 
 from . import emulation, emulation_sums
+from .recorder import Recorder
 
 EXACT = ReferenceBackend("exact")
 NAMES = [*emulation_sums.EMULATIONS]
 SMALL = GPTConfig(vocab=40, context=16, layers=2, d_model=32, heads=2, ffn=48)
 U = 2.0**-24
-
-
-class Recorder:
-    """A backend that remembers every operand that it multiplies."""
-
-    def __init__(self) -> None:
-        self.pairs = []
-
-    def __getattr__(self, name: str):
-        return getattr(EXACT, name)
-
-    def gemm(self, a, b, accumulate):
-        self.pairs.append((a, b))
-        return EXACT.gemm(a, b, accumulate)
-
-    def gemms(self, products):
-        return [self.gemm(*product) for product in products]
 
 
 def tensors(name: str = "", m: int = 64, n: int = 96, k: int = 128):
