@@ -11,10 +11,21 @@ from lpref.ref.formats import Format
 from lpref.ref.quantize.quantizer import Quantizer
 
 
-def element_range(q: Quantizer, fmt: Format) -> tuple[np.float32, np.float32]:
-    """Smallest and largest element value: the format's, without the lone most negative integer where `narrow`."""
+def value_range(q: Quantizer, fmt: Format) -> tuple[float, float]:
+    """Qn, Qp: smallest and largest element value: the format's, without the lone most negative integer where `narrow`.
+
+    >>> from lpref.ref.formats import format
+    >>> [value_range(Quantizer(name, narrow=False), format(name)) for name in ("int4", "fixed8.6", "e2m1")]
+    [(-8.0, 7.0), (-2.0, 1.984375), (-6.0, 6.0)]
+    """
     lone = q.narrow and fmt.signed and fmt.min < -fmt.max
-    return np.float32(-fmt.max if lone else fmt.min), np.float32(fmt.max)
+    return float(-fmt.max if lone else fmt.min), float(fmt.max)
+
+
+def element_range(q: Quantizer, fmt: Format) -> tuple[np.float32, np.float32]:
+    """`value_range` in float32."""
+    low, high = value_range(q, fmt)
+    return np.float32(low), np.float32(high)
 
 
 def overflow_limits(q: Quantizer, fmt: Format) -> tuple[float, float]:

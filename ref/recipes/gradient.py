@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lpref.ref.formats import IntFormat
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Quantizer
+from lpref.ref.quantize.elements import value_range
 from lpref.ref.recipes.gemm import TENSORS
 from lpref.ref.recipes.gradients import RULES, GradientRule, Seen
 from lpref.ref.recipes.gradients.rule import Kept
 from lpref.ref.recipes.shared import SharedBlocks
 
-__all__ = ["LocalGradient", "element_range", "levels", "local_gradient"]
+__all__ = ["LocalGradient", "levels", "local_gradient"]
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,6 @@ class LocalGradient:
         return self.rule.vjp_x(g, self.kept, ops), found
 
 
-def element_range(q: Quantizer) -> tuple[float, float]:
-    """Qn, Qp: the smallest and largest element value that the quantizer uses.
-
-    >>> element_range(Quantizer("int4", narrow=False)), element_range(Quantizer("e2m1"))
-    ((-8.0, 7.0), (-6.0, 6.0))
-    """
-    form = format_named(q.format)
-    if not form.signed:
-        return 0.0, float(form.max)
-    wide = isinstance(form, IntFormat) and not q.narrow
-    return -float(form.max) - (1.0 if wide else 0.0), float(form.max)
-
-
 @cache
 def levels(q: Quantizer) -> tuple[float, ...]:
     """Every element value of a quantizer of at most 8 bits, ascending; of a wider one, its two ends.
@@ -61,7 +48,8 @@ def levels(q: Quantizer) -> tuple[float, ...]:
     >>> levels(Quantizer("int2"))
     (-1.0, 0.0, 1.0)
     """
-    form, (low, high) = format_named(q.format), element_range(q)
+    form = format_named(q.format)
+    low, high = value_range(q, form)
     if form.bits > 8:
         return low, high
     values = {float(v) for v in form.decode(range(2**form.bits))}
@@ -84,7 +72,7 @@ def local_gradient(layer: Any, path: str, tensor: Any, quantized: Any) -> LocalG
     q: Quantizer = layer.recipe.slot(path).quantizer
     name, ops, rule = TENSORS[path], layer.ops, RULES[q.gradient.kind]
     v = layer.plain(path, tensor)
-    lowest, largest = (v.dtype.type(bound) for bound in element_range(q))
+    lowest, largest = (v.dtype.type(bound) for bound in value_range(q, format_named(q.format)))
     shared = SharedBlocks.of(q, v.shape, ops)
     scales = ops.mul(quantized.scale_values().astype(v.dtype), quantized.tensor_scale.astype(v.dtype))
     s = scales if scales.shape == (1, 1) else shared.spread(scales)

@@ -10,7 +10,9 @@ import pytest
 
 from lpref.accel.reference import ReferenceBackend
 from lpref.ref import reduce
+from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Blocks, GradRule, Quantizer, Scale, quantize
+from lpref.ref.quantize.elements import value_range
 from lpref.ref.recipes import (
     Context,
     Epilogue,
@@ -22,7 +24,6 @@ from lpref.ref.recipes import (
     linear_forward,
     linear_parameters,
 )
-from lpref.ref.recipes.gradient import element_range
 from lpref.ref.recipes.gradients.lsq import gradient_scale, step_derivative
 from lpref.specs import recipe
 
@@ -99,7 +100,7 @@ def test_initial_step_and_gradient_scale() -> None:
 def test_eight_bit_variant_for_the_last_layer() -> None:
     linear = recipe("lsq").for_layer("head", "head")
     assert linear.fprop.b.quantizer.format == "int8"
-    assert element_range(linear.fprop.b.quantizer) == (-128.0, 127.0)
+    assert value_range(linear.fprop.b.quantizer, format_named(linear.fprop.b.quantizer.format)) == (-128.0, 127.0)
 
 
 @pytest.mark.parametrize(("bounds", "edge"), [("inclusive", 1.0), ("exclusive", 0.0)])
