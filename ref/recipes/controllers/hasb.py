@@ -5,7 +5,7 @@ With t_l the sensitivity of layer l (the trace of its Hessian), and the widths b
     t_l <  mean t    each width with the same probability
     t_l >= mean t    width b with probability b / sum of the widths
 
-so that sensitive layers get many bits more often. The draw is word ``site/hasb`` of the step (16 bits), with the pass in its stream. `set`
+so that sensitive layers get many bits more often (`lpref.ref.analysis.bit_budget.roulette`). The draw is word ``site/hasb`` of the step (16 bits), with the pass in its stream. `set`
 holds paths of a layer's linear recipe, in whose values ``{bits}`` stands for the width. A layer that `traces` does not name has the mean.
 State: the layers.
 Source: arXiv 2502.01199, sec. 3.4. Source level: read. The budgeted choice of widths after training is `lpref.ref.analysis.bit_budget`.
@@ -16,8 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
+from lpref.ref.analysis.bit_budget import roulette
 from lpref.ref.errors import SpecError
 from lpref.ref.random import WordAddress
 from lpref.ref.recipes.controllers.base import NOTHING, Clock, Influence, Kind, State
@@ -60,10 +62,10 @@ class Hasb(Kind):
     def width(self, site: str, clock: Clock) -> int:
         """The width that a layer draws."""
         mean = sum(self.traces.values()) / len(self.traces) if self.traces else 0.0
-        shares = [1.0] * len(self.widths) if self.traces.get(site, mean) < mean else [float(b) for b in self.widths]
+        shares = roulette(self.traces.get(site, mean), mean, self.widths)
         word = int(WordAddress(clock.seed, clock.step, f"{site}/hasb" + (f"@{clock.pass_}" if clock.pass_ else "")).bits(1, 16)[0])
-        left = word / 2.0**16 * sum(shares)
-        for bits, share in zip(self.widths, shares, strict=True):
+        left = Fraction(word, 2**16)
+        for bits, share in shares.items():
             left -= share
             if left < 0:
                 return bits
