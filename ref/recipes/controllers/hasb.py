@@ -5,8 +5,9 @@ With t_l the sensitivity of layer l (the trace of its Hessian), and the widths b
     t_l <  mean t    each width with the same probability
     t_l >= mean t    width b with probability b / sum of the widths
 
-so that sensitive layers get many bits more often (`lpref.ref.analysis.bit_budget.roulette`). The draw is word ``site/hasb`` of the step (16 bits), with the pass in its stream. `set`
-holds paths of a layer's linear recipe, in whose values ``{bits}`` stands for the width. A layer that `traces` does not name has the mean.
+so that sensitive layers get many bits more often (`lpref.ref.analysis.bit_budget.roulette`). The draw is word ``site/hasb`` of the step (16
+bits), with the pass in its stream. `set` holds paths of a layer's linear recipe, in whose values ``{bits}`` stands for the width. A layer that
+`traces` does not name has the mean.
 State: the layers.
 Source: arXiv 2502.01199, sec. 3.4. Source level: read. The budgeted choice of widths after training is `lpref.ref.analysis.bit_budget`.
 Deviation: traces are given; the paper measures them before training.
