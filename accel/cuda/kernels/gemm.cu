@@ -65,12 +65,5 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) gemm(
         from = next;
         stop = until;
     }
-    float tensors = lp_mul(a_tensor ? *a_tensor : 1.0f, b_tensor ? *b_tensor : 1.0f);
-#pragma unroll
-    for (int i = 0; i < LP_TM; ++i)
-#pragma unroll
-        for (int j = 0; j < LP_TN; ++j) {
-            int m = m0 + LP_ROW(i, y, LP_BM, LP_TM), n = n0 + LP_ROW(j, x, LP_BN, LP_TN);
-            if (m < M && n < N) C[(lp_i64)m * N + n] = lp_mul(lp_mul(total[i][j], lp_mul(of_a.constant(m), of_b.constant(n))), tensors);
-        }
+    write(C, M, N, m0, n0, y, x, total, of_a, of_b, of_tensors(a_tensor, b_tensor));
 }

@@ -182,7 +182,7 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS) gemm(
         from = next;
         stop = until;
     }
-    float tensors = lp_mul(a_tensor ? *a_tensor : 1.0f, b_tensor ? *b_tensor : 1.0f);
+    float tensors = of_tensors(a_tensor, b_tensor);
 #pragma unroll
     for (int i = 0; i < LP_MT; ++i)
 #pragma unroll
@@ -190,6 +190,6 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS) gemm(
 #pragma unroll
             for (int c = 0; c < 2; ++c) {
                 int m = m0 + wm + 8 * i + g, n = n0 + wn + 8 * j + 2 * q + c;
-                if (m < M && n < N) C[(lp_i64)m * N + n] = lp_mul(lp_mul(total[i][j][c], lp_mul(of_a.constant(m), of_b.constant(n))), tensors);
+                if (m < M && n < N) C[(lp_i64)m * N + n] = finished(total[i][j][c], of_a, m, of_b, n, tensors);
             }
 }

@@ -21,3 +21,23 @@ LPREF_FN int boundary(int k, int depth, int step_a, int step_b, int chunk) {
     if (chunk) stop = lp_imin(stop, (k / chunk + 1) * chunk);
     return stop;
 }
+
+/* An output of which `total` is the sum over its pieces, after the scales that are constant along k and those of the tensors. */
+LPREF_FN float finished(float total, const Scales &a, int m, const Scales &b, int n, float tensors) {
+    return lp_mul(lp_mul(total, lp_mul(a.constant(m), b.constant(n))), tensors);
+}
+
+LPREF_FN float of_tensors(const float *a, const float *b) { return lp_mul(a ? *a : 1.0f, b ? *b : 1.0f); }
+
+#ifdef LP_TM
+/* C [M, N] <- a thread's outputs of the tile that starts at m0, n0 */
+LPREF_FN void write(float *C, int M, int N, int m0, int n0, int y, int x, const float (&total)[LP_TM][LP_TN], const Scales &a, const Scales &b, float tensors) {
+#pragma unroll
+    for (int i = 0; i < LP_TM; ++i)
+#pragma unroll
+        for (int j = 0; j < LP_TN; ++j) {
+            int m = m0 + LP_ROW(i, y, LP_BM, LP_TM), n = n0 + LP_ROW(j, x, LP_BN, LP_TN);
+            if (m < M && n < N) C[(lp_i64)m * N + n] = finished(total[i][j], a, m, b, n, tensors);
+        }
+}
+#endif
