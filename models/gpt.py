@@ -6,6 +6,7 @@ Source: Touvron et al., arXiv:2302.13971, section 2.2 (Llama); Radford et al. 20
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -74,7 +75,7 @@ class GPT(Transformer):
         c = self.cfg
         return LinearSite("head", "head", -1, c.layers, c.vocab, c.d_model, c.context, "wte.weight" if c.tied else "")
 
-    def logits(self, inputs: np.ndarray, ctx: Context) -> Tensor:
+    def stream(self, inputs: np.ndarray, ctx: Context) -> tuple[Tensor, Callable[[int, Tensor], Tensor]]:
         c = self.cfg
         if inputs.ndim != 2 or not 1 <= inputs.shape[1] <= c.context:
             raise ShapeError(f"token ids are {inputs.shape}; needed [B, T] with 1 <= T <= {c.context}", where="gpt")
@@ -85,9 +86,11 @@ class GPT(Transformer):
             rotary = self._rotary(tokens, x.dtype)
         else:
             x = x + self.embed("wpe", np.tile(np.arange(tokens), batch), ctx)
-        for i in range(c.layers):
-            x = self.block(i, x, batch, ctx, causal=True, rotary=rotary)
-        return self.linear("head", self.norm("norm", x, ctx), ctx).reshape(batch, tokens, c.vocab)
+        return x, lambda i, x: self.block(i, x, batch, ctx, causal=True, rotary=rotary)
+
+    def logits(self, inputs: np.ndarray, ctx: Context) -> Tensor:
+        x = self.through_blocks(*self.stream(inputs, ctx))
+        return self.linear("head", self.norm("norm", x, ctx), ctx).reshape(*inputs.shape, self.cfg.vocab)
 
     def _rotary(self, tokens: int, dtype: np.dtype) -> tuple[Any, Any]:
         """cos and sin of the first positions."""

@@ -12,7 +12,7 @@ from lpref.autodiff import Tensor
 from lpref.autodiff import functional as F
 from lpref.autodiff.fused.watched import WATCHED
 from lpref.autodiff.tensor import make
-from lpref.models.hooks import training_loss
+from lpref.models.hooks import outside_block, training_loss
 from lpref.models.parameters import LinearSite, ParameterSpec, check_sizes, initial, stored
 from lpref.ref.errors import ShapeError, UnknownNameError
 from lpref.ref.random import check_streams
@@ -51,6 +51,10 @@ class Model:
         self.groups: Sequence[Group] = ()
         self.first: Mapping[str, Any] = {}
         """The first weights, where a teacher needs them."""
+        self.origin = ""
+        """SHA-256 of the weights of another run that these began as; empty: fresh ones."""
+        self.saliency: Mapping[str, Any] = {}
+        """Of every quantized weight, where a loss hook needs it."""
         self.operations: Mapping[str, OpRecipe] = {}
         if recipe is not None:
             self.use(recipe)
@@ -128,14 +132,14 @@ class Model:
 
     def rates(self) -> dict[str, float]:
         """Parameter -> multiple of the learning rate where that is not 1: the recipe's groups, and 0 for what is learned by a phase or pass that
-        is not in force."""
+        is not in force, or outside the block whose output is the loss."""
         idle = {
             name: 0.0
             for site, own in self.learned.items()
             for key, name in own.items()
             if key not in used_names((self.recipes or {})[site])
         }
-        return {**rates(self.groups, self.roles), **idle}
+        return {**rates(self.groups, self.roles), **idle, **outside_block(self)}
 
     def parameters(self) -> list[Tensor]:
         """The parameters in their fixed order."""

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from lpref.autodiff import Tensor
 from lpref.autodiff import functional as F
 from lpref.models.config import complain, one_of, positive
@@ -104,6 +106,16 @@ class Transformer(Model):
         attn, mlp = f"h.{i}.attn", f"h.{i}.mlp"
         x = self.branch(attn, f"h.{i}.norm1", 2 * i, x, ctx, lambda h: self.attend(attn, h, batch, causal, rotary, ctx))
         return self.branch(mlp, f"h.{i}.norm2", 2 * i + 1, x, ctx, lambda h: self.feed(mlp, h, ctx))
+
+    def stream(self, inputs: np.ndarray, ctx: Context) -> tuple[Tensor, Callable[[int, Tensor], Tensor]]:
+        """(the residual stream before the first block, block number and stream -> the stream behind that block)."""
+        raise NotImplementedError
+
+    def through_blocks(self, x: Tensor, block: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """The residual stream behind the last block."""
+        for i in range(self.cfg.layers):
+            x = block(i, x)
+        return x
 
     def branch(
         self, name: str, norm: str, number: int, x: Tensor, ctx: Context, f: Callable[[Tensor], Tensor]

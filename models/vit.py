@@ -5,6 +5,7 @@ Source: Dosovitskiy et al., arXiv:2010.11929, section 3.1; mean pooling instead 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,15 +72,18 @@ class ViT(Transformer):
     def linear_sites(self) -> list[LinearSite]:
         return [self._patch(), *self.block_sites(self.cfg.tokens), self._classifier()]
 
-    def logits(self, inputs: np.ndarray, ctx: Context) -> Tensor:
+    def stream(self, inputs: np.ndarray, ctx: Context) -> tuple[Tensor, Callable[[int, Tensor], Tensor]]:
         c = self.cfg
         if inputs.ndim != 4 or inputs.shape[1:] != (c.channels, c.image, c.image):
             raise ShapeError(f"images are {inputs.shape}; needed [N, {c.channels}, {c.image}, {c.image}]", where="vit")
         batch = inputs.shape[0]
         x = self.linear("patch", Tensor(self.patches(self.array(inputs)), self.backend), ctx)
         x = x + self.embed("wpe", np.tile(np.arange(c.tokens), batch), ctx)
-        for i in range(c.layers):
-            x = self.block(i, x, batch, ctx, causal=False)
+        return x, lambda i, x: self.block(i, x, batch, ctx, causal=False)
+
+    def logits(self, inputs: np.ndarray, ctx: Context) -> Tensor:
+        c, batch = self.cfg, inputs.shape[0]
+        x = self.through_blocks(*self.stream(inputs, ctx))
         pooled = F.mean(self.norm("norm", x, ctx).reshape(batch, c.tokens, c.d_model), axis=1)
         return self.linear("classifier", pooled, ctx)
 

@@ -131,10 +131,11 @@ def check_facts(found: checkpoints.Checkpoint, facts: Mapping[str, Any], path: P
     for key, remedy in (
         ("data_sha256", "use the data that the run was started with"),
         ("numerics_hash", "use the lpref that wrote it"),
+        ("start_sha256", "leave the run that train.start names as it was"),
     ):
-        if found.facts.get(key) != facts[key]:
+        if found.facts.get(key) != facts.get(key):
             raise CheckpointError(
-                f"{key} is {str(found.facts.get(key))[:16]}… in the checkpoint, {facts[key][:16]}… now",
+                f"{key} is {str(found.facts.get(key))[:16]}… in the checkpoint, {str(facts.get(key))[:16]}… now",
                 where=str(path),
                 remedy=remedy,
             )

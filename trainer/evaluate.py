@@ -48,9 +48,9 @@ def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def evaluate_run(path: Path, *, data: str | None = None, windows: int | None = None, backend: str | None = None) -> dict[str, Any]:
     """The figures of a run's newest checkpoint on its own held-out data, or on another set; backend: see `restore`."""
+    from lpref.trainer.construction import check_data
     from lpref.trainer.data import load_data
     from lpref.trainer.restore import restore
-    from lpref.trainer.setup import check_data
 
     loaded = restore(path, backend)
     spec = loaded.spec

@@ -7,21 +7,21 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lpref.ref.errors import BackendError, DataError, SpecError
+from lpref.ref.errors import BackendError, SpecError
 from lpref.ref.optim import Schedule
 from lpref.ref.optim.optimizer import optimizer
 from lpref.ref.random import check_streams
-from lpref.ref.recipes.change import in_force
 from lpref.ref.recipes.controllers import Clock
 from lpref.trainer.checkpoint import Checkpoint
+from lpref.trainer.construction import build_model
 from lpref.trainer.controllers import controllers_of, on
 from lpref.trainer.data import load_data
-from lpref.trainer.data.batches import Batch, check_length, train_batch
+from lpref.trainer.data.batches import Batch, train_batch
 from lpref.trainer.data.types import Data, TokenData
 from lpref.trainer.environment import environment
 from lpref.trainer.histograms import LookingBackend, histograms
 from lpref.trainer.in_force import InForce, Recipes
-from lpref.trainer.quantizers import kept_weights, places_of, states_of
+from lpref.trainer.quantizers import kept_weights, states_of
 from lpref.trainer.spec import TrainSpec, plain, to_yaml
 from lpref.trainer.step import Rules, TrainState, gradients
 
@@ -166,6 +166,7 @@ def prepare_on(backend: Any, spec: TrainSpec, data: Data) -> Prepared:
         "numerics_hash": numerics_hash(),
         "spec_sha256": hashlib.sha256(to_yaml(resolved).encode()).hexdigest(),
     }
+    facts |= {"start_sha256": model.origin} if model.origin else {}
     own = {key: value for key, value in spec.optimizer.items() if key != "kind"}
     chosen = optimizer(spec.optimizer["kind"], roles=model.roles, weights=kept_weights(recipe, model), **own)
     rules = Rules(
@@ -220,89 +221,6 @@ def make_schedule(spec: TrainSpec) -> Schedule:
     """
     steps = max(spec.train.steps, spec.schedule["warmup"] + 1)
     return Schedule(**{"lr": spec.optimizer["lr"], "steps": steps, **spec.schedule})
-
-
-def build_model(spec: TrainSpec, recipe: Any, backend: Any, data: Data) -> Any:
-    """The model with its first weights, and with the learned quantizer parameters that the first batch gives it."""
-    from lpref.autodiff import no_grad
-    from lpref.models import build
-    from lpref.ref.recipes import Context
-
-    check_data(spec, data)
-    model = build(spec.model, recipe, spec.train.seed, backend)
-    if recipe.schedule:
-        model.use(recipe.at(0, spec.train.steps, 0))
-    check_memory(spec, model)
-    length = int(spec.model.get("context", 0))
-    layers = model.recipes
-    for once in {repr(one): one for one in moments(recipe, spec.train.steps)}.values():
-        model.use(once)
-        learns = any(q.scale.learned for q in places_of(model.recipes).values())
-        if learns or any(linear.fprop.b.expression for linear in (model.recipes or {}).values()):
-            first = train_batch(
-                data, length, spec.train.batch, spec.train.seed, 0, 0, spec.train.batch // spec.train.micro_batches
-            )
-            with no_grad():
-                model.loss(first, Context(spec.train.seed, init=True))
-    model.use(recipe.at(0, spec.train.steps, 0) if recipe.schedule else recipe, layers)
-    if any(hook.parameters.get("teacher") == "first" for hook in recipe.loss_hooks):
-        model.first = {name: t.data.copy() for name, t in model.params.items()}
-    return model
-
-
-def moments(recipe: Any, steps: int) -> list[Any]:
-    """The recipe as it is at the start, in every phase and in every pass: what is learned in any of them is made before the first step."""
-    changes = [one.all_changes() for one in recipe.schedule] + [[one.set] for one in recipe.passes]
-    start = recipe.at(0, steps, 0) if recipe.schedule else recipe
-    return [start, in_force(recipe, []), *(in_force(recipe, [dict(c)]) for several in changes for c in several)]
-
-
-def check_memory(spec: TrainSpec, model: Any) -> None:
-    """A micro-batch whose largest layer output alone exceeds the machine's memory is refused before anything is written."""
-    micro = spec.train.batch // spec.train.micro_batches
-    largest = max((4 * micro * site.rows * max(site.n, site.k) for site in model.linear_sites()), default=0)
-    there = model.backend.arrays.memory()
-    if there is not None and largest > there:
-        what = "GPU" if model.backend.name == "cuda" else "machine"
-        raise SpecError(
-            [f"train.batch: {micro} samples at a time need {largest / 2**30:.3g} GiB for one layer, the {what} has {there / 2**30:.3g}"],
-            remedy="lower train.batch, or raise train.micro_batches",
-        )
-
-
-def check_data(spec: TrainSpec, data: Data) -> None:
-    """The model must fit the data: vocabulary and window, or image size and classes."""
-    model, problems = spec.model, []
-    if isinstance(data, TokenData):
-        if model["kind"] != "gpt":
-            raise SpecError(
-                [f"model.kind: a {model['kind']} does not read tokens ({data.name})"],
-                remedy="use model.kind=gpt, or images such as digits",
-            )
-        if model["vocab"] < data.vocab:
-            problems.append(
-                f"model.vocab: {model['vocab']} is below {data.vocab}, the data's largest token id + 1 ({data.name})"
-            )
-        check_length(data, model["context"])
-    else:
-        if model["kind"] == "gpt":
-            raise SpecError(
-                [f"model.kind: a gpt does not read images ({data.name})"],
-                remedy="use model.kind=cnn, vit or mlp, or text such as stdlib",
-            )
-        _, channels, height, width = data.train.shape
-        wanted = {"image": height, "channels": channels, "classes": data.classes, "features": channels * height * width}
-        problems += [
-            f"model.{key}: {model[key]}, the data's is {value} ({data.name})"
-            for key, value in wanted.items()
-            if key in model and model[key] != value
-        ]
-        if height != width:
-            problems.append(f"data.name: images of {height}x{width} are not square")
-        if not len(data.valid):
-            raise DataError("no held-out images", where=data.name, remedy="give a data set with a held-out part")
-    if problems:
-        raise SpecError(problems)
 
 
 __all__ = ["Prepared", "build_model", "check_spec", "plain", "prepare"]

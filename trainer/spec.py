@@ -45,6 +45,7 @@ class TrainSettings:
     micro_batches: int = (
         1  # the global batch is split into so many equal, consecutive parts, whose gradients are added in order
     )
+    start: str | None = None  # a finished run of the same model, whose newest weights are the first ones here; null: fresh weights
     clip: float | None = 1.0  # global gradient norm; null: no clipping
     eval_every: int = 50  # 0: only after the last step
     checkpoint_every: int = 50  # 0: only after the last step

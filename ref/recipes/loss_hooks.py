@@ -3,14 +3,19 @@ r"""Terms of the training loss beside the labels' cross entropy, by kind. Evalua
     distill       weight * D(teacher, student), and hard * cross entropy of the labels
                   D = soft: mean over tokens of -sum p_t log p_s, the teacher's full soft labels (LLM-QAT)
                       cakld: beta KL(student || teacher) + (1 - beta) KL(teacher || student), means over tokens (BitDistiller)
-    weight_error  weight * sum over layers of mean (W - W^)^2, W^ = Q(W) a constant: pulls weights to their grid, or keeps W^ near W
-                  (of the layers whose weight slot has a quantizer)
+    weight_error  weight * sum over layers of mean S (W - W^)^2, W^ = Q(W) a constant: pulls weights to their grid, or keeps W^ near W
+                  (of the layers whose weight slot has a quantizer). The saliency S of a weight is 1 (none), |g| / mean |g| (absolute) or
+                  g^2 / mean g^2 (squared) of its layer, g the gradient of the labels' loss in float32 at the first weights and the first batch
+    block_output  of the block with number `block`: weight * mean (f(z) - f_t(z_t))^2 instead of the labels' loss. f is the block under the recipe,
+                  z what the quantized blocks before it make (a constant), f_t and z_t the same of the teacher. Nothing outside the block is
+                  trained. A negative number: the labels' loss. The controller `block_wise` counts the blocks through.
 
 `teacher: self` is the model itself at this step without its recipe, in float32, and no gradient goes through it: a teacher that any run has.
 `teacher: first` is the model as it was before its first step.
 
-Source: LLM-QAT, arXiv 2305.17888; BitDistiller, arXiv 2402.10631, eq. 5; DD-DuDa/BitDistiller train/mytrainer.py, cakld_loss.
-Source level: read (the code).
+Source: LLM-QAT, arXiv 2305.17888; BitDistiller, arXiv 2402.10631, eq. 5; DD-DuDa/BitDistiller train/mytrainer.py, cakld_loss; EfficientQAT, arXiv
+2407.11062, sec. 3.2; OpenGVLab/EfficientQAT quantize/block_ap.py, block_ap (block_output). Source level: read (the code).
+Secondary: ULB-SAPR, arXiv 2504.13932 (saliency; its scale is ours, so that `weight` means the same for every kind).
 Deviation: BitDistiller adds its divergence over the tokens of a sequence and averages over sequences; here it is a mean over tokens, as the
 labels' loss is, so that `weight` does not depend on the length.
 """
@@ -22,6 +27,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from lpref.ref.errors import nearest
+
+TEACHERS = ("self", "first")
+SALIENCIES = ("none", "absolute", "squared")
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Distill:
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the parameters."""
-        for name, known in (("loss", ("soft", "cakld")), ("teacher", ("self", "first"))):
+        for name, known in (("loss", ("soft", "cakld")), ("teacher", TEACHERS)):
             if getattr(self, name) not in known:
                 yield f"{name}: {getattr(self, name)!r} is not one of {', '.join(known)}"
         if not 0 <= self.beta <= 1:
@@ -50,14 +58,37 @@ class WeightError:
     """The squared error of the quantized weights."""
 
     weight: float = 1.0
+    saliency: str = "none"
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with the parameters."""
+        if not self.weight >= 0:
+            yield f"weight: {self.weight!r} is not a number >= 0"
+        if self.saliency not in SALIENCIES:
+            yield f"saliency: {self.saliency!r} is not one of {', '.join(SALIENCIES)}"
+
+
+@dataclass(frozen=True)
+class BlockOutput:
+    """The squared error of one block's output."""
+
+    weight: float = 1.0
+    block: int = -1
+    teacher: str = "first"
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the parameters."""
         if not self.weight > 0:
             yield f"weight: {self.weight!r} is not a positive number"
+        if not isinstance(self.block, int):
+            yield f"block: {self.block!r} is not a whole number"
+        if self.teacher not in TEACHERS:
+            yield f"teacher: {self.teacher!r} is not one of {', '.join(TEACHERS)}"
 
 
-HOOKS: dict[str, type[Distill] | type[WeightError]] = {"distill": Distill, "weight_error": WeightError}
+HOOKS: dict[str, type[Distill] | type[WeightError] | type[BlockOutput]] = {
+    "distill": Distill, "weight_error": WeightError, "block_output": BlockOutput,
+}  # fmt: skip
 
 
 def hook_of(hook: Any) -> Any:
@@ -74,8 +105,8 @@ def hook_problems(hooks: Any) -> Iterator[str]:
             yield f"{where}.kind: no hook {hook.kind!r}; {f'did you mean {near[0]!r}?' if near else 'known: ' + ', '.join(HOOKS)}"
             continue
         yield from (f"{where}.parameters.{problem}" for problem in _parameters(HOOKS[hook.kind], hook.parameters))
-    if sum(hook.kind == "distill" for hook in hooks) > 1:
-        yield "loss_hooks: distill stands twice; a student has one teacher"
+    if sum(hook.kind in ("distill", "block_output") for hook in hooks) > 1:
+        yield "loss_hooks: distill and block_output each replace the labels' loss; one of them stands there, and once"
 
 
 def _parameters(kind: Any, given: Mapping[str, Any]) -> Iterator[str]:

@@ -138,7 +138,7 @@ def test_the_weight_term_pulls_towards_the_grid() -> None:
     """Its gradient is 2 lambda (W - Q(W)) / n, through no quantizer."""
     from lpref.models.hooks import weight_error
 
-    made, state, _ = run("apiq_sapr", 0)
+    made, state, _ = run({"base": "apiq_sapr", "loss_hooks": [{"kind": "weight_error"}], "controllers": []}, 0)
     ctx = made.context_of(state, collect=False)(0)
     model = made.model
     weight_error(model, ctx).backward()
@@ -155,7 +155,7 @@ def test_the_weight_term_pulls_towards_the_grid() -> None:
         (LossHook("distill", {"loss": "hard"}), "loss_hooks.0.parameters.loss: 'hard' is not one of soft, cakld"),
         (LossHook("distill", {"beta": 2.0}), "loss_hooks.0.parameters.beta: 2.0 is not between 0 and 1"),
         (LossHook("weight_error", {"weight": "much"}), "loss_hooks.0.parameters.weight: expected a number, got 'much'"),
-        (LossHook("weight_error", {"lambda": 1.0}), "loss_hooks.0.parameters.lambda: no such parameter; known: weight"),
+        (LossHook("weight_error", {"lambda": 1.0}), "loss_hooks.0.parameters.lambda: no such parameter; known: weight, saliency"),
     ],
 )
 def test_bad_hooks_are_refused(hook: LossHook, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from lpref.ref.recipes.controllers.alrs import Alrs
 from lpref.ref.recipes.controllers.base import NOTHING, Clock, Influence, Kind, Seen
+from lpref.ref.recipes.controllers.block_wise import BlockWise
 from lpref.ref.recipes.controllers.counteract import Counteract
 from lpref.ref.recipes.controllers.diversity import Diversity
 from lpref.ref.recipes.controllers.ema import Ema
@@ -13,6 +14,6 @@ from lpref.ref.recipes.controllers.ramping import Ramping
 from lpref.ref.recipes.controllers.steer import Steer
 
 __all__ = [
-    "KINDS", "NOTHING", "Alrs", "Clock", "Counteract", "Diversity", "Ema", "Freeze", "Hasb", "Influence", "Kind",
+    "KINDS", "NOTHING", "Alrs", "BlockWise", "Clock", "Counteract", "Diversity", "Ema", "Freeze", "Hasb", "Influence", "Kind",
     "Plateau", "Ramping", "Seen", "Steer", "kind_of",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 from lpref.ref.errors import SpecError, UnknownNameError
 from lpref.ref.recipes.controllers.alrs import Alrs
 from lpref.ref.recipes.controllers.base import Kind
+from lpref.ref.recipes.controllers.block_wise import BlockWise
 from lpref.ref.recipes.controllers.counteract import Counteract
 from lpref.ref.recipes.controllers.disorder import Disorder
 from lpref.ref.recipes.controllers.diversity import Diversity
@@ -21,7 +22,7 @@ from lpref.ref.recipes.controllers.steer import Steer
 
 KINDS: dict[str, type[Kind]] = {
     "plateau": Plateau, "diversity": Diversity, "steer": Steer, "ema": Ema, "ramping": Ramping, "freeze": Freeze, "disorder": Disorder,
-    "counteract": Counteract, "alrs": Alrs, "hasb": Hasb,
+    "counteract": Counteract, "alrs": Alrs, "hasb": Hasb, "block_wise": BlockWise,
 }  # fmt: skip
 
 
