@@ -7,6 +7,8 @@ were transcribed line by line because they are CUDA or Triton. Values are equal 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 from lpref.conformance.proves import proves
+from lpref.ref.optim.loss_scale import update_loss_scale
 from lpref.ref.quantize import init_state, quantize, update_state
 from lpref.ref.recipes import Epilogue
 from lpref.ref.recipes.factors import factor
@@ -43,7 +46,7 @@ def of(*names: str) -> Any:
 
 
 @proves("recipe:{name}", "official")
-@of("fp8_block", "fp8_current", "fp8_current_pow2", "nvfp4", "coat", "deepseek_v3", "fp8_lm", "actnn", "gact", "exact")
+@of("fp8_block", "fp8_current", "fp8_current_pow2", "nvfp4", "coat", "deepseek_v3", "fp8_lm", "actnn", "gact", "exact", "scalify", "mxfp8")
 def test_values(name: str, case: dict) -> None:
     x = array(case, "x")
     words = array(case, "words").astype(np.uint8) if "words" in case else None
@@ -55,8 +58,6 @@ def test_values(name: str, case: dict) -> None:
 def test_delayed_scaling() -> None:
     """The scales after each of 23 steps that saw these amax, with a window of 16."""
     (case,) = (c for c in CASES if c["recipe"] == "fp8_delayed")
-    from dataclasses import replace
-
     q = quantizer(case)
     q = replace(q, scale=replace(q.scale, window=16))
     state, found = init_state(q), []
@@ -101,3 +102,16 @@ def test_unit_scaling(case: dict) -> None:
     if case["slot"] == "loss":
         found, wanted = [f / case["sizes"]["rows"] for f in found], wanted[:1]
     assert [np.float32(f) for f in found] == [np.float32(w) for w in wanted]
+
+
+@proves("recipe:{name}", "official")
+@of("fp16_loss_scaled", "fp16_megatron")
+def test_loss_scale(name: str, case: dict) -> None:
+    """The scale after each step, with the recipe's controller; the start and the interval are the case's, so that it moves in few steps."""
+    config = replace(recipe(name).loss_scale, init=case["init"], interval=case["interval"])
+    state, found = config.start(), []
+    for overflow in case["overflow"]:
+        state = update_loss_scale(config, state, bool(overflow))
+        found.append(state.scale)
+    assert found == case["scales"]
+    assert {np.sign(b - a) for a, b in pairwise(found)} == {-1, 0, 1}

@@ -7,6 +7,7 @@ from zero; the word of a positive (for DQT) or negative (for SWALP) element is m
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +174,34 @@ def test_bits_by_analysis(case: dict) -> None:
     fine = [bits.activation_gradient_step(s, v) for s, v in zip(kept, case["singular"], strict=True)]
     assert fine == case["activation_step"]
     assert [bits.precision(r, s) for r, s in zip(wide, fine, strict=True)] == case["activation_bits"]
+
+
+@proves("recipe:jetfire", "official")
+@cases("jetfire")
+def test_jetfire_blocks(case: dict) -> None:
+    """Codes and scales; the kernel rounds |v| + U - 1/2 to nearest, which goes up with the same words."""
+    linear, stochastic = recipe("jetfire").linear, case["mode"] == "stochastic"
+    q = replace(linear.dgrad.a.quantizer, word_bits=16) if stochastic else linear.fprop.a.quantizer
+    t = quantize(np.asarray(case["x"], F), q, words=np.asarray(case["words"], np.uint32) if stochastic else None)
+    np.testing.assert_array_equal(t.element_values(), case["codes"])
+    np.testing.assert_array_equal(t.scale_values(), np.asarray(case["scales"], F))
+
+
+@proves("recipe:int8_switchback", "official")
+@cases("switchback")
+def test_switchback_rows(case: dict) -> None:
+    """The kernel's round(127 (x / amax)), and the page's round(x / (amax / 127)), which differ only next to ties."""
+    x = np.asarray(case["x"], F)
+    np.testing.assert_array_equal(quantize(x, "int8_switchback").element_values(), case["codes"])
+    np.testing.assert_array_equal(quantize(x, recipe("int8_switchback").linear.fprop.a.quantizer).element_values(), case["codes"])
+    np.testing.assert_array_equal(np.abs(x).max(axis=1), np.asarray(case["maxima"], F))
+
+
+@proves("recipe:hlq", "official")
+@cases("hlq")
+def test_hlq_operands(case: dict) -> None:
+    """A magnitude goes up where U is below its fraction: the words are mirrored. The published scale is amax / q, and 1e-11 is lost beside it."""
+    q, k_axis = replace(recipe("hlq").linear.slot(case["slot"]).quantizer, word_bits=16), 0 if case["slot"] == "wgrad.a" else 1
+    t = quantize(np.asarray(case["x"], F), q, words=(65535 - np.asarray(case["words"])).astype(np.uint32), k_axis=k_axis)
+    np.testing.assert_array_equal(t.element_values(), case["codes"])
+    assert t.scale_values() == F(case["scale"])

@@ -23,6 +23,7 @@ from lpref.ref.recipes.gradient import local_gradient
 from lpref.ref.recipes.layer import Layer
 from lpref.ref.recipes.learned import first_parameters
 from lpref.ref.scaling.moments import moments_scales
+from lpref.specs import recipe
 
 from .layers import activations, weights
 
@@ -85,6 +86,26 @@ def test_quest(case: dict) -> None:
     # n step - step/2 rounds three times on magnitudes up to 2^b s; the mean of squares sums in another order (16 terms)
     assert (np.abs(values.astype(np.float64) - out) <= (2.0**bits + 1) * scale * 24 * U).all()
     np.testing.assert_array_equal(dv, array(case, "dv"))
+
+
+@proves("recipe:quest_w1a1", "official")
+def test_quest_at_one_bit() -> None:
+    """The recipe's quantizer is the one whose case of one bit is checked above."""
+    assert 1 in [case["bits"] for case in CASES if case["rule"] == "quest"]
+    fprop = recipe("quest_w1a1").linear.fprop
+    wanted = Quantizer("midrise1", Blocks(1, None), Scale("moments", rms=QUEST[1], eps=1e-8), gradient=GradRule("trust"))
+    assert fprop.a.quantizer == wanted == fprop.b.quantizer
+
+
+@proves("recipe:bitnet_b158", "official")
+@of("bitnet_b158")
+def test_bitnet(case: dict) -> None:
+    """The same codes; values within the roundings of s and 1 / s in either order (a mean of 240 magnitudes, in another order, for weights)."""
+    v, out = array(case, "v"), array(case, "out").astype(np.float64)
+    t = quantize(v, recipe("bitnet_b158").linear.slot(case["slot"]).quantizer)
+    np.testing.assert_array_equal(np.rint(out / t.scale_values()), t.element_values())
+    sums = v.size if case["slot"] == "fprop.b" else 0
+    assert (np.abs(t.dequantize(np.float32) - out) <= (6 + sums) * U * np.abs(out)).all()
 
 
 @proves("recipe:llm_qat", "official")

@@ -1,4 +1,4 @@
-"""Code that does not run here (TensorFlow 1, Triton), its lines transcribed to torch and run on CPU (`transcribed_integer.json`: source, commit)."""
+"""Code that does not run here (TensorFlow 1), its lines transcribed to torch and run on CPU (`transcribed_integer.json`: source, commit)."""
 
 from __future__ import annotations
 
@@ -87,11 +87,3 @@ def test_dorefa_weights(case: dict) -> None:
     got = quantize(x, recipe("dorefa").linear.fprop.b.quantizer).dequantize(F)
     np.testing.assert_array_equal(np.sign(got), np.sign(want))
     np.testing.assert_allclose(got, want, rtol=x.size * 2.0**-24, atol=0)
-
-
-@proves("recipe:jetfire", "vectors")
-@cases("jetfire")
-def test_jetfire_blocks(case: dict) -> None:
-    t = quantize(np.asarray(case["x"], F), recipe("jetfire").linear.fprop.a.quantizer)
-    np.testing.assert_array_equal(t.element_values(), np.asarray(case["codes"]))
-    np.testing.assert_array_equal(t.scale_values(), np.asarray(case["scales"], F))
