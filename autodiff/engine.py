@@ -22,6 +22,7 @@ from typing import Any
 from lpref.autodiff.primitives import Primitive, space
 from lpref.autodiff.tensor import Node, Tensor, apply, make, mode, recording
 from lpref.autodiff.vjps import VJPS
+from lpref.ref.arrays import wide
 from lpref.ref.errors import GraphError, ShapeError
 
 
@@ -34,7 +35,7 @@ def backward(output: Tensor, seed: Any = None, retain_graph: bool = False) -> No
     for node, g in gradients.items():
         tensor = node.leaf()
         if tensor is not None:
-            tensor.grad = g.data if tensor.grad is None else g.backend.add(tensor.grad, g.data)
+            tensor.grad = wide(g.data, g.backend) if tensor.grad is None else g.backend.add(tensor.grad, g.data)
 
 
 def seed_for(output: Tensor, seed: Any) -> Tensor:
@@ -156,13 +157,14 @@ class Pending:
 
     def add_part(self, node: Node, index: Any, g: Tensor) -> None:
         """One more contribution to the elements at a basic `index`; the others get none (their −0 stays −0)."""
+        g = make(wide(g.data, g.backend), g.backend)
         if node not in self.own:
             old = self.gradients.get(node)
             if old is None:
                 array = space_of(g).zeros(node.shape, dtype=g.dtype)
                 heappush(self.heap, (-node.number, node))
             else:
-                array = old.data.copy()
+                array = wide(old.data, g.backend).copy()
             self.gradients[node] = make(array, g.backend)
             self.own.add(node)
         array = self.gradients[node].data

@@ -15,10 +15,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from lpref.autodiff.primitives import PRIMITIVES, Primitive
+from lpref.ref.arrays import wide
 from lpref.ref.errors import DTypeError, GraphError, LprefError, ShapeError
 
 _numbers = itertools.count(1)
+FLOAT32 = np.dtype(np.float32)
+AS_THEY_ARE = {"add", "sub", "mul", "reshape", "transpose", "getitem"}
+"""Primitives that take arrays of fewer bits which stand for float32 values as they are; the others get float32."""
 
 
 class Mode(threading.local):
@@ -156,8 +162,8 @@ class Tensor:
 
     @property
     def dtype(self) -> Any:
-        """The array's dtype."""
-        return self.data.dtype
+        """The dtype of the values."""
+        return value_dtype(self.data, self.backend)
 
     def item(self) -> float:
         """The value of a one-element tensor."""
@@ -259,7 +265,7 @@ def apply(name: str, *args: Any, **params: Any) -> Tensor:
     arrays: list[Any] = []
     backend: Any = None
     dtype: Any = None
-    needed = False
+    needed, short = False, []
     for a in args:
         if type(a) is Tensor:
             if a.node is not None:
@@ -269,11 +275,16 @@ def apply(name: str, *args: Any, **params: Any) -> Tensor:
             own = a.dtype
         else:
             own = getattr(a, "dtype", None)
+        if own is not None and own.kind == "V":
+            short.append(len(arrays))
+            own = dtype
         if own is not dtype and own is not None:
             if dtype is not None and op.one_dtype and own != dtype:
                 raise DTypeError(f"{name} of {dtype} and {own}", where=f"autodiff.{name}", remedy="one dtype for all")
             dtype = own
         arrays.append(a)
+    if short:
+        enter(op, arrays, short, dtype, backend)
     try:
         out = op.forward(backend, *arrays, **params)
     except (ValueError, IndexError) as error:
@@ -286,6 +297,26 @@ def apply(name: str, *args: Any, **params: Any) -> Tensor:
     if op.keep_output:
         node.output = out
     return make(out, backend, node)
+
+
+def enter(op: Primitive, arrays: list[Any], short: list[int], dtype: Any, backend: Any) -> None:
+    """Bring the arrays at the places `short`, whose dtypes NumPy has not, to what the primitive takes: where they stand for float32 values
+    (`lpref.ref.backend.Arrays.sixteen`) to float32, unless the backend's op reads them by itself. dtype: of the other arrays.
+
+    Raises DTypeError for mixed dtypes.
+    """
+    for i in short:
+        if backend.arrays.sixteen and op.name not in AS_THEY_ARE:
+            arrays[i] = wide(arrays[i], backend)
+        own = value_dtype(arrays[i], backend)
+        if dtype is not None and op.one_dtype and own != dtype:
+            raise DTypeError(f"{op.name} of {dtype} and {own}", where=f"autodiff.{op.name}", remedy="one dtype for all")
+        dtype = own
+
+
+def value_dtype(x: Any, backend: Any) -> Any:
+    """The dtype of the values that x stands for: float32 for arrays of bfloat16 of a backend that keeps them so."""
+    return FLOAT32 if x.dtype.kind == "V" and backend is not None and backend.arrays.sixteen else x.dtype
 
 
 def shape_error(name: str, arrays: list[Any], params: dict[str, Any], error: Exception) -> LprefError:

@@ -63,6 +63,11 @@ def namespace(x: Any) -> Any:
     return sys.modules[type(x).__module__.partition(".")[0]]
 
 
+def wide(x: Any, ops: Any) -> Any:
+    """x, or float32 of it where it stands for float32 values in 16 bits (`lpref.ref.backend.Arrays.wide`)."""
+    return ops.arrays.wide(x) if x.dtype.kind == "V" else x
+
+
 def library(x: Any) -> ModuleType | None:
     """The module that x's array type comes from, where results go back to; None for NumPy's and for what names no library.
 

@@ -51,12 +51,16 @@ class Arrays:
     host     an array or quantized tensor of the backend in NumPy
     tensor   the class of its quantized tensors
     memory   bytes of the memory that they live in, None where the system does not say
+    sixteen  whether an array of bfloat16 may stand for its float32 values: every op takes one, and some give one where a recipe rounds
+    wide     such an array as float32; others pass as they are
     """
 
     make: Callable[[Any], Any] = np.asarray
     host: Callable[[Any], Any] = lambda x: x
     tensor: Callable[..., QTensor] = QTensor
     memory: Callable[[], int | None] = host_memory
+    sixteen: bool = False
+    wide: Callable[[Any], Any] = lambda x: x
 
 
 HOST = Arrays()

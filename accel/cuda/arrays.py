@@ -1,10 +1,16 @@
-"""What the ops of the device share: checked arguments and the three shapes of a launch."""
+"""What the ops of the device share: checked arguments and the three shapes of a launch.
+
+Every op also takes arrays of bfloat16, which mean their float32 values: `widened` brings them to float32 at the door (exact, one kernel an array),
+unless the op's own kernels read 16 bits (`backend.NATIVE`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from lpref.accel.cuda import device, feed
@@ -13,6 +19,38 @@ from lpref.ref.reduce import LANES
 
 GROUPS = 256
 """Lane groups of a column sum."""
+
+
+SIXTEEN = np.dtype(ml_dtypes.bfloat16)
+"""The other dtype that stands for float32 values."""
+
+
+def is_sixteen(x: Any) -> bool:
+    """Whether x is a CuPy array of bfloat16."""
+    return device.on_device(x) and x.dtype == SIXTEEN
+
+
+def wide(x: Any) -> Any:
+    """A CuPy array of bfloat16 as float32, C-contiguous; everything else, numbers and host arrays too, as it is."""
+    if not is_sixteen(x):
+        return x
+    out = device.cupy().empty(x.shape, np.float32)
+    bits = device.cupy().ascontiguousarray(x.view(np.uint16))
+    each("elementwise", "widen", -(-x.size // 8), bits, x.size, out)
+    return out
+
+
+def widened(op: Callable[..., Any]) -> Callable[..., Any]:
+    """The op with float32 arrays in place of those of bfloat16, in tuples and lists too."""
+
+    def door(x: Any) -> Any:
+        return type(x)(door(v) for v in x) if type(x) in (tuple, list) else wide(x)
+
+    @wraps(op)
+    def call(*args: Any, **options: Any) -> Any:
+        return op(*[door(a) for a in args], **{name: door(value) for name, value in options.items()})
+
+    return call
 
 
 def check(op: str, *arrays: Any) -> None:
@@ -33,11 +71,11 @@ def floats(op: str, *arrays: Any) -> tuple[Any, ...]:
 def integers(ids: Any) -> Any:
     """Integers of the host or the device as a contiguous int64 array on the device."""
     if not device.on_device(ids):
-        return feed.upload(wide, ids)
+        return feed.upload(whole, ids)
     return device.cupy().ascontiguousarray(ids.astype(np.int64, copy=False))
 
 
-def wide(ids: np.ndarray) -> np.ndarray:
+def whole(ids: np.ndarray) -> np.ndarray:
     """Integers as the kernels read them."""
     return np.ascontiguousarray(ids, np.int64)
 

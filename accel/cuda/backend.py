@@ -9,9 +9,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from lpref.accel.cpu import GEMM_BOUND, MATMUL_BOUND
 from lpref.accel.cuda import (
     activation,
+    arrays,
     attention,
     attention_packed,
     blas,
@@ -39,6 +42,8 @@ from lpref.ref.linalg import native_bound
 
 PRODUCT_BOUND = Bound(f"{GEMM_BOUND.theorem}; of FP8 codes lpref.ref.linalg.native_bound", lambda _, a, b, *rest: native_bound(a, b))
 PRODUCTS_BOUND = Bound(PRODUCT_BOUND.theorem, lambda _, products: [native_bound(a, b) for a, b, *_ in products])
+NATIVE = {"operand", "quantize", "gemm", "gemms"}
+"""Ops that read arrays of bfloat16 themselves; the others get float32 of them (`arrays.widened`)."""
 KERNELS: dict[str, Callable[..., Any]] = {
     "operand": operand.operand,
     "gemm": gemm.gemm,
@@ -109,7 +114,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "global_norm": optim.global_norm,
     "all_finite": optim.all_finite,
 }
-
+KERNELS |= {op: arrays.widened(f) for op, f in KERNELS.items() if op not in NATIVE}
 
 FUSED_THEOREM = "lpref.ref.attention.fused: bfloat16 terms on matrix units, online softmax, saved logarithms"
 FUSED: dict[str, tuple[Callable[..., Any], Contract]] = {
@@ -123,6 +128,11 @@ FUSED: dict[str, tuple[Callable[..., Any], Contract]] = {
     ),
 }  # fmt: skip
 """Attention of grade fast."""
+FAST: dict[str, tuple[Callable[..., Any], Contract]] = {
+    "gemm": (blas.gemm, PRODUCT_BOUND), "gemms": (blas.gemms, PRODUCTS_BOUND), "matmul": (blas.matmul, MATMUL_BOUND), **FUSED,
+}  # fmt: skip
+"""What grade fast has of its own."""
+FAST |= {op: (arrays.widened(f), contract) for op, (f, contract) in FAST.items() if op not in NATIVE}
 
 
 def to_device(x: Any) -> Any:
@@ -131,9 +141,11 @@ def to_device(x: Any) -> Any:
 
 
 def to_host(x: Any) -> Any:
-    """A CuPy array or quantized tensor in NumPy; waits for the device. Everything else as it is."""
+    """A CuPy array or quantized tensor in NumPy, bfloat16 as float32; waits for the device. Everything else as it is."""
     if isinstance(x, CudaQTensor):
         return x.host()
+    if arrays.is_sixteen(x):
+        return (device.cupy().asnumpy(x.view(np.uint16)).astype(np.uint32) << np.uint32(16)).view(np.float32)
     return device.cupy().asnumpy(x) if device.on_device(x) else x
 
 
@@ -142,7 +154,7 @@ def memory() -> int:
     return int(device.cupy().cuda.Device().mem_info[1])
 
 
-ARRAYS = Arrays(to_device, to_host, CudaQTensor, memory)
+ARRAYS = Arrays(to_device, to_host, CudaQTensor, memory, True, arrays.wide)
 
 
 class CudaBackend(Backend):
@@ -152,5 +164,5 @@ class CudaBackend(Backend):
         definitions = reference_ops("exact")
         table: dict[str, tuple[Callable[..., Any], Contract]] = {op: (f, Bits()) for op, f in KERNELS.items()}
         if numerics == "fast":
-            table |= {"gemm": (blas.gemm, PRODUCT_BOUND), "gemms": (blas.gemms, PRODUCTS_BOUND), "matmul": (blas.matmul, MATMUL_BOUND), **FUSED}
+            table |= FAST
         super().__init__("cuda", numerics, [Kernel(op, f, definitions[op], contract) for op, (f, contract) in table.items()], ARRAYS)

@@ -113,7 +113,7 @@ def _values(x: Any, unit: str) -> Any:
     """The operand as [other, K] for a unit, without scales that are constant along k: float32, 16 bits as uint16, or int8 codes."""
     narrow = unit == "bfloat16"
     if not holds_codes(x):
-        values = plain(x).values
+        values = arrays.wide(plain(x).values)
         arrays.check("gemm", values)
     elif not isinstance(x, CudaQTensor):
         raise BackendError(f"gemm got a {type(x).__name__}", where="cuda", remedy="quantize CuPy arrays, or use the host for all operands")

@@ -117,7 +117,7 @@ def factors(x: Any, whole: bool = False) -> Factors:
     k_last = bool(x.k_axis % 2)
     shape = (rows, columns) if k_last else (columns, rows)
     if not holds_codes(x):
-        values = plain(x).values
+        values = arrays.wide(plain(x).values)
         arrays.check("gemm", values)
         steps = [s // 4 if n > 1 else 1 for s, n in zip(values.strides, values.shape, strict=True)]
         return Factors(product.Strided(values, *(steps if k_last else steps[::-1])), shape)

@@ -26,7 +26,8 @@ def operand(
 ) -> CudaQTensor | HighPrecision:  # fmt: skip
     """`lpref.accel.reference.operand`: the same codes. collect adds error statistics to ``observed`` (and waits for the device)."""
     check_operand(x, k_axis)
-    x = transformed(x, k_axis, transforms, hadamard)
+    if transforms or quantizer is None:
+        x = transformed(arrays.wide(x), k_axis, transforms, hadamard)
     if quantizer is None:
         arrays.check("operand", x)
         return HighPrecision(x, k_axis)
@@ -35,7 +36,8 @@ def operand(
 
 
 def stats(x: Any, t: CudaQTensor) -> dict[str, Any]:
-    """`lpref.ref.quantize.stats` of the float32 matrix x that `t` came from."""
+    """`lpref.ref.quantize.stats` of the matrix x that `t` came from."""
+    x = arrays.wide(x)
     arrays.check("stats", x)
     cp = device.cupy()
     x, values = cp.ascontiguousarray(x), t.dequantize(np.float64)

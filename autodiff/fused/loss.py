@@ -7,14 +7,14 @@ from typing import Any
 from lpref.autodiff import functional as F
 from lpref.autodiff.fused import Fused
 from lpref.autodiff.primitives import integers, space
-from lpref.autodiff.tensor import Tensor
+from lpref.autodiff.tensor import Tensor, value_dtype
 from lpref.ref.errors import ShapeError
 
 
 def forward(B: Any, logits: Any, targets: Any) -> tuple[Any, Any]:
     """The backend's loss on rows, mean over rows; a scalar."""
     loss, saved = B.softmax_cross_entropy(logits.reshape((-1, logits.shape[-1])), targets.reshape(-1))
-    return space(logits).asarray(loss, dtype=logits.dtype).reshape(()), saved
+    return space(logits).asarray(loss, dtype=value_dtype(logits, B)).reshape(()), saved
 
 
 def backward(B: Any, dloss: Any, saved: Any, xs: tuple, wants: list[bool], targets: Any) -> tuple[Any, ...]:

@@ -28,6 +28,7 @@ from lpref.ref.recipes.learned import first_parameters
 from lpref.ref.recipes.products import is_whole, product
 from lpref.ref.recipes.recipe import LinearRecipe
 from lpref.ref.recipes.saved import Kept, backward_operand, saved_by
+from lpref.ref.recipes.sixteen import entered
 
 FIRST = Context()
 
@@ -53,7 +54,7 @@ def linear_forward(
         width = "K" if recipe.stored == 1 else f"K / {recipe.stored}"
         raise ShapeError(f"x is {tuple(x.shape)}, w is {tuple(w.shape)}", where=ctx.site or "linear_forward", remedy=f"x [M, K] and w [N, {width}]")
     params = {} if params is None else params
-    layer = Layer(recipe, ctx, ops, params)
+    layer, x = Layer(recipe, ctx, ops, params), entered(recipe, x, ops)
     tensors = {"x": x, "w": merged(layer, w)}
     made = {path: layer.made(path, tensors[TENSORS[path]]) for path in ("fprop.a", "fprop.b")}
     y = product(layer, "fprop", made["fprop.a"].operand, made["fprop.b"].operand)
@@ -62,7 +63,7 @@ def linear_forward(
 
 def linear_backward(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, ops: Any) -> LinearGrads:
     """dx [M, K] and dw [N, K] of ``dy`` [M, N], and the gradients of learned parameters."""
-    layer = Layer(recipe, ctx, ops, saved.params)
+    layer, dy = Layer(recipe, ctx, ops, saved.params), entered(recipe, dy, ops)
     dparams: dict[str, Any] = {}
     made: dict[str, Any] = {}
     gemms = ("dgrad", "wgrad")
@@ -82,7 +83,7 @@ def linear_backward(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, op
 
 def linear_parameters(x: Any, w: Any, recipe: LinearRecipe, ops: Any, ctx: Context = FIRST) -> dict[str, Any]:
     """Learned parameters of the layer by name, from its first input: ``x_step`` and ``w_step`` for LSQ, none for most recipes."""
-    return first_parameters(Layer(recipe, ctx, ops, {}), {"x": x, "w": w})
+    return first_parameters(Layer(recipe, ctx, ops, {}), {"x": entered(recipe, x, ops), "w": w})
 
 
 def layer_weight(w: Any, recipe: LinearRecipe, ctx: Context, ops: Any, params: Mapping[str, Any]) -> Any:

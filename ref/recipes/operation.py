@@ -27,6 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from lpref.ref.arrays import wide
 from lpref.ref.attention.dense import OPERANDS
 from lpref.ref.errors import nearest
 from lpref.ref.quantize import Quantizer
@@ -125,7 +126,7 @@ class Operation:
 
     def enter(self, arrays: Sequence[Any], ops: Any) -> list[Any]:
         """The inputs as the operation sees them."""
-        made = list(arrays)
+        made = [wide(a, ops) for a in arrays]
         for i in range(self.activations):
             made[i] = self.quantized(f"input.{i}", self.recipe.input, made[i], ops)
             if i < len(self.recipe.scale_in):
@@ -145,7 +146,7 @@ class Operation:
 
     def incoming(self, g: Any, ops: Any) -> Any:
         """The gradient that the operation's derivative is applied to."""
-        return self.quantized("gradient", self.recipe.gradient, g, ops)
+        return self.quantized("gradient", self.recipe.gradient, wide(g, ops), ops)
 
     def outgoing(self, gradients: Sequence[Any], shape: tuple[int, ...], ops: Any) -> list[Any]:
         """The gradients of the inputs with their factors (of the sizes of the first input's `shape`)."""

@@ -73,6 +73,20 @@ COMPARISON(greater, >)
 COMPARISON(greater_equal, >=)
 COMPARISON(equal, ==)
 
+/* float32 of bfloat16: eight elements a thread, by loads and stores of 16 bytes where both lie so */
+KERNEL widen(const lp_u16 *x, lp_i64 n, float *out) {
+    LP_EACH(i, (n + 7) / 8) {
+        if (8 * i + 8 <= n && (((lp_u64)x | (lp_u64)out) & 15) == 0) {
+            uint4 h = ((const uint4 *)x)[i];
+            uint4 low = {h.x << 16, h.x & 0xFFFF0000u, h.y << 16, h.y & 0xFFFF0000u}, high = {h.z << 16, h.z & 0xFFFF0000u, h.w << 16, h.w & 0xFFFF0000u};
+            ((uint4 *)out)[2 * i] = low;
+            ((uint4 *)out)[2 * i + 1] = high;
+        } else {
+            for (lp_i64 k = 8 * i; k < 8 * i + 8 && k < n; ++k) out[k] = lp_float((lp_u32)x[k] << 16);
+        }
+    }
+}
+
 /* the exponent in float64: float32 numbers on the device, or one number */
 KERNEL each_pow(OPERAND(a), OPERAND(b), double exponent, lp_i64 n, float *out) {
     EVERY(n, out[i] = lp_narrow(lp_pow64((double)READ(a), b ? (double)READ(b) : exponent)))

@@ -1,0 +1,33 @@
+"""Arrays of fewer bits than float32 at the door of a linear layer.
+
+A backend may keep what a recipe rounds to bfloat16 in 16 bits (`lpref.ref.backend.Arrays.wide`): such an array stands for its float32 values. A layer
+whose slots hand x and dY to `operand` and do nothing else with them takes it as it is; the others, which compute with them in their dtype (splits,
+mixing, learned and faded quantizers, gradient rules, projections, values that are quantized again), get float32.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from lpref.ref.quantize import Quantizer
+from lpref.ref.recipes.gemm import GEMMS, Slot
+from lpref.ref.recipes.recipe import LinearRecipe
+
+
+def entered(recipe: LinearRecipe, x: Any, ops: Any) -> Any:
+    """x as the layer's arithmetic takes it: float32, or what `operand` reads by itself."""
+    return x if x.dtype.kind == "f" or only_operands(recipe) else ops.arrays.wide(x)
+
+
+@lru_cache(maxsize=256)
+def only_operands(recipe: LinearRecipe) -> bool:
+    """Whether x and dY go to `operand` and nowhere else."""
+    saved = all(s.what in ("hp", "reference", "codes") for s in recipe.save.values())
+    return saved and all(_plain(slot) for name in GEMMS for slot in (recipe.gemm(name).a, recipe.gemm(name).b))
+
+
+def _plain(slot: Slot) -> bool:
+    q = slot.quantizer
+    kept = slot.split is None and slot.mixing is None and slot.expression is None and slot.source != "requant" and slot.fade == 1.0
+    return kept and (q is None or (isinstance(q, Quantizer) and not q.scale.learned and q.gradient.kind == "ste"))

@@ -1,0 +1,67 @@
+"""Arrays of bfloat16 stand for their float32 values: every op takes them, without a GPU (host_gpu)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import host_gpu
+import ml_dtypes
+import numpy as np
+import pytest
+from kernel_cases import CASES
+from kernel_check import Place
+from kernel_draw import Draw
+from kernel_sizes import KERNELS
+
+from lpref.accel.cuda import arrays, operand, quantize
+from lpref.accel.cuda.backend import ARRAYS
+from lpref.ref.contracts import Bits
+from lpref.ref.quantize import lookup
+from lpref.ref.quantize import quantize as definition
+
+
+@pytest.fixture(scope="module", autouse=True)
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with host_gpu.in_place(tmp_path_factory.mktemp("host")):
+        yield Place(host_gpu.put, host_gpu.get)
+
+
+def short(x: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return x.astype(ml_dtypes.bfloat16)
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 4099])
+def test_wide(place: Place, n: int) -> None:
+    x = short(np.random.default_rng(n).integers(0, 2**32, n, dtype=np.uint32).view(np.float32))
+    got = place.here(arrays.wide(place.put(x)))
+    np.testing.assert_array_equal(got.view(np.uint32), x.view(np.uint16).astype(np.uint32) << 16)
+    host = ARRAYS.host(place.put(x))
+    np.testing.assert_array_equal(host.view(np.uint32), got.view(np.uint32))
+    y = place.put(x.reshape(n, 1))[:, ::-1].transpose(1, 0)
+    assert arrays.wide(y).shape == (1, n)
+    f = place.put(np.zeros(3, np.float32))
+    assert arrays.wide(f) is f
+    assert arrays.wide(2.0) == 2.0
+
+
+@pytest.mark.parametrize("op", KERNELS)
+def test_every_op_takes_sixteen_bits(place: Place, op: str) -> None:
+    """The bits that the op makes of float32 arrays of the same values."""
+    with np.errstate(all="ignore"):
+        for case in list(CASES[op](Draw(11)))[:24]:
+            case, options = case if len(case) == 2 and isinstance(case[1], dict) else (case, {})
+            narrow = [short(a) if isinstance(a, np.ndarray) and a.dtype == np.float32 else a for a in case]
+            same = [a.astype(np.float32) if isinstance(a, np.ndarray) and a.dtype == ml_dtypes.bfloat16 else a for a in narrow]
+            got, want = (KERNELS[op].function(*place.there(list(args)), **place.there(options)) for args in (narrow, same))
+            assert Bits().mismatch(place.here(want), place.here(got), (), {}) is None
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16", "nvfp4", "mxfp8_e4m3", "fp8_tensor"])
+def test_operands(place: Place, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize, "_fast", lambda job: None)  # the generic kernels: the fast ones have instructions of the GPU's own
+    x, q = short(Draw(5).wild(32, 128)), lookup(name)
+    x = x if name != "fp8_tensor" else short(Draw(5)(32, 128))
+    want = definition(x.astype(np.float32), q, k_axis=1)
+    got = operand.operand(place.put(x), q, k_axis=1)
+    np.testing.assert_array_equal(got.host().dequantize(), want.dequantize())
