@@ -15,26 +15,26 @@ from lpref.cli.common import Command, backend_option, echo_json, json_option, ta
 @click.option("--seeds", type=click.IntRange(min=2), help="Seeds of every arm; default: what the experiment says.")
 @backend_option
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True, help="Folder of the training runs.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Arms and seeds that run side by side.")
-@click.option("--keep", type=click.Path(path_type=Path), metavar="FILE", help="Put the results into this JSON file as well.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs side by side, of all experiments.")
+@click.option("--keep", type=click.Path(path_type=Path), metavar="FILE", help="Put results into this JSON file too; what it holds is not run.")
+@click.option("--again", is_flag=True, help="Run what --keep's file holds, too.")
 @json_option
 def command(
-    names: tuple[str, ...], everything: bool, seeds: int | None, backend: str | None, out: Path, jobs: int, keep: Path | None, as_json: bool
-) -> None:
+    names: tuple[str, ...], everything: bool, seeds: int | None, backend: str | None, out: Path, jobs: int, keep: Path | None, again: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Test claims of the literature at a small size: the figures with a 95 % interval, and whether they agree with the claim.
 
     `lpref list experiments` names them. Without an ID and without --all: the ones of at most a minute.
     """
     from lpref.trainer.reproduce.experiment import experiment, experiment_names
-    from lpref.trainer.reproduce.results import keep as keep_in
     from lpref.trainer.reproduce.results import reproduce
 
     wanted = [experiment(name) for name in (names or experiment_names())]
     if not names and not everything:
         wanted = [one for one in wanted if one.minutes <= 1]
-    results = reproduce(wanted, seeds=seeds, backend=backend, out=out, jobs=jobs, echo=(lambda _: None) if as_json else click.echo)
-    if keep is not None:
-        keep_in(results, keep)
+    echo = (lambda _: None) if as_json else click.echo
+    results = reproduce(wanted, seeds=seeds, backend=backend, out=out, jobs=jobs, keep=keep, again=again, echo=echo)
     if as_json:
         echo_json(results)
     else:

@@ -38,10 +38,13 @@ def cores() -> int:
 
 
 def commit() -> str | None:
-    """The commit of the source tree that this is, with ``+`` where files differ from it; None for an installed package."""
+    """The commit of the source tree that this is, with ``+`` where files differ from it; None for an installed package.
+
+    A copy of the tree without its history, on another machine, says it by `LPREF_COMMIT`.
+    """
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
-        return None
+        return os.environ.get("LPREF_COMMIT") or None
     git = ["git", "-C", str(root)]
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=False)

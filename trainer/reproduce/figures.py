@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,48 +14,64 @@ import numpy as np
 
 from lpref.ref.errors import DivergedError, SpecError
 from lpref.trainer.reproduce.experiment import Experiment
+from lpref.trainer.reproduce.ledger import Found
 from lpref.trainer.reproduce.measures import MEASURES
 from lpref.trainer.run import Run
 
 REDUCTIONS: Mapping[str, Callable[[Any], Any]] = {"": lambda values: values[-1], "sum": np.sum, "max": np.max, "mean": np.mean}
 
 
-def check(experiment: Experiment) -> None:
-    """Raise SpecError for an unknown measurement or parameter, and for a training spec that would not start."""
-    from lpref.trainer.data import load_data
-    from lpref.trainer.setup import check_spec
-    from lpref.trainer.spec import load_spec
+def check(experiment: Experiment, backend: str | None = None) -> dict[str, str]:
+    """arm -> the hash of all that decides its figures but the seed: resolved spec, data, figure and numerics.
 
+    Raises SpecError for an unknown measurement or parameter, and for a training spec that would not start.
+    """
     if experiment.measure and experiment.measure not in MEASURES:
         raise SpecError([f"measure: {experiment.measure!r} is none of {', '.join(MEASURES)}"], where=experiment.name)
-    if experiment.train:
-        specs = [load_spec(experiment.train, {**experiment.common, **fields}) for fields in experiment.arms.values()]
-        data = {name: load_data(name) for name in {spec.data.name for spec in specs}}
-        for spec in specs:
-            check_spec(spec, data[spec.data.name])
+    return {arm: _decides(experiment, {**experiment.common, **fields}, backend) for arm, fields in experiment.arms.items()}
 
 
-def figure(experiment: Experiment, arm: str, seed: int, folder: Path, backend: str | None = None) -> float:
-    """One number. A run that diverged has the figure infinity; its folder is kept and reused by the next call."""
-    fields = {**experiment.common, **experiment.arms[arm]}
+def _decides(experiment: Experiment, fields: Mapping[str, Any], backend: str | None) -> str:
+    from lpref.conformance.numerics import numerics_hash
+    from lpref.trainer.data import load_data
+    from lpref.trainer.setup import check_spec, load_backend, load_recipe, plain_recipe
+    from lpref.trainer.spec import load_spec, plain
+
+    whole: dict[str, Any] = {"numerics": numerics_hash()}
     if experiment.measure:
-        return float(MEASURES[experiment.measure](seed, **fields))
-    return _trained(experiment, fields, seed, folder / f"{arm}-{seed}", backend)
+        whole |= {"measure": experiment.measure, "fields": fields}
+    else:
+        spec = load_spec(experiment.train, {**fields, **({"backend": backend} if backend else {})})
+        data = load_data(spec.data.name)
+        check_spec(spec, data)
+        resolved = {**plain(spec), "recipe": plain_recipe(load_recipe(spec)), "backend": load_backend(spec).name}
+        whole |= {"spec": resolved, "data": data.sha256, "figure": experiment.figure}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _trained(experiment: Experiment, fields: Mapping[str, Any], seed: int, path: Path, backend: str | None) -> float:
+def figure(experiment: Experiment, arm: str, seed: int, folder: Path, backend: str | None = None) -> Found:
+    """One number. A run that diverged has the figure infinity; what `folder` holds of a begun run is continued."""
+    fields, started = {**experiment.common, **experiment.arms[arm]}, time.perf_counter()
+    if experiment.measure:
+        value, used = float(MEASURES[experiment.measure](seed, **fields)), "cpu"
+    else:
+        value, used = _trained(experiment, fields, seed, folder, backend)
+    return Found(value, time.perf_counter() - started, used)
+
+
+def _trained(experiment: Experiment, fields: Mapping[str, Any], seed: int, folder: Path, backend: str | None) -> tuple[float, str]:
+    """(figure, backend)."""
     from lpref.trainer.api import continued_run
     from lpref.trainer.spec import load_spec
 
     chosen = {"backend": backend} if backend else {}
     spec = load_spec(experiment.train, {**fields, "train.seed": seed, **chosen})
     try:
-        run = continued_run(spec, path, resume=True, quiet=True)
+        run = continued_run(spec, folder, resume=True, quiet=True)
     except DivergedError:
-        run = Run(path)
-    if run.status == "diverged":
-        return math.inf
-    return reduced(run, experiment.figure)
+        run = Run(folder)
+    used = str(run.env["backend"])
+    return (math.inf if run.status == "diverged" else reduced(run, experiment.figure)), used
 
 
 def reduced(run: Run, figure: str) -> float:

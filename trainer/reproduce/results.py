@@ -2,86 +2,89 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import multiprocessing
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lpref.ref.errors import SpecError
 from lpref.trainer.files import write_json
 from lpref.trainer.metrics import to_json
-from lpref.trainer.reproduce import figures
 from lpref.trainer.reproduce.experiment import Experiment
+from lpref.trainer.reproduce.ledger import Found, Ledger
+from lpref.trainer.reproduce.runs import Job, checked, completed, pool
 from lpref.trainer.reproduce.verdict import AGREES, Judged, judge, overall
 
 
 def reproduce(
     experiments: Sequence[Experiment], *, seeds: int | None = None, backend: str | None = None, out: Path, jobs: int = 1,
-    echo: Callable[[str], None] = lambda _: None,
+    keep: Path | None = None, again: bool = False, echo: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """One result an experiment: verdict, every sign with its interval, figures, seconds, device, versions.
 
-    Everything is checked before the first arm runs. Arms and seeds run in `jobs` processes side by side; training runs lie under `out`
-    and are continued where they stopped.
+    Everything is checked before the first arm runs. The runs of all experiments share `jobs` processes; figures are written under `out` as
+    they come and are not found twice. `keep`: a JSON file that gets every result as soon as it is there; what it holds of the same
+    experiment under the same numerics is not run, unless `again`.
     Raises: SpecError for fewer than two seeds, and what a spec raises.
     """
     if seeds is not None and seeds < 2:
         raise SpecError([f"--seeds: {seeds}; an interval needs at least 2"], where="reproduce")
-    for one in experiments:
-        figures.check(one)
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) if jobs > 1 else nullcontext() as pool:
-        begun = [_begin(one, seeds or one.seeds, backend, out, pool) for one in experiments]
-        return [_result(one, seeds or one.seeds, backend, found, echo) for one, found in zip(experiments, begun, strict=True)]
+    with pool(jobs) as executor:
+        digests = checked(experiments, backend, executor)
+        plans = [Plan(one, seeds or one.seeds, digest) for one, digest in zip(experiments, digests, strict=True)]
+        before = {} if again or keep is None else kept(keep)
+        results = {plan.one.name: before[plan.one.name] for plan in plans if before.get(plan.one.name, {}).get("sha256") == plan.sha256}
+        for result in results.values():
+            echo(text(result))
+        left = [plan for plan in plans if plan.one.name not in results]
+        ledger = Ledger(out / "figures.jsonl")
+        for key in completed([job for plan in left for job in plan.jobs()], ledger, out, backend, executor):
+            for plan in [plan for plan in left if plan.takes(key)]:
+                results[plan.one.name] = result = plan.result(ledger.found)
+                echo(text(result))
+                if keep is not None:
+                    put([result], keep)
+    return [results[one.name] for one in experiments]
 
 
-@dataclass(frozen=True)
-class Timed:
-    """A figure and the seconds that it took."""
+class Plan:
+    """An experiment on its way: which runs it needs, and which of them it waits for."""
 
-    value: float
-    seconds: float
+    def __init__(self, one: Experiment, seeds: int, digests: Mapping[str, str]) -> None:
+        self.one, self.seeds = one, seeds
+        signs = [repr(sign) for sign in (*one.expect, *one.control)]
+        self.sha256 = _hash(seeds, signs, dict(digests))
+        self.keys = {arm: [_hash(digest, seed) for seed in range(1, seeds + 1)] for arm, digest in digests.items()}
+        self.waits = {key for keys in self.keys.values() for key in keys}
+
+    def jobs(self) -> list[Job]:
+        """One a seed and arm."""
+        return [Job(key, self.one, arm, seed) for arm, keys in self.keys.items() for seed, key in enumerate(keys, 1)]
+
+    def takes(self, key: str) -> bool:
+        """Whether the run of this key was the last that was missing."""
+        waited = key in self.waits
+        self.waits.discard(key)
+        return waited and not self.waits
+
+    def result(self, ledger: Mapping[str, Found]) -> dict[str, Any]:
+        """What is printed and kept."""
+        one, found = self.one, {arm: [ledger[key] for key in keys] for arm, keys in self.keys.items()}
+        values = {arm: [each.value for each in several] for arm, several in found.items()}
+        runs = {key: ledger[key] for keys in self.keys.values() for key in keys}.values()
+        expected, control = ([judge(sign, values) for sign in signs] for signs in (one.expect, one.control))
+        return {
+            "name": one.name, "title": one.title, "claim": one.claim, "source": one.source, "verdict": overall(expected),
+            "control_holds": all(judged.verdict == AGREES for judged in control), "seeds": self.seeds, "figures": values,
+            "expect": [_row(judged) for judged in expected], "control": [_row(judged) for judged in control],
+            "seconds": round(sum(run.seconds for run in runs), 1), "where": _where(one, sorted({run.backend for run in runs})),
+            "notes": one.notes, "sha256": self.sha256,
+        }  # fmt: skip
 
 
-def _timed(one: Experiment, arm: str, seed: int, folder: Path, backend: str | None) -> Timed:
-    started = time.perf_counter()
-    return Timed(figures.figure(one, arm, seed, folder, backend), time.perf_counter() - started)
-
-
-def _begin(one: Experiment, seeds: int, backend: str | None, out: Path, pool: Executor | None) -> dict[str, list[Callable[[], Timed]]]:
-    """arm -> one function a seed that waits for the figure, or makes it where there is no pool."""
-
-    def begun(*args: Any) -> Callable[[], Timed]:
-        return partial(_timed, *args) if pool is None else pool.submit(_timed, *args).result
-
-    return {arm: [begun(one, arm, seed, out / one.name, backend) for seed in range(1, seeds + 1)] for arm in one.arms}
-
-
-def _result(
-    one: Experiment, seeds: int, backend: str | None, begun: dict[str, list[Callable[[], Timed]]], echo: Callable[[str], None]
-) -> dict[str, Any]:
-    echo(f"{one.name}: {one.title}")
-    found, seconds = {}, 0.0
-    for arm, waiting in begun.items():
-        timed = [wait() for wait in waiting]
-        found[arm], seconds = [t.value for t in timed], seconds + sum(t.seconds for t in timed)
-        echo(f"  {arm:24} {'  '.join(f'{value:.5g}' for value in found[arm])}")
-    expected, control = ([judge(sign, found) for sign in signs] for signs in (one.expect, one.control))
-    verdict = overall(expected)
-    for label, judged in [*(("", j) for j in expected), *(("control: ", j) for j in control)]:
-        echo(f"  {label}{judged.text} ({judged.expectation.says})")
-    echo(f"  {one.claim}\n  -> {verdict}\n")
-    return {
-        "name": one.name, "title": one.title, "claim": one.claim, "source": one.source, "verdict": verdict,
-        "control_holds": all(judged.verdict == AGREES for judged in control), "seeds": seeds, "figures": found,
-        "expect": [_row(judged) for judged in expected], "control": [_row(judged) for judged in control],
-        "seconds": round(seconds, 1), "where": _where(one, backend), "notes": one.notes,
-    }  # fmt: skip
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _row(judged: Judged) -> dict[str, Any]:
@@ -89,20 +92,43 @@ def _row(judged: Judged) -> dict[str, Any]:
     return {"says": judged.expectation.says, "sign": judged.text, "mean": i.mean, "low": i.low, "high": i.high, "verdict": judged.verdict}
 
 
-def _where(one: Experiment, backend: str | None) -> dict[str, Any]:
+def _where(one: Experiment, backends: Sequence[str]) -> dict[str, Any]:
     """Device, versions, numerics, and the hash of the data that training runs read."""
     from lpref.trainer.environment import commit, environment
     from lpref.trainer.spec import load_spec
 
-    where = {"backend": backend or "auto", "commit": commit(), "environment": environment()}
-    if one.train:
+    where = {"backend": "+".join(backends), "commit": commit(), "environment": environment()}
+    train = one.train or one.common.get("train")
+    if train:
         from lpref.trainer.data import load_data
 
-        where["data_sha256"] = load_data(load_spec(one.train, one.common).data.name).sha256
+        spec = load_spec(train, {key: value for key, value in one.common.items() if key.startswith("data.")})
+        where["data_sha256"] = load_data(spec.data.name).sha256
     return where
 
 
-def keep(results: Sequence[dict[str, Any]], path: Path) -> None:
-    """Put the results into a JSON file: experiment -> its newest result; others that are there stay."""
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    write_json(path, {**before, **{one["name"]: to_json(one) for one in results}})
+def text(result: Mapping[str, Any]) -> str:
+    """A result for readers: the claim and its source, figures, signs with their intervals, verdict, time, device, data."""
+    lines = [f"{result['name']}: {result['title']}", f"  claim: {result['claim']} ({result['source']})"]
+    lines += [f"  {arm:24} {'  '.join(f'{float(value):.5g}' for value in values)}" for arm, values in result["figures"].items()]
+    lines += [f"  {row['sign']} ({row['says']})" for row in result["expect"]]
+    lines += [f"  control: {row['sign']} ({row['says']})" for row in result["control"]]
+    return "\n".join([*lines, f"  -> {result['verdict']}; {circumstances(result)}", ""])
+
+
+def circumstances(result: Mapping[str, Any]) -> str:
+    """Seeds, time, device, data and commit of a result in a line."""
+    where = result["where"]
+    data = f"data {where['data_sha256'][:12]}, " if "data_sha256" in where else ""
+    device = f"{where['backend']} on {where['environment']['cpu']}"
+    return f"{result['seeds']} seeds, {result['seconds']:g} s of one process, {device}, {data}commit {where['commit']}"
+
+
+def kept(path: Path) -> dict[str, Any]:
+    """name -> its newest result."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def put(results: Sequence[dict[str, Any]], path: Path) -> None:
+    """Put the results into a JSON file; others that are there stay."""
+    write_json(path, {**kept(path), **{one["name"]: to_json(one) for one in results}})

@@ -48,7 +48,8 @@ class Judged:
         """``mx_floor < mx_ceil: 0.013 [0.011, 0.015], agrees``."""
         e, i = self.expectation, self.interval
         sign = "/" if e.ratio else "-"
-        what = f"{e.zero} is 0 within {e.within:g}" if e.zero else f"{e.more} {sign} {e.less} > {e.by:g}"
+        less, more = (f"({side})" if " - " in side else side for side in (e.less, e.more))
+        what = f"{e.zero} is 0 within {e.within:g}" if e.zero else f"{more} {sign} {less} > {e.by:g}"
         return f"{what}: {i.mean:.4g} [{i.low:.4g}, {i.high:.4g}], {self.verdict}"
 
 

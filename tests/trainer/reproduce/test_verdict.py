@@ -47,6 +47,11 @@ def test_signs(a: list[float], b: list[float], verdict: str) -> None:
     assert judge(ORDER, {"a": a, "b": b}).verdict == verdict
 
 
+def test_differences_of_differences_are_in_brackets() -> None:
+    sign = Expectation(less="a - b", more="c - d")
+    assert judge(sign, {"a": [2.0, 3.0], "b": [1.0, 1.0], "c": [9.0, 9.0], "d": [1.0, 1.0]}).text.startswith("(c - d) - (a - b) > 0: 6.5 [")
+
+
 def test_ratios_are_compared_by_logarithms() -> None:
     ratio = Expectation(less="a", more="b", by=10, ratio=True)
     found = judge(ratio, {"a": [1.0, 1.0, 1.0], "b": [100.0, 1000.0, 10000.0]})

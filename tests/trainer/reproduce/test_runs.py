@@ -1,0 +1,98 @@
+"""Figures are found once: the ledger, equal runs of several experiments, and what a kept file spares."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lpref.ref.errors import OutputError
+from lpref.trainer.reproduce import figures, runs
+from lpref.trainer.reproduce.experiment import Expectation, Experiment
+from lpref.trainer.reproduce.ledger import Found, Ledger
+from lpref.trainer.reproduce.results import reproduce, text
+
+from .planted import PLANTED
+
+OTHER = {**PLANTED, "name": "other", "arms": {"same": {"quantizer": "mxfp4"}, "third": {"quantizer": "mxfp6_e2m3"}},
+         "expect": (Expectation(less="same", more="third"),), "control": ()}  # fmt: skip
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """(arm, seed) of every figure that is found."""
+    seen: list[tuple[str, int]] = []
+    found = figures.figure
+
+    def figure(one: Any, arm: str, seed: int, *rest: Any) -> Found:
+        seen.append((arm, seed))
+        return found(one, arm, seed, *rest)
+
+    monkeypatch.setattr(runs.figures, "figure", figure)
+    return seen
+
+
+def test_a_ledger_reads_back(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "figures.jsonl"
+    Ledger(path).put("a", Found(math.inf, 1.5, "cpu"), "T1", "arm", 1)
+    Ledger(path).put("b", Found(0.1, 2.5, "cuda"), "T1", "arm", 2)
+    assert Ledger(path).found == {"a": Found(math.inf, 1.5, "cpu"), "b": Found(0.1, 2.5, "cuda")}
+
+
+def test_a_torn_line_is_cut_off_and_any_other_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "figures.jsonl"
+    Ledger(path).put("a", Found(1.0, 1.0, "cpu"), "T1", "arm", 1)
+    whole = path.read_text()
+    path.write_text(whole + '{"key": "b", "val')
+    assert list(Ledger(path).found) == ["a"]
+    assert path.read_text() == whole
+    path.write_text('{"key": "b"}\n')
+    with pytest.raises(OutputError, match="line 1 is not a figure"):
+        Ledger(path)
+
+
+def test_equal_runs_of_two_experiments_happen_once(tmp_path: Path, counted: list[tuple[str, int]]) -> None:
+    first, second = reproduce([Experiment(**PLANTED), Experiment(**OTHER)], seeds=2, out=tmp_path)
+    assert counted == [("coarse", 1), ("coarse", 2), ("fine", 1), ("fine", 2), ("third", 1), ("third", 2)]
+    assert first["figures"]["coarse"] == second["figures"]["same"]
+
+
+def test_figures_of_a_call_that_was_killed_are_not_found_again(tmp_path: Path, counted: list[tuple[str, int]]) -> None:
+    (whole,) = reproduce([Experiment(**PLANTED)], seeds=2, out=tmp_path)
+    ledger = tmp_path / "figures.jsonl"
+    ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:3]))
+    counted.clear()
+    (again,) = reproduce([Experiment(**PLANTED)], seeds=2, out=tmp_path)
+    assert counted == [("fine", 2)]
+    assert again["figures"] == whole["figures"]
+
+
+def test_a_kept_result_stands_until_the_experiment_changes(tmp_path: Path, counted: list[tuple[str, int]]) -> None:
+    keep = tmp_path / "kept.json"
+    reproduce([Experiment(**PLANTED)], seeds=2, out=tmp_path / "1", keep=keep)
+    counted.clear()
+    (kept,) = reproduce([Experiment(**PLANTED)], seeds=2, out=tmp_path / "2", keep=keep)
+    assert counted == []
+    assert kept == json.loads(keep.read_text())["planted"]
+    reproduce([Experiment(**PLANTED)], seeds=2, out=tmp_path / "3", keep=keep, again=True)
+    reproduce([Experiment(**PLANTED | {"expect": (Expectation(less="coarse", more="fine", by=0.1),)})], seeds=2, out=tmp_path / "4", keep=keep)
+    reproduce([Experiment(**PLANTED)], seeds=3, out=tmp_path / "5", keep=keep)
+    assert len(counted) == 4 + 4 + 6
+
+
+def test_processes_find_the_same_figures(tmp_path: Path) -> None:
+    one, two = (reproduce([Experiment(**PLANTED), Experiment(**OTHER)], seeds=2, out=tmp_path / str(jobs), jobs=jobs) for jobs in (1, 2))
+    assert [r["figures"] for r in one] == [r["figures"] for r in two]
+
+
+def test_the_text_has_claim_interval_verdict_time_device_and_data(tmp_path: Path) -> None:
+    train = {"measure": "", "train": "train/ci_gpt", "common": {"train.steps": 2, "train.stats_every": 0, "data.valid_windows": 2},
+             "arms": {"coarse": {"recipe": "mxfp4"}, "fine": {"recipe": "fp32"}}}  # fmt: skip
+    (found,) = reproduce([Experiment(**PLANTED | train)], seeds=2, backend="cpu", out=tmp_path)
+    printed = text(found)
+    for part in ("claim: shrinks (none)", "fine - coarse > 0: ", "[", f"-> {found['verdict']}; 2 seeds, ", " s of one process, cpu on ",
+                 f"data {found['where']['data_sha256'][:12]}", f"commit {found['where']['commit']}"):  # fmt: skip
+        assert part in printed, part

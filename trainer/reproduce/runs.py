@@ -1,0 +1,75 @@
+"""The runs of all experiments in one pool of processes: every arm with every seed, equal runs once, long ones first."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lpref.trainer.environment import cores
+from lpref.trainer.reproduce import figures
+from lpref.trainer.reproduce.experiment import Experiment
+from lpref.trainer.reproduce.ledger import Found, Ledger
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run: its key, and one of the experiments that need its figure."""
+
+    key: str
+    experiment: Experiment
+    arm: str
+    seed: int
+
+    @property
+    def minutes(self) -> float:
+        """What its experiment states, over its runs."""
+        return self.experiment.minutes / (self.experiment.seeds * len(self.experiment.arms))
+
+
+@contextmanager
+def pool(jobs: int) -> Iterator[Executor | None]:
+    """`jobs` processes that share the CPUs of this one; None for 1: everything then runs here."""
+    if jobs == 1:
+        yield None
+        return
+    before = os.environ.get("NUMBA_NUM_THREADS")
+    os.environ["NUMBA_NUM_THREADS"] = before or str(max(1, cores() // jobs))
+    try:
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as executor:
+            yield executor
+    finally:
+        if before is None:
+            del os.environ["NUMBA_NUM_THREADS"]
+
+
+def checked(experiments: Sequence[Experiment], backend: str | None, executor: Executor | None) -> list[dict[str, str]]:
+    """`figures.check` of each."""
+    run = map if executor is None else executor.map
+    return list(run(figures.check, experiments, [backend] * len(experiments)))
+
+
+def completed(jobs: Sequence[Job], ledger: Ledger, out: Path, backend: str | None, executor: Executor | None) -> Iterator[str]:
+    """The keys of the jobs, each as soon as the ledger has its figure."""
+    wanted: dict[str, Job] = {}
+    for job in jobs:
+        wanted.setdefault(job.key, job)
+    yield from [key for key in wanted if key in ledger.found]
+    missing = [job for key, job in wanted.items() if key not in ledger.found]
+    if executor is None:
+        found = ((job, _run(job, out, backend)) for job in missing)
+    else:
+        missing.sort(key=lambda job: -job.minutes)
+        waiting: dict[Future[Found], Job] = {executor.submit(_run, job, out, backend): job for job in missing}
+        found = ((waiting[done], done.result()) for done in as_completed(waiting))
+    for job, one in found:
+        ledger.put(job.key, one, job.experiment.name, job.arm, job.seed)
+        yield job.key
+
+
+def _run(job: Job, out: Path, backend: str | None) -> Found:
+    return figures.figure(job.experiment, job.arm, job.seed, out / job.experiment.name / f"{job.arm}-{job.seed}-{job.key[:8]}", backend)
