@@ -89,14 +89,20 @@ def rows() -> list[dict[str, Any]]:
 
 def against_torch(ours: Step) -> list[dict[str, Any]]:
     try:
-        import torch_gpt
+        import torch
+
+        from lpref.trainer.bench.torch_steps import Step as TorchStep
     except ImportError:
         return []
-    model, batch = ours.prepared.spec.model, ours.prepared.spec.train.batch
-    shape = {"vocab": model["vocab"], "d": model["d_model"], "layers": model["layers"], "heads": model["heads"], "ffn": model["ffn"]}
-    theirs = torch_gpt.Step(batch, model["context"], THREADS, **shape)
-    count = sum(p.numel() for p in theirs.model.parameters())
+    torch.set_num_threads(THREADS)
+    peer = TorchStep(ours.prepared.spec, place="cpu")
+    count = sum(p.numel() for p in peer.model.parameters())
     assert count == ours.prepared.model.num_params(), f"not the same model: {count} and {ours.prepared.model.num_params()} parameters"
+
+    def theirs() -> None:
+        peer.run()
+        peer.loss()
+
     mine, other = medians([ours, theirs])
-    note = f"torch {torch_gpt.torch.__version__}"
+    note = f"torch {torch.__version__}"
     return [{"name": "fp32 step, speed / eager torch", "value": other / mine, "unit": "x", "bar": 0.8, "note": note}]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from lpref.ref.errors import UnknownNameError
+from lpref.ref.errors import BackendError, UnknownNameError
 from lpref.trainer.bench.kernels import cases, kernel_rows
 from lpref.trainer.bench.models import model_row
 from lpref.trainer.environment import commit, environment
@@ -14,18 +14,34 @@ from lpref.trainer.spec import TrainSpec, load_spec, spec_names
 
 
 def bench(
-    names: Sequence[str], *, backend: str | None = None, numerics: str = "fast", size: int = 2048, steps: int = 10, overrides: Sequence[str] = ()
+    names: Sequence[str], *, backend: str | None = None, numerics: str = "fast", size: int = 2048, steps: int = 10, overrides: Sequence[str] = (),
+    peers: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """{kernels, models, environment, commit}; no names: every kernel.
+    """{kernels, models, environment, commit}; no names: every kernel. peers: ways of `torch_steps` that each spec is also trained in.
 
-    Raises: UnknownNameError; BackendError for a backend that is not here and for a kernel that breaks its contract.
+    Raises: UnknownNameError; BackendError for a backend or a peer that is not here and for a kernel that breaks its contract.
     """
     known = cases()
     specs = [_spec(name, backend, numerics, overrides) for name in names if name not in known]
     kernels = [name for name in names if name in known]
     rows = list(kernel_rows(kernels, _backend(backend, numerics), size)) if kernels or not names else []
-    models = [model_row(spec, steps) for spec in specs]
+    models = [row for spec in specs for row in (model_row(spec, steps), *peer_rows(spec, peers, steps))]
     return {"kernels": rows, "models": models, "environment": environment(), "commit": commit()}
+
+
+def peer_rows(spec: TrainSpec, ways: Sequence[str], steps: int) -> list[dict[str, Any]]:
+    """A row for each way of the torch peer, on this GPU in this process."""
+    if not ways:
+        return []
+    try:
+        import torch
+
+        from lpref.trainer.bench.torch_steps import peer_row
+    except ImportError as error:
+        raise BackendError("the peers of a training step need torch", where="bench", remedy="pip install torch, or leave out --peer") from error
+    if not torch.cuda.is_available():
+        raise BackendError("the peers of a training step run on a GPU, and torch sees none", where="bench", remedy="leave out --peer")
+    return [peer_row(spec, way, steps) for way in ways]
 
 
 def _spec(name: str, backend: str | None, numerics: str, overrides: Sequence[str]) -> TrainSpec:
