@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def _decides(experiment: Experiment, fields: Mapping[str, Any], backend: str | N
 
     whole: dict[str, Any] = {"numerics": numerics_hash()}
     if experiment.measure:
-        whole |= {"measure": experiment.measure, "fields": fields}
+        whole |= {"measure": experiment.measure, "fields": fields, "measures": _measures_hash()}
     else:
         spec = load_spec(experiment.train, {**fields, **({"backend": backend} if backend else {})})
         data = load_data(spec.data.name)
@@ -47,6 +48,15 @@ def _decides(experiment: Experiment, fields: Mapping[str, Any], backend: str | N
         resolved = {**plain(spec), "recipe": plain_recipe(load_recipe(spec)), "backend": load_backend(spec).name}
         whole |= {"spec": resolved, "data": data.sha256, "figure": experiment.figure}
     return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@cache
+def _measures_hash() -> str:
+    """Of the sources of all measurements."""
+    digest = hashlib.sha256()
+    for path in sorted((Path(__file__).parent / "measures").glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def figure(experiment: Experiment, arm: str, seed: int, folder: Path, backend: str | None = None) -> Found:

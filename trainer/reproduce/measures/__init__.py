@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lpref.trainer.reproduce.measures.flips import weight_flips
-from lpref.trainer.reproduce.measures.gradients import input_gradient
-from lpref.trainer.reproduce.measures.products import accumulation_error, product_error, weight_gradient_error
+from lpref.trainer.reproduce.measures.gradients import input_gradient, weight_gradient
+from lpref.trainer.reproduce.measures.products import (
+    accumulation_error,
+    forward_error,
+    product_error,
+    weight_gradient_error,
+)
 from lpref.trainer.reproduce.measures.rounding import relative_error, shrinkage
 
 MEASURES: dict[str, Callable[..., float]] = {
@@ -14,7 +19,9 @@ MEASURES: dict[str, Callable[..., float]] = {
     "shrinkage": shrinkage,
     "accumulation_error": accumulation_error,
     "product_error": product_error,
+    "forward_error": forward_error,
     "input_gradient": input_gradient,
+    "weight_gradient": weight_gradient,
     "weight_flips": weight_flips,
     "weight_gradient_error": weight_gradient_error,
 }

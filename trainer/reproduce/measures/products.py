@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from lpref.accel import backend
 from lpref.ref.linalg import Accumulate, HighPrecision, gemm
+from lpref.ref.recipes import Context, linear_forward
+from lpref.specs import recipe as recipe_of
 from lpref.trainer.reproduce.measures.rounding import quantized
 from lpref.trainer.reproduce.measures.tensors import tensor
 
@@ -31,6 +34,15 @@ def product_error(
     x, w = tensor(seed, distribution, rows, depth), tensor(seed, "gaussian", columns, depth, stream=1)
     xq, wq = quantized(x, quantizer, seed), quantized(w, quantizer if weight is None else weight, seed, site="weight")
     return _distance(xq, wq, x, w)
+
+
+def forward_error(seed: int, recipe: Any, distribution: str, rows: int = 256, outputs: int = 256, inputs: int = 512) -> float:
+    """The same of a linear layer's forward product under a recipe."""
+    x, w = tensor(seed, distribution, rows, inputs), tensor(seed, "gaussian", outputs, inputs, stream=1)
+    ctx = Context(seed, 0, 0, observed={}).at("layer")
+    found, _ = linear_forward(x, w, recipe_of(recipe).linear, ctx, backend("cpu", "exact"))
+    exact = x.astype(np.float64) @ w.astype(np.float64).T
+    return float(np.linalg.norm(np.asarray(found, np.float64) - exact) / np.linalg.norm(exact))
 
 
 def weight_gradient_error(seed: int, quantizer: Any, tokens: int, outputs: int = 64, inputs: int = 64) -> float:
