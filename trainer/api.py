@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lpref.ref.errors import CheckpointError, DivergedError, SpecError
+from lpref.ref.errors import CheckpointError, DivergedError
 from lpref.trainer import checkpoint as checkpoints
 from lpref.trainer import metrics, runfolder
 from lpref.trainer.files import write_atomic, write_json
 from lpref.trainer.interrupt import Interrupted
+from lpref.trainer.memory import typed_memory_errors
 from lpref.trainer.progress import Progress
 from lpref.trainer.report import write_report
 from lpref.trainer.run import Run
@@ -92,23 +93,10 @@ def continued_run(
 
 
 @contextmanager
-def typed_memory_errors(where: str) -> Iterator[None]:
-    """Turns a MemoryError into a SpecError: what the spec describes does not fit in this machine."""
-    try:
-        yield
-    except MemoryError as error:
-        raise SpecError(
-            [f"needs more memory than there is: {error or 'allocation failed'}"],
-            where=where,
-            remedy="lower train.batch or raise train.micro_batches, or choose a smaller model or model.context",
-        ) from error
-
-
-@contextmanager
 def _reporting(spec: TrainSpec, quiet: bool) -> Iterator[Progress]:
     """The progress of a run from before its preparation on."""
     label = f"{spec.name} {spec.recipe_name} seed {spec.train.seed}"
-    with typed_memory_errors(label), Progress(label, spec.train.steps, quiet=quiet) as progress:
+    with typed_memory_errors(label, spec), Progress(label, spec.train.steps, quiet=quiet) as progress:
         yield progress
 
 
@@ -118,7 +106,8 @@ def _loop(prepared: Any, folder: runfolder.RunFolder, state: Any, progress: Prog
     run = Run(folder.path)
     with folder.lock():
         try:
-            Loop(prepared, folder, state, progress).run()
+            with typed_memory_errors(str(folder.path), prepared.spec, folder.checkpoints):
+                Loop(prepared, folder, state, progress).run()
         except (DivergedError, Interrupted):
             write_report([run.refresh()], folder.report)
             raise

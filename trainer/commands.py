@@ -10,7 +10,7 @@ from typing import Any
 from lpref.ref.errors import BackendError, OutputError, SpecError, UnknownNameError
 from lpref.trainer.api import resume_run, start_run
 from lpref.trainer.export import FORMATS, export
-from lpref.trainer.run import Run
+from lpref.trainer.run import ENERGY, Run
 from lpref.trainer.runfolder import default_path
 from lpref.trainer.spec import load_spec
 
@@ -58,7 +58,7 @@ def _finished(run: Run, quiet: bool) -> CommandResult:
     summary = {**run.summary(), "report": str(run.folder.report)}
     if not quiet:
         figures = (
-            f"{key} {value:.4f}" for key, value in summary.items() if isinstance(value, float) and key != "tokens_per_s"
+            f"{key} {value:.4f}" for key, value in summary.items() if isinstance(value, float) and key not in ("tokens_per_s", *ENERGY[1:])
         )
         print(f"done: {run.path}  {'  '.join(figures)}")
         print(summary["report"])

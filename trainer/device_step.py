@@ -19,6 +19,7 @@ import numpy as np
 from lpref.accel.cuda import device, doubt, feed, graph, qtensor, update
 from lpref.ref.optim import update_loss_scale
 from lpref.ref.recipes import Context
+from lpref.trainer import memory
 from lpref.trainer.data.batches import Batch
 from lpref.trainer.step import StepResult, TrainState, applied, both_passes, mean_loss, seed_of, skipped
 
@@ -140,8 +141,11 @@ class DeviceStep:
     def _start(self, kind: Kind, collect: bool, turn: int) -> Outcome:
         """Sets the device to work on a step."""
         if collect or self.eager or not kind.warm:
+            outcome = self._run(kind, collect)
+            if not (collect or self.eager or kind.warm):
+                self.notes.append(memory.text(self.memory()))
             kind.warm |= not collect
-            return self._run(kind, collect)
+            return outcome
         if kind.captured is None:
             try:
                 kind.captured = self.place.capture(lambda: self._region(kind.batches, kind.outcome, False))
@@ -180,6 +184,10 @@ class DeviceStep:
         with doubt.collected(device.cupy().zeros(1, np.uint32)):
             device.compile_ahead(lambda: self.place.eager(lambda: self._region(kind.batches, Outcome(), False)))
         self._wait()
+
+    def memory(self) -> dict[str, float]:
+        """MiB: `memory.parts`."""
+        return memory.parts(self.p.model.arrays().values(), self.moments.values(), self.place.memory(), self.place.free())
 
     def facts(self) -> dict[str, Any]:
         """MiB of the device that steps take beside weights and moments; whether they were a graph."""

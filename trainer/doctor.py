@@ -112,13 +112,24 @@ def gpu() -> str:
     return f"{count.value} device(s), driver for CUDA {version.value // 1000}.{version.value % 1000 // 10}"
 
 
+def energy() -> str:
+    """Whether a run on the GPU records its joules, and why not."""
+    from lpref.accel.cuda import device
+    from lpref.trainer.energy import Counter, NoEnergy
+
+    try:
+        return f"energy counter: {Counter(device.pci_address()).joules():,.0f} J since the driver was loaded" if device.usable() else ""
+    except NoEnergy as error:
+        return f"no energy counter: {error}"
+
+
 def diagnose() -> dict[str, Any]:
     """Everything, as one mapping; ``ok`` is whether every canary sang."""
     tests = canaries() + compiled_canaries() + cuda_canaries()
     return {
         "ok": all(test["ok"] for test in tests),
         "environment": environment(),
-        "gpu": gpu(),
+        "gpu": "; ".join(filter(None, (gpu(), energy()))),
         "backends": backends(),
         "canaries": tests,
     }

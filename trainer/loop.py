@@ -13,10 +13,11 @@ from lpref.trainer import checkpoint as checkpoints
 from lpref.trainer.controllers import on
 from lpref.trainer.data.batches import Batch, train_batch, valid_batches
 from lpref.trainer.divergence import first_nonfinite
+from lpref.trainer.energy import meter
 from lpref.trainer.evaluate import evaluate
 from lpref.trainer.generate import generate
 from lpref.trainer.interrupt import Interrupt, Interrupted
-from lpref.trainer.metrics import MetricsWriter
+from lpref.trainer.metrics import MetricsWriter, read_records
 from lpref.trainer.progress import Progress
 from lpref.trainer.runfolder import RunFolder
 from lpref.trainer.setup import Prepared
@@ -53,12 +54,16 @@ class Loop:
     def __init__(self, prepared: Prepared, folder: RunFolder, state: TrainState, progress: Progress) -> None:
         self.p, self.folder, self.state, self.progress = prepared, folder, state, progress
         self.settings = prepared.spec.train
-        self.clock = Clock(total_tokens=state.step * prepared.tokens_per_step)
+        self.begun = state.step * prepared.tokens_per_step
+        """Predictions of the steps before this process's first."""
+        self.clock = Clock(total_tokens=self.begun)
         self.valid = valid_batches(
             prepared.data, prepared.length, prepared.spec.data.valid_windows, self.settings.batch
         )
         self.saved = state.step if checkpoints.list_steps(folder.checkpoints) else -1
         self.stepper = stepper(prepared)
+        self.meter = meter(prepared.backend)
+        self.meter.goes_on(read_records(folder.metrics))
         self.tensors: Record = {}
         self.made: tuple[int, list[Batch]] = (-1, [])
         """The batches that were made last, and their step."""
@@ -169,7 +174,11 @@ class Loop:
             out["quantizers"] = shares
         if collect:
             out["layers"] = self.p.rules.quantizers.layers(result.observed)
-        return out
+        return out | self.energy()
+
+    def energy(self) -> dict[str, float]:
+        """What the run took until now, where the device counts that."""
+        return self.meter.read(self.clock.total_tokens - self.begun)
 
     def judge(self, before: TrainState, batches: list[Batch], result: StepResult) -> None:
         """After a skipped step: goes on (loss scaling's search, policy `skip`) or ends the run with the culprit's name."""
@@ -231,7 +240,8 @@ class Loop:
 
     def finish(self) -> None:
         """The closing record: histograms of the codes, and a sample of a byte model."""
-        end: dict[str, Any] = {"step": self.state.step, "end": "done", "seconds": round(self.clock.total_seconds, 3), **self.stepper.facts()}
+        end: dict[str, Any] = {"step": self.state.step, "end": "done", "seconds": round(self.clock.total_seconds, 3)}
+        end |= self.energy() | self.stepper.facts()
         if self.settings.stats_every and self.state.step:
             self.p.bind(self.state)
             histograms = self.p.histograms(self.state, self.batches(self.state.step - 1)[0])

@@ -15,6 +15,9 @@ from lpref.ref.errors import CheckpointError, SpecError
 from lpref.trainer import metrics
 from lpref.trainer.runfolder import RunFolder, other_folder
 
+ENERGY = ("joules", "joules_per_token", "watts")
+"""Of a run whose device counts its energy: in all, for each prediction of the training steps, the mean power."""
+
 
 class Run:
     """A run folder, read only. Everything is read on first use; `refresh()` forgets it.
@@ -102,6 +105,8 @@ class Run:
         """The figures of the exit summary."""
         keys = ("loss", "valid.loss", "valid.bits_per_byte", "valid.bits_per_token", "valid.accuracy", "tokens_per_s")
         figures = {key: self.last(key) for key in keys if key in self.metrics}
+        newest: dict[str, Any] = next((record for record in reversed(self.records) if "joules" in record), {})
+        figures |= {key: float(newest[key]) for key in ENERGY if key in newest}
         step = int(self.records[-1]["step"]) if self.records else 0
         return {"run": str(self.path), "name": self.spec["name"], "recipe": self.recipe, "seed": self.seed, "status": self.status,
                 "step": step, "data_sha256": self.data_hash, **figures}  # fmt: skip

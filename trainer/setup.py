@@ -91,7 +91,10 @@ class Prepared:
         return other
 
     def rehearse(self) -> None:
-        """Forward and backward of the first micro-batch, forgotten: what has no kernel, or no room, raises before anything is written."""
+        """Forward and backward of the first micro-batch beside the optimizer's state, forgotten.
+
+        What has no kernel, or no room, raises before anything is written.
+        """
         from lpref.trainer.stepping import stepper
 
         train = self.spec.train
@@ -99,7 +102,9 @@ class Prepared:
         controllers = self.rules.controllers.start(self.model.arrays(), self.backend)
         state = TrainState(0, 0, {}, self.rules.quantizers.start(), self.rules.loss_scale.start(), controllers)
         stepper(self).compile_ahead(state, [first])
+        held = self.rules.optimizer.start(self.model.arrays(), self.rules.seed, self.backend)  # a step will find it there
         gradients(self.model, [first], self.context_of(state, collect=False), state.loss_scale.scale)
+        del held
 
     def histograms(self, state: TrainState, batch: Batch) -> dict[str, Any]:
         """The codes of inputs, weights and gradients on their formats' grids, as `state` quantizes those of `batch`."""

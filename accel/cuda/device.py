@@ -65,6 +65,11 @@ def describe() -> str:
     return f"{found['name'].decode()}, compute capability {major}.{minor}, CuPy {cp.__version__}, NVRTC {nvrtc_version}"
 
 
+def pci_address() -> str:
+    """The PCI address of the present device, as its driver's tools name it: 0000:3B:00.0."""
+    return str(cupy().cuda.Device().pci_bus_id)
+
+
 def capability(digits: str) -> tuple[int, int]:
     """(major, minor) of what CuPy calls a compute capability: the last digit is the minor number.
 

@@ -30,6 +30,10 @@ class Place:
         """Bytes that steps hold."""
         return int(self.pool.total_bytes())
 
+    def free(self) -> int:
+        """Bytes of the device that nobody holds."""
+        return int(device.cupy().cuda.Device().mem_info[0])
+
     @contextmanager
     def _inside(self) -> Iterator[None]:
         with device.cupy().cuda.using_allocator(self.pool.malloc), self.stream, self.feed.reading():
