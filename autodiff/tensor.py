@@ -27,6 +27,11 @@ AS_THEY_ARE = {"add", "sub", "mul", "reshape", "transpose", "getitem"}
 """Primitives that take arrays of fewer bits which stand for float32 values as they are; the others get float32."""
 
 
+def number() -> int:
+    """A number above those of all nodes until now, and below those of all that come."""
+    return next(_numbers)
+
+
 class Mode(threading.local):
     """What the tape of this thread does: `recording` nodes, and whether a checkpoint is `recomputing` a forward."""
 

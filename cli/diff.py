@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from lpref.cli.common import Command, echo_json, json_option
 
 
-@click.command("diff", cls=Command, examples=("lpref diff ml_dtypes --format e4m3", "lpref diff mine.py:cast --op cast --format e4m3 --trace"))
+class Diff(Command):
+    """`lpref diff TARGET`, and `lpref diff step SPEC`, which is a command of its own."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+        if args[:1] == ["step"]:
+            from lpref.cli.diff_step import step
+
+            return step.make_context(f"{info_name} step", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command("diff", cls=Diff, examples=("lpref diff ml_dtypes --format e4m3", "lpref diff mine.py:cast --op cast --format e4m3 --trace"))
 @click.argument("target")
 @click.option("--op", metavar="OP", help="cast, quantize, gemm, optimizer or attention.")
 @click.option("--format", "format_", metavar="NAME", help="Format of a cast (of a product's operands).")
@@ -37,7 +49,8 @@ def command(
     """Compare TARGET with the definition.
 
     TARGET is a built-in name (lpref list targets), module:callable or FILE.py:callable, lib:PATH.so:SYMBOL, or exec:COMMAND. It runs in a
-    process of its own. Exit code 0: no unexplained difference; 1: some, or the target failed; 2: it is not there.
+    process of its own. Exit code 0: no unexplained difference; 1: some, or the target failed; 2: it is not there. `lpref diff step SPEC`
+    compares the ops of a training step of our own backends.
     """
     from lpref.conformance.diff import run as runs
     from lpref.conformance.diff.report import text

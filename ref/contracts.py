@@ -32,7 +32,7 @@ class Bits:
     """
 
     def mismatch(self, expected: Any, actual: Any, args: tuple, kwargs: Mapping[str, Any]) -> str | None:
-        for place, want, got in _pairs("output", expected, actual):
+        for place, want, got in pairs("output", expected, actual):
             problem = _bits_differ(place, want, got)
             if problem:
                 return problem
@@ -67,7 +67,7 @@ class Bound:
         if self.restate is not None:
             expected = self.restate(expected, actual, *args, **kwargs)
         allowed = self.bound(expected, *args, **kwargs)
-        for (place, want, got), (_, limit, _) in zip(_pairs("output", expected, actual), _pairs("bound", allowed, allowed), strict=True):
+        for (place, want, got), (_, limit, _) in zip(pairs("output", expected, actual), pairs("bound", allowed, allowed), strict=True):
             want, got, limit = (np.asarray(a, np.float64) for a in (want, got, limit))
             if want.shape != got.shape:
                 return f"{place}: shape {got.shape}, expected {want.shape}"
@@ -81,23 +81,23 @@ class Bound:
         return None
 
 
-def _pairs(place: str, expected: Any, actual: Any) -> Iterator[tuple[str, Any, Any]]:
+def pairs(place: str, expected: Any, actual: Any) -> Iterator[tuple[str, Any, Any]]:
     """Leaves of two outputs side by side. Operands of different classes (a backend's own) are compared by their values."""
     if hasattr(expected, "dequantize") and type(expected) is not type(actual):
         yield f"{place}.dequantize()", expected.dequantize(), actual.dequantize()
     elif dataclasses.is_dataclass(expected) and not isinstance(expected, type):
         for field in dataclasses.fields(expected):
             if field.compare:
-                yield from _pairs(f"{place}.{field.name}", getattr(expected, field.name), getattr(actual, field.name, None))
+                yield from pairs(f"{place}.{field.name}", getattr(expected, field.name), getattr(actual, field.name, None))
     elif isinstance(expected, Mapping):
         for key in expected:
-            yield from _pairs(f"{place}[{key!r}]", expected[key], actual.get(key))
+            yield from pairs(f"{place}[{key!r}]", expected[key], actual.get(key))
     elif isinstance(expected, (tuple, list)):
         if not isinstance(actual, (tuple, list)) or len(actual) != len(expected):
             yield place, expected, actual
             return
         for i, (want, got) in enumerate(zip(expected, actual, strict=True)):
-            yield from _pairs(f"{place}.{i}", want, got)
+            yield from pairs(f"{place}.{i}", want, got)
     else:
         yield place, expected, actual
 

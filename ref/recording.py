@@ -42,6 +42,10 @@ class Recording:
 
     calls: list[Call] = field(default_factory=list)
 
+    def add(self, call: Call) -> None:
+        """One more."""
+        self.calls.append(call)
+
     def counts(self) -> dict[str, int]:
         """op -> number of calls."""
         ops = [call.op for call in self.calls]
@@ -49,10 +53,11 @@ class Recording:
 
 
 class RecordingBackend(Backend):
-    """`inner`, with every call kept in ``self.recording``. Operands are immutable and kept as they are."""
+    """`inner`, with every call added to ``self.recording``. Operands, and arrays that are not NumPy's, are immutable and kept as they are."""
 
-    def __init__(self, inner: Backend) -> None:
-        self.recording = Recording()
+    def __init__(self, inner: Backend, recording: Any = None) -> None:
+        """recording: anything with `add`; a `Recording` by default."""
+        self.recording: Any = Recording() if recording is None else recording
         recorded = [Kernel(k.op, self._record(k), k.reference, k.contract) for k in inner.kernels.values()]
         super().__init__(inner.name, inner.numerics, recorded, inner.arrays)
 
@@ -60,7 +65,7 @@ class RecordingBackend(Backend):
         def call(*args: Any, **kwargs: Any) -> Any:
             kept_args, kept_kwargs = _copy(args), _copy(kwargs)
             output = kernel.function(*args, **kwargs)
-            self.recording.calls.append(Call(kernel.op, kept_args, kept_kwargs, _copy(output)))
+            self.recording.add(Call(kernel.op, kept_args, kept_kwargs, _copy(output)))
             return output
 
         return call
