@@ -18,25 +18,23 @@ Pitfalls: a factor on all gradients of a layer changes nothing; a layer whose gr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from lpref.ref import elementary
-from lpref.ref.errors import SpecError
-from lpref.ref.recipes.controllers.base import Clock, Influence, Kind, Seen, State
+from lpref.ref.recipes.controllers.base import Seen, State
+from lpref.ref.recipes.controllers.levels import Levels
 
 
 @dataclass(frozen=True)
-class Diversity(Kind):
+class Diversity(Levels):
     """MuPPET. levels: one {path: value} per precision, coarse to fine; decay is lambda."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"grads"})
 
-    levels: tuple[Mapping[str, Any], ...] = ()
-    every: int = 50
     window: int = 3
     alpha: float = 1.0
     beta: float = 1.5
@@ -44,24 +42,14 @@ class Diversity(Kind):
     violations: int = 2
 
     def __post_init__(self) -> None:
-        least = (("every", 1), ("window", 2), ("violations", 1))
-        problems = [f"{n}: {getattr(self, n)} is below {low}" for n, low in least if getattr(self, n) < low]
-        problems += [
-            f"{n}: {getattr(self, n)} is negative" for n in ("alpha", "beta", "decay") if not getattr(self, n) >= 0
-        ]
-        problems += [] if self.levels else ["levels: none; give one {path: value} per precision"]
-        if problems:
-            raise SpecError(problems)
-
-    def all_changes(self) -> Iterator[Mapping[str, Any]]:
-        yield from self.levels
+        self.check({"window": 2, "violations": 1}, ("alpha", "beta", "decay"))
 
     def start(self, weights: Mapping[str, Any], ops: Any) -> dict[str, Any]:
         return {"level": 0, "steps": 0, "epochs": 0, "violations": 0, "largest": 0.0, "kept": []}
 
     def after(self, state: State, seen: Seen) -> tuple[State, Mapping[str, Any]]:
         """The diversity is taken where an epoch ends."""
-        if state["level"] + 1 >= len(self.levels):
+        if self.is_last(state):
             return state, {}
         steps = state["steps"] + 1
         if steps < self.every:
@@ -85,8 +73,6 @@ class Diversity(Kind):
         """
         return self.alpha + self.beta * float(elementary.exp(np.float64(-self.decay * epoch)))
 
-    def influence(self, state: State, clock: Clock) -> Influence:
-        return Influence(recipe=self.levels[state["level"]])
 
 
 def diversity(kept: list[Mapping[str, Any]], ops: Any) -> float:

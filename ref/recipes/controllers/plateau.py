@@ -16,20 +16,18 @@ Pitfalls: the comparison is `>`, so a difference of exactly theta is standing st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lpref.ref.errors import SpecError
-from lpref.ref.recipes.controllers.base import Clock, Influence, Kind, Seen, State
+from lpref.ref.recipes.controllers.base import Seen, State
+from lpref.ref.recipes.controllers.levels import Levels
 
 
 @dataclass(frozen=True)
-class Plateau(Kind):
+class Plateau(Levels):
     """PFQ. levels: one {path: value} per precision, coarse to fine."""
 
-    levels: tuple[Mapping[str, Any], ...] = ()
-    every: int = 50
     keep: int = 5
     threshold: float = 0.15
     decay: float = 0.4
@@ -37,22 +35,7 @@ class Plateau(Kind):
     warm: int = 10
 
     def __post_init__(self) -> None:
-        problems = [
-            f"{n}: {getattr(self, n)} is below {low}"
-            for n, low in (("every", 1), ("keep", 2), ("warm", 1))
-            if getattr(self, n) < low
-        ]
-        problems += [
-            f"{n}: {getattr(self, n)} is negative"
-            for n in ("threshold", "decay", "decays")
-            if not getattr(self, n) >= 0
-        ]
-        problems += [] if self.levels else ["levels: none; give one {path: value} per precision"]
-        if problems:
-            raise SpecError(problems)
-
-    def all_changes(self) -> Iterator[Mapping[str, Any]]:
-        yield from self.levels
+        self.check({"keep": 2, "warm": 1}, ("threshold", "decay", "decays"))
 
     def start(self, weights: Mapping[str, Any], ops: Any) -> dict[str, Any]:
         return {
@@ -74,9 +57,7 @@ class Plateau(Kind):
         scale = state["scale"] + loss if epochs <= self.warm else state["scale"]
         held = [*state["losses"], loss][-self.keep :]
         new = {**state, "sum": 0.0, "steps": 0, "epochs": epochs, "scale": scale, "losses": held}
-        if state["level"] + 1 < len(self.levels) and self.stands_still(
-            held, scale / min(epochs, self.warm), state["threshold"]
-        ):
+        if not self.is_last(state) and self.stands_still(held, scale / min(epochs, self.warm), state["threshold"]):
             level = state["level"] + 1
             new |= {
                 "level": level,
@@ -90,6 +71,3 @@ class Plateau(Kind):
         if len(losses) < self.keep:
             return False
         return all(not abs(one - losses[-1]) / scale > threshold for one in losses[:-1])
-
-    def influence(self, state: State, clock: Clock) -> Influence:
-        return Influence(recipe=self.levels[state["level"]])
