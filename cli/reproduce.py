@@ -11,7 +11,7 @@ from lpref.cli.common import Command, backend_option, echo_json, json_option, ta
 
 @click.command("reproduce", cls=Command, examples=("lpref reproduce T9", "lpref reproduce T3 T20 --seeds 5 --json"))
 @click.argument("names", nargs=-1, metavar="[ID]…")
-@click.option("--all", "everything", is_flag=True, help="Every experiment.")
+@click.option("--all", "everything", is_flag=True, help="Every experiment but the long ones, which run where they are named.")
 @click.option("--seeds", type=click.IntRange(min=2), help="Seeds of every arm; default: what the experiment says.")
 @backend_option
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True, help="Folder of the training runs.")
@@ -31,8 +31,8 @@ def command(
     from lpref.trainer.reproduce.results import reproduce
 
     wanted = [experiment(name) for name in (names or experiment_names())]
-    if not names and not everything:
-        wanted = [one for one in wanted if one.minutes <= 1]
+    if not names:
+        wanted = [one for one in wanted if not one.long and (everything or one.minutes <= 1)]
     echo = (lambda _: None) if as_json else click.echo
     results = reproduce(wanted, seeds=seeds, backend=backend, out=out, jobs=jobs, keep=keep, again=again, echo=echo)
     if as_json:

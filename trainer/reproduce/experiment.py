@@ -14,7 +14,7 @@ from lpref.ref.errors import SpecError, UnknownNameError
 class Expectation:
     """One sign, tested on the differences of two arms (or on one arm) seed by seed.
 
-    less, more   figure(more) - figure(less) > by. Arms are paired by seed; ``a - b`` is the difference of two arms.
+    less, more   figure(more) - figure(less) > by. Arms are paired by seed; ``a - b`` is the difference of two arms. Without `less`: figure(more) > by
     zero         the figure of this arm is 0 on average: its interval holds 0 and reaches no further than `within`
     ratio        compare figure(more) / figure(less) with `by` instead of the difference
     """
@@ -28,8 +28,10 @@ class Expectation:
     says: str = ""
 
     def __post_init__(self) -> None:
-        if bool(self.zero) == bool(self.less and self.more):
-            raise SpecError(["expect: give less and more, or zero"])
+        if bool(self.zero) == bool(self.more) or (self.less and not self.more):
+            raise SpecError(["expect: give more and, to compare, less; or zero"])
+        if self.ratio and not self.less:
+            raise SpecError(["ratio: it takes two arms, less and more"])
         if self.zero and self.within <= 0:
             raise SpecError(["within: how far from 0 an interval may reach, above 0"])
 
@@ -48,7 +50,8 @@ class Experiment:
               (``valid.loss``: its last value; ``sum:…``, ``max:…``, ``mean:…`` over the logged steps)
     expect    the signs the claim predicts
     control   signs that hold whatever the claim is worth, by which a broken experiment shows
-    minutes   on `device`, all arms and seeds
+    minutes   on two cores of a CPU (`device` cpu) or on one GPU, all arms and seeds
+    long      too long for `--all`: it runs where it is named
     """
 
     name: str
@@ -65,6 +68,7 @@ class Experiment:
     seeds: int = 3
     minutes: float = 1.0
     device: Literal["cpu", "cuda"] = "cpu"
+    long: bool = False
     notes: str = ""
 
     def __post_init__(self) -> None:

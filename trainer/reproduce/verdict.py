@@ -49,7 +49,8 @@ class Judged:
         e, i = self.expectation, self.interval
         sign = "/" if e.ratio else "-"
         less, more = (f"({side})" if " - " in side else side for side in (e.less, e.more))
-        what = f"{e.zero} is 0 within {e.within:g}" if e.zero else f"{more} {sign} {less} > {e.by:g}"
+        compared = f"{more} {sign} {less}" if e.less else e.more
+        what = f"{e.zero} is 0 within {e.within:g}" if e.zero else f"{compared} > {e.by:g}"
         return f"{what}: {i.mean:.4g} [{i.low:.4g}, {i.high:.4g}], {self.verdict}"
 
 
@@ -72,7 +73,8 @@ def judge(expectation: Expectation, figures: Mapping[str, Sequence[float]]) -> J
         found, reach = interval(values_of(expectation.zero, figures)), expectation.within
         inside, outside = -reach <= found.low and found.high <= reach, found.low > reach or found.high < -reach
         return Judged(expectation, found, AGREES if inside else DIFFERS if outside else INCONCLUSIVE)
-    less, more = (values_of(side, figures) for side in (expectation.less, expectation.more))
+    more = values_of(expectation.more, figures)
+    less = values_of(expectation.less, figures) if expectation.less else [0.0] * len(more)
     if expectation.ratio:
         logs = interval([_log(b) - _log(a) if a != b else 0.0 for a, b in zip(less, more, strict=True)])
         found = Interval(_exp(logs.mean), _exp(logs.low), _exp(logs.high))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from lpref.ref.analysis.qat_law import QatLaw
 from lpref.ref.errors import UnknownNameError
+from lpref.trainer.reproduce.measures import laws
 from lpref.trainer.reproduce.measures.gradients import input_gradient, weight_gradient
+from lpref.trainer.reproduce.measures.laws import best_share, qat_exponent
 from lpref.trainer.reproduce.measures.products import accumulation_error, forward_error, product_error
 from lpref.trainer.reproduce.measures.rounding import relative_error, shrinkage
 
@@ -53,3 +58,32 @@ def test_bfloat16_errs_by_no_more_than_half_a_step() -> None:
     assert 0 < relative_error(1, "bf16", "heavy", rows=8, columns=64) <= u**2
     assert abs(shrinkage(1, "bf16", rows=8, columns=64)) <= u
     assert 0 < product_error(1, "bf16", "gaussian", rows=16, columns=16, depth=64) < 16 * (2 * u + u**2)
+
+
+TINY = {"train": "train/ci_gpt", "train.batch": 2, "model.layers": 1, "model.context": 16, "data.valid_windows": 2}
+
+
+def test_the_best_share_is_one_of_those_asked_for() -> None:
+    assert best_share(1, bits=2, group=64, shares=[0, 0.5], **TINY, **{"train.steps": 2, "model.ffn": 192}) in (0, 0.5)  # type: ignore[arg-type]
+
+
+def test_the_fitted_exponents_are_those_of_the_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses that follow a law exactly give its exponents back."""
+
+    def loss(seed: int, train: str, fields: dict[str, Any]) -> float:
+        n, d = 12.0 * fields["model.d_model"] ** 2, float(fields["train.steps"])
+        if fields["recipe"] == "bf16":
+            return 2.0
+        group = fields["recipe"]["set"]["linear.fprop.a.quantizer"]["blocks"]["k"]
+        return 2.0 + QatLaw(0.5, 0.25, 0.125, 0.75).delta(n, d, group)
+
+    monkeypatch.setattr(laws, "trained_loss", loss)
+    laws._law.cache_clear()
+    grid: dict[str, Any] = {"train": "train/ci_gpt", "widths": [32, 64], "steps": [10, 40], "groups": [8, 16]}
+    assert [qat_exponent(1, exponent, **grid) for exponent in "ndg"] == pytest.approx([0.25, 0.125, 0.75], rel=1e-3)
+    laws._law.cache_clear()
+
+
+def test_an_unknown_exponent_is_refused() -> None:
+    with pytest.raises(UnknownNameError):
+        qat_exponent(1, "x", "train/ci_gpt", [32], [1], [8])

@@ -47,6 +47,13 @@ def test_signs(a: list[float], b: list[float], verdict: str) -> None:
     assert judge(ORDER, {"a": a, "b": b}).verdict == verdict
 
 
+@pytest.mark.parametrize(("values", "verdict"), [([0.7, 0.75, 0.8], "agrees"), ([0.1, 0.2, 0.3], "differs"), ([0.3, 0.6, 0.7], "inconclusive")])
+def test_one_arm_alone_is_compared_with_by(values: list[float], verdict: str) -> None:
+    found = judge(Expectation(more="a", by=0.5), {"a": values})
+    assert found.verdict == verdict
+    assert found.text.startswith("a > 0.5: ")
+
+
 def test_differences_of_differences_are_in_brackets() -> None:
     sign = Expectation(less="a - b", more="c - d")
     assert judge(sign, {"a": [2.0, 3.0], "b": [1.0, 1.0], "c": [9.0, 9.0], "d": [1.0, 1.0]}).text.startswith("(c - d) - (a - b) > 0: 6.5 [")
@@ -74,7 +81,7 @@ def test_an_experiment_agrees_where_every_sign_does() -> None:
     assert overall([agrees, unclear, differs]) == "differs"
 
 
-@pytest.mark.parametrize("fields", [{}, {"less": "a"}, {"less": "a", "more": "b", "zero": "c"}, {"zero": "a"}])
+@pytest.mark.parametrize("fields", [{}, {"less": "a"}, {"less": "a", "more": "b", "zero": "c"}, {"zero": "a"}, {"more": "a", "ratio": True}])
 def test_an_expectation_is_one_sign(fields: dict[str, str]) -> None:
     with pytest.raises(SpecError):
         Expectation(**fields)

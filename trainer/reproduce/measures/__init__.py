@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from lpref.trainer.reproduce.measures.flips import weight_flips
 from lpref.trainer.reproduce.measures.gradients import input_gradient, weight_gradient
+from lpref.trainer.reproduce.measures.laws import best_share, qat_exponent
 from lpref.trainer.reproduce.measures.products import (
     accumulation_error,
     forward_error,
@@ -23,5 +24,7 @@ MEASURES: dict[str, Callable[..., float]] = {
     "input_gradient": input_gradient,
     "weight_gradient": weight_gradient,
     "weight_flips": weight_flips,
+    "best_share": best_share,
+    "qat_exponent": qat_exponent,
     "weight_gradient_error": weight_gradient_error,
 }
