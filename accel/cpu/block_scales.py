@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lpref.accel.cpu import elementwise, four_over_six, grid_kernels, reduce, threads
+from lpref.accel.cpu import cast, elementwise, four_over_six, grid_kernels, reduce, threads
 from lpref.accel.cpu.quantize_plan import Plan
 from lpref.ref import scaling
 from lpref.ref.formats import format as format_named
@@ -27,6 +27,10 @@ def grid_scales(
         return _mx(top, q, plan)
     if rule == "amax" and q.scale.format == "e4m3" and q.scale.pow2 == "none" and amax is None:
         return _one_level(top, q, plan)
+    if rule == "amax" and q.scale.format not in ("float32", "e8m0", "binary16") and q.scale.history == "current" and amax is None:
+        return scaling.amax_scales(top.view(np.float32), plan.target, q.scale, _cast)
+    if rule == "deviation" and amax is None:
+        return scaling.deviation_scales(x, q.blocks.on(x.shape, axis), q.scale, reduce.tree_sum)
     if rule == "center" and amax is None:
         return scaling.center_scales(x, q.blocks.on(x.shape, axis), elementwise.log2, reduce.tree_sum)
     chosen = tensor_amax if amax is None or rule != "nvfp4" else np.float32(amax)
@@ -39,6 +43,11 @@ def grid_scales(
         if four_over_six.covered(block, axis, chosen, plan.target, q.scale):
             return four_over_six.four_over_six_scales(x, block, axis, top, chosen, plan.target, q.scale)
     return block_scales(x, top.view(np.float32), tensor_amax, q, format_named(q.format), axis, state, amax)
+
+
+def _cast(s: NDArray[np.float32], name: str) -> tuple[NDArray, NDArray[np.float32]]:
+    codes = cast.encode(s, name)
+    return codes, cast.decode(codes, name)
 
 
 def _filled(

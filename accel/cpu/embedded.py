@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lpref.accel.cpu import s2fp8
 from lpref.ref.errors import ShapeError
 from lpref.ref.quantize import QTensor, Quantizer
 
@@ -48,7 +49,13 @@ class Embedded:
         return self.grid
 
     def dequantize(self, dtype: Any = np.float32) -> NDArray:
-        """The values, tensor scale included: the product in float64, rounded once to `dtype`."""
+        """The values, tensor scale included: the product in float64, rounded once to `dtype`.
+
+        In float32 that is the float32 product: two significands of 24 bits have an exact product in float64.
+        """
+        if dtype is np.float32 and self.values.dtype == np.float32 and isinstance(self.tensor_scale, np.float32):
+            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                return self.values * self.tensor_scale
         return (self.values.astype(np.float64) * np.float64(self.tensor_scale)).astype(dtype)
 
     def transpose(self) -> Embedded:
@@ -74,4 +81,6 @@ def embedded(t: QTensor) -> Embedded:
 
 def matrix_of(t: QTensor) -> NDArray[np.float32]:
     """The values [R, C], rounded once to float32."""
+    if t.quantizer.scale.rule == "s2fp8":
+        return s2fp8.values(t).reshape(t.shape)
     return np.asarray(t.dequantize(np.float32)).reshape(t.shape)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from lpref.accel.cpu import plain, threads
+from lpref.accel.cpu import plain, s2fp8, threads
 from lpref.accel.cpu.quantize import prepare, quantize, run
 from lpref.accel.cpu.quantize_kernels import OPTIONS, TILE, spread_rows
 from lpref.accel.cpu.quantize_plan import plan_of
@@ -26,7 +26,8 @@ def qdq(
     plan = plan_of(q) if x.dtype == np.float32 else None
     ready = None if plan is None else prepare(x, q, plan, state=state, amax=amax, k_axis=k_axis)
     if plan is None or ready is None or (plan.table is not None and not plan.table.exact):
-        return quantize(x, q, state=state, amax=amax, words=words, k_axis=k_axis).dequantize(x.dtype)
+        made = quantize(x, q, state=state, amax=amax, words=words, k_axis=k_axis)
+        return s2fp8.values(made) if q.scale.rule == "s2fp8" and x.dtype == np.float32 else made.dequantize(x.dtype)
     values, scales = np.empty(ready.x.shape, np.float32), ready.scales
     run(ready, plan, q, words, values=values, codes=None, bare=True)
     rows, columns = ready.x.shape

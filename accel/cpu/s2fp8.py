@@ -10,10 +10,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from lpref.accel.cpu import elementary, threads
+from lpref.accel.cpu.cast_kernels import decode_table
 from lpref.accel.cpu.quantize_kernels import OPTIONS, TILE
 from lpref.accel.cpu.reduce import tree_sum
 from lpref.ref.quantize import Quantizer
-from lpref.ref.quantize.qtensor import code_values
+from lpref.ref.quantize.qtensor import QTensor, code_values
 from lpref.ref.scaling import Scale
 from lpref.ref.scaling.s2fp8 import coefficients
 
@@ -70,6 +71,27 @@ def _squeezed(x, logs, alpha, beta, out):  # type: ignore[no-untyped-def]
             z = np.float32(alpha * logs[i])
             y = np.float32(elementary.exp2_64(np.float64(np.float32(z + beta))))
             out[i] = -y if x[i] < 0 else y
+
+
+def values(t: QTensor) -> NDArray[np.float32]:
+    """`QTensor.dequantize` in float32: the values of all codes, each rounded once, looked up."""
+    table, out = np.empty(code_values(t.quantizer.format).size, np.float32), np.empty(t.shape, np.float32)
+    _expanded(code_values(t.quantizer.format), np.float64(t.aux["alpha"]), np.float64(t.aux["beta"]), table)
+    codes, flat = t.unpacked().reshape(-1), out.reshape(-1)
+    threads.split(flat.size, lambda a, b: decode_table(codes[a:b], table, flat[a:b]))
+    return out.reshape(t.logical_shape)
+
+
+@njit(**OPTIONS)
+def _expanded(y, alpha, beta, out):  # type: ignore[no-untyped-def]
+    """out <- sgn(y) exp2((log2|y| - beta) / alpha), y where that is 0; NaN where alpha is."""
+    for i in range(y.size):
+        if np.isnan(alpha):
+            out[i] = np.nan
+        elif y[i] == 0:
+            out[i] = y[i]
+        else:
+            out[i] = np.float32(np.copysign(elementary.exp2_64((elementary.log2_64(abs(y[i])) - beta) / alpha), y[i]))
 
 
 def lost(codes: NDArray, q: Quantizer, x: NDArray[np.float32]) -> int:

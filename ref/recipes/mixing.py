@@ -16,7 +16,7 @@ so that for rows u = s x of a group, leader u_0 and the sum S of the others,
     (H u)_0 = (u_0 + S) / sqrt(n)         (H u)_j = u_j + (u_0 / sqrt(n) - S / (n - sqrt(n)))
 
 and T^-1 = diag(1 / s) H. s and the two constants of n are computed in float64 and rounded once to float32; products and sums are the backend's,
-S one product with the groups' 0-1 matrix. One row is not mixed.
+S the defined sum over the group's other rows in their order. One row is not mixed.
 
 The transform is undone on the operand, as in the published simulation, so it leaves no trace in the GEMM's bases.
 
@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -84,10 +84,9 @@ def _sizes(ranges: F64) -> list[int]:
     count = ranges.size
     if count < 2:
         return [1] * count
-    sums = [0.0]
-    for value in ranges.tolist():
-        sums.append(sums[-1] + value)
-    small = next((m for m in range(1, count) if m * ranges[count - m - 1] > sums[count - m]), count - 1)
+    values = ranges.tolist()
+    sums = list(accumulate(values, initial=0.0))
+    small = next((m for m in range(1, count) if m * values[count - m - 1] > sums[count - m]), count - 1)
     ends = [0] + [math.floor(small * sums[i] / sums[count - small] + 0.5) for i in range(1, count - small + 1)]
     return [1 + stop - start for start, stop in pairwise(ends)]
 
@@ -127,12 +126,11 @@ class Mixed:
     def _reflected(self, u: Any) -> Any:
         """H u, group by group."""
         ops, g = self.ops, self.made
-        others, small = np.zeros((np.count_nonzero(g.leads), g.group.size), np.float32), np.flatnonzero(~g.leads)
-        others[g.group[small], small] = 1
-        leaders = np.empty(others.shape[0], np.int64)
+        small = np.flatnonzero(~g.leads)
+        leaders = np.empty(g.group.size - small.size, np.int64)
         leaders[g.group[g.leads]] = np.flatnonzero(g.leads)
         at = ops.arrays.make(leaders)
-        sums, first = ops.matmul(ops.arrays.make(others), u), u[at]
+        sums, first = ops.embedding_backward(u[ops.arrays.make(small)], g.group[small], leaders.size), u[at]
         shift = ops.sub(ops.mul(first, self._column(g.root[leaders])), ops.mul(sums, self._column(g.share[leaders])))
         found = ops.add(u, shift[ops.arrays.make(g.group)])
         found[at] = ops.mul(ops.add(first, sums), self._column(g.root[leaders]))

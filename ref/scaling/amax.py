@@ -37,6 +37,7 @@ Pitfalls: x / s and x * (1 / s) differ in the last code near ties; amax / 127 is
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +47,9 @@ from lpref.ref.scaling.rule import Scale
 from lpref.ref.scaling.scales import FLT_MAX, ONE, TINIEST, BlockScales, power_of_two, stored
 
 
-def amax_scales(amax: NDArray[np.float32], target: float, scale: Scale) -> BlockScales:
-    """Scales of blocks with these `amax` (any shape, float32).
+def amax_scales(amax: NDArray[np.float32], target: float, scale: Scale, cast: Any = None) -> BlockScales:
+    """Scales of blocks with these `amax` (any shape, float32). cast: (float32 values, format) -> (codes, float32 values of the codes), to nearest
+    even, saturating: the format's own, or a backend's kernel with its bits.
 
     >>> amax_scales(np.float32([[448, 0, np.inf]]), 448.0, Scale()).values.tolist()
     [[1.0, 1.0, nan]]
@@ -67,9 +69,13 @@ def amax_scales(amax: NDArray[np.float32], target: float, scale: Scale) -> Block
             return replace(made, values=format_named("binary16").decode(codes).astype(np.float32))
         if scale.format not in ("float32", "e8m0"):
             small = format_named(scale.format)
-            codes = stored(np.maximum(s, np.float32(small.min_subnormal)), scale.format)
-            s = small.decode(codes).astype(np.float32)
+            codes, s = (cast or _cast)(np.maximum(s, np.float32(small.min_subnormal)), scale.format)
         return with_apply(s, codes, scale.apply, np.float32(1) / np.float32(scale.multiplier))
+
+
+def _cast(s: NDArray[np.float32], name: str) -> tuple[NDArray, NDArray[np.float32]]:
+    codes = stored(s, name)
+    return codes, format_named(name).decode(codes).astype(np.float32)
 
 
 def with_apply(s: NDArray, codes: NDArray, apply: str, tensor_scale: np.float32 = ONE) -> BlockScales:

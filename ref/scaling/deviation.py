@@ -21,23 +21,26 @@ Pitfalls: the standard deviation has the mean removed, QuEST's integer quantizer
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from lpref.ref import reduce
 from lpref.ref.scaling.rule import Scale
 from lpref.ref.scaling.scales import BlockScales
 from lpref.ref.scaling.statistics import block_mean
 
 
-def deviation_scales(x: NDArray[np.float32], block: tuple[int, int], scale: Scale) -> BlockScales:
-    """Scales of the blocks of x [R, C]; E8M0 codes.
+def deviation_scales(x: NDArray[np.float32], block: tuple[int, int], scale: Scale, tree_sum: Any = reduce.tree_sum) -> BlockScales:
+    """Scales of the blocks of x [R, C]; E8M0 codes. tree_sum: the definition, or a backend's kernel with its bits.
 
     >>> deviation_scales(np.float32([[3, -3, 3, -3]]), (1, 4), Scale("deviation", format="e8m0", std=0.5)).values.tolist()
     [[1.0]]
     """
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        mean = block_mean(x, block)
-        variance = block_mean(x * x, block) - mean * mean
+        mean = block_mean(x, block, tree_sum)
+        variance = block_mean(x * x, block, tree_sum) - mean * mean
         level = np.sqrt(np.maximum(variance, np.float32(0))) * np.float32(scale.std) + np.float32(scale.eps)
     good = np.isfinite(level)
     exponent = np.frexp(np.where(good, level, np.float32(1)))[1] - 1

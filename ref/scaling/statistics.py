@@ -6,6 +6,8 @@ rounded up. NaN wins in every amax (``np.max`` propagates it), so a NaN cannot h
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,11 +58,11 @@ def block_extremes(
     return np.minimum(np.min(inner, axis=(1, 3)), zero), np.maximum(np.max(inner, axis=(1, 3)), zero)
 
 
-def block_mean(x: NDArray[np.float32], block: tuple[int, int]) -> NDArray[np.float32]:
+def block_mean(x: NDArray[np.float32], block: tuple[int, int], tree_sum: Any = reduce.tree_sum) -> NDArray[np.float32]:
     """Mean of every block: the defined sum over its elements, row-major, ragged edges filled with +0, over the number of those inside x."""
     (rows, columns), (br, bc) = x.shape, block
     down, across = -(-rows // br), -(-columns // bc)
-    total = reduce.tree_sum(blocked(x, block).transpose(0, 2, 1, 3).reshape(down, across, br * bc))
+    total = tree_sum(blocked(x, block).transpose(0, 2, 1, 3).reshape(down, across, br * bc))
     heights = np.minimum(br, rows - br * np.arange(down))
     widths = np.minimum(bc, columns - bc * np.arange(across))
     return np.asarray(total / (heights[:, None] * widths).astype(np.float32))

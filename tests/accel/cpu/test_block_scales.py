@@ -16,6 +16,7 @@ from lpref.ref import quantize as ref
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Blocks, QTensor, Quantizer, lookup
 from lpref.ref.random import WordAddress
+from lpref.ref.scaling import Scale
 
 RNG = np.random.default_rng(5)
 WORDS = WordAddress(3, 4, "block scales")
@@ -154,3 +155,18 @@ def test_blocks_beyond_the_kernel_take_the_page() -> None:
     x = RNG.standard_normal((1030, 40)).astype(np.float32)
     assert not four_over_six.covered((1030, 40), 1, np.float32(4), 6.0, q.scale)
     same(quantize(x, q), ref.quantize(x, q))
+
+
+SHORT = [
+    Scale("amax", format="ue5m3"), Scale("amax", format="ue4m3", apply="divide"), Scale("amax", format="e4m3", pow2="up", eps=1e-4),
+    Scale("deviation", format="e8m0", std=0.48707976, eps=1e-8), Scale("deviation", format="e8m0", std=1e-30),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("k_axis", [0, 1])
+@pytest.mark.parametrize("scale", SHORT, ids=str)
+def test_pages_with_kernels_inside_keep_their_bits(scale: Scale, k_axis: int) -> None:
+    """Scales in small formats, and of deviations: the page itself, with this backend's casts and sums."""
+    q = Quantizer("e2m1", Blocks(1, 32), scale, tail="pad_zero")
+    for x in (wild(9, 70), wild(64, 64), np.zeros((3, 33), np.float32)):
+        same(quantize(x, q, k_axis=k_axis), ref.quantize(x, q, k_axis=k_axis))

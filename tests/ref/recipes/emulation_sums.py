@@ -131,13 +131,19 @@ def householder(ranges: np.ndarray):
     return found
 
 
+def halved(lanes: list) -> np.ndarray:
+    """The sum of up to 1024 rows: again and again the upper half is added to the lower, which is a power of two."""
+    while len(lanes) > 1:
+        half = 1 << ((len(lanes) - 1).bit_length() - 1)
+        lanes = [one + lanes[half + i] if half + i < len(lanes) else one for i, one in enumerate(lanes[:half])]
+    return lanes[0] + F(0)
+
+
 def reflected(u: np.ndarray, groups) -> np.ndarray:
     out = np.empty_like(u)
     for rows, *_ in groups:
         n, leader = len(rows), rows[0]
-        rest = np.zeros(u.shape[1], F)
-        for row in sorted(rows[1:]):
-            rest = rest + u[row]
+        rest = halved([u[row] for row in sorted(rows[1:])] or [np.zeros(u.shape[1], F)])
         root, share = F(1 / math.sqrt(n)), F(1 / (n - math.sqrt(n)))
         out[leader] = (u[leader] + rest) * root
         for row in rows[1:]:
