@@ -25,7 +25,7 @@ from lpref.ref.quantize.qtensor import matrix_shape
 from lpref.ref.quantize.quantize import check_tail, logical_view, resolve_words
 from lpref.ref.random import WordAddress
 from lpref.ref.rounding import default_word_bits
-from lpref.ref.scaling.minmax import known_ends
+from lpref.ref.scaling.minmax import known_ends, spanned
 from lpref.ref.scaling.minmax import levels as levels_of
 from lpref.ref.scaling.scales import loaded
 
@@ -60,12 +60,16 @@ def _run(x: NDArray, q: Quantizer, state: Mapping[str, Any] | None, words: Any, 
     fmt, shape = format_named(q.format), matrix_shape(x.shape)
     check_tail(shape, axis, q)
     matrix = np.ascontiguousarray(x.reshape(shape))
-    low, high = np.min(matrix), np.max(matrix)
+    block, ends = q.blocks.on(shape, axis), known_ends(q.scale, state)
+    if ends is None and block[0] == 1 and q.scale.span == "extremes" and matrix.size:
+        ends = _ends(matrix, block)
+        low, high = np.min(ends[0]), np.max(ends[1])
+    else:
+        low, high = np.min(matrix), np.max(matrix)
     if not (np.isfinite(low) and np.isfinite(high)):
         return None
-    block = q.blocks.on(shape, axis)
     given, r = _words(words, q, x.shape)
-    factor, offset, levels = levels_of(matrix, block, fmt.max, q.scale, known_ends(q.scale, state))
+    factor, offset, levels = levels_of(matrix, block, fmt.max, q.scale, ends)
     scales, offsets = (loaded(level, q.scale.format) for level in levels)
     if not np.isfinite(scales).all() or (scales == 0).any():
         return None
@@ -77,6 +81,14 @@ def _run(x: NDArray, q: Quantizer, state: Mapping[str, Any] | None, words: Any, 
     amax = np.float32(np.maximum(-low, high) + np.float32(0))
     observed = {"amax": amax, "count": matrix.size, "overflowed": over, "underflowed": lost}
     return codes, values, levels, observed | further(matrix, scales, q, axis, state)
+
+
+def _ends(x: NDArray[np.float32], block: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The range of every block, blocks of one row each."""
+    work = max(1, threads.GRAIN // max(x.shape[1], 1))
+    parts = threads.split(x.shape[0], lambda a, b: spanned(x[a:b], block, "extremes"), 1, work)
+    low, high = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    return low, high
 
 
 def _words(words: Any, q: Quantizer, shape: tuple[int, ...]) -> tuple[NDArray, int]:

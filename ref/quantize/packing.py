@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,6 +48,14 @@ def pack(codes: NDArray, bits: int) -> NDArray:
     return packed
 
 
+@cache
+def _codes_of_bytes(bits: int) -> NDArray:
+    """Byte -> the codes that it holds, one a byte of a wider number."""
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    codes = np.arange(256, dtype=np.uint8)[:, None] >> shifts & np.uint8(2**bits - 1)
+    return np.ascontiguousarray(codes).view(f"u{8 // bits}").reshape(-1)
+
+
 def unpack(packed: NDArray, bits: int, columns: int) -> NDArray:
     """Inverse of `pack` for rows of `columns` codes.
 
@@ -60,7 +70,5 @@ def unpack(packed: NDArray, bits: int, columns: int) -> NDArray:
         bytes3[:, : packed.shape[1]] = packed
         x, y, z = (bytes3.reshape(rows, bytes3.shape[1] // 3, 3)[..., j] for j in range(3))
         codes = np.stack([x & 63, x >> 6 | (y & 15) << 2, y >> 4 | (z & 3) << 4, z >> 2], axis=-1)
-    else:
-        shifts = np.arange(0, 8, bits, dtype=np.uint8)
-        codes = packed[..., None] >> shifts & np.uint8(2**bits - 1)
-    return np.ascontiguousarray(codes.reshape(rows, codes.shape[1] * codes.shape[2])[:, :columns])
+        return np.ascontiguousarray(codes.reshape(rows, codes.shape[1] * codes.shape[2])[:, :columns])
+    return np.ascontiguousarray(_codes_of_bytes(bits)[packed].view(np.uint8)[:, :columns])

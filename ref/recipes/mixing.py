@@ -126,11 +126,11 @@ class Mixed:
     def _reflected(self, u: Any) -> Any:
         """H u, group by group."""
         ops, g = self.ops, self.made
-        small = np.flatnonzero(~g.leads)
-        leaders = np.empty(g.group.size - small.size, np.int64)
+        leaders = np.empty(np.count_nonzero(g.leads), np.int64)
         leaders[g.group[g.leads]] = np.flatnonzero(g.leads)
-        at = ops.arrays.make(leaders)
-        sums, first = ops.embedding_backward(u[ops.arrays.make(small)], g.group[small], leaders.size), u[at]
+        at, count = ops.arrays.make(leaders), leaders.size
+        others = np.where(g.leads, count, g.group)  # the leaders: a group that nobody asks for
+        sums, first = ops.embedding_backward(u, others, count + 1)[:count], u[at]
         shift = ops.sub(ops.mul(first, self._column(g.root[leaders])), ops.mul(sums, self._column(g.share[leaders])))
         found = ops.add(u, shift[ops.arrays.make(g.group)])
         found[at] = ops.mul(ops.add(first, sums), self._column(g.root[leaders]))
