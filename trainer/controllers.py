@@ -46,6 +46,10 @@ class Controllers:
             optimizer = kind.around(states[name], optimizer, clock)
         return optimizer
 
+    def withheld(self, states: States, name: str) -> set[str]:
+        """The parameters that get no gradient from the pass of that name."""
+        return {one for key, kind in self.kinds.items() for one in kind.withheld(states[key]).get(name, ())}
+
     def after(self, states: States, seen: Seen) -> tuple[dict[str, Any], dict[str, Any]]:
         """(states after the step, weights that they replace); each sees the weights as the ones before it left them."""
         new: dict[str, Any] = {}
@@ -60,6 +64,7 @@ class Controllers:
                 seen.quantizers,
                 seen.ops,
                 seen.scales,
+                seen.by_pass,
             )
             new[name], written = kind.after(states[name], shown)
             replaced |= written

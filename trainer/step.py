@@ -128,8 +128,9 @@ def applied(
     grads: Mapping[str, Any],
     observed: Any,
     lr: float | None = None,
+    by_pass: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[TrainState, StepResult]:
-    """The second half of `train_step`: one guarded update with `grads`, those of the scaled loss."""
+    """The second half of `train_step`: one guarded update with `grads`, those of the scaled loss; by_pass: the same of each summed pass."""
     lr = rules.schedule(state.update) if lr is None else lr
     clock = Clock(state.step, state.update, rules.steps or 1, rules.seed) if clock is None else clock
     ctx = OptimContext(step=state.step, update=state.update, seed=rules.seed, lr=lr, peak=rules.schedule.lr, total=rules.steps)
@@ -150,7 +151,7 @@ def applied(
         return skipped(state, rules), StepResult(loss, lr, done.norm, True, observed)
     if frozen:
         done = replace(done, params={**arrays, **done.params}, state={**state.optimizer, **done.state})
-    params, controllers = controlled(model, state, rules, clock, Seen(clock, loss, observed, done.params, grads))
+    params, controllers = controlled(model, state, rules, clock, Seen(clock, loss, observed, done.params, grads, by_pass=by_pass or {}))
     model.set_arrays(params)
     quantizers = rules.quantizers.update(state.quantizers, observed)
     after = TrainState(state.step + 1, state.update + 1, done.state, quantizers, done.scale, controllers)
@@ -177,9 +178,11 @@ def controlled(
         else {}
     )
     quantizers = {name: model.recipes[site].fprop.b.quantizer for site, name in kinds.weights.items()}
-    scales = {name: g for name, g in seen.grads.items() if model.roles[name] == "quantizer_step"} if "scales" in kinds.needs else {}
+    wanted = {name for name, role in model.roles.items() if role == "quantizer_step"} if "scales" in kinds.needs else set()
+    scales, *passes = ({n: g for n, g in one.items() if n in wanted} for one in (seen.grads, *seen.by_pass.values()))
     shown = Seen(
-        clock, seen.loss, seen.observed, {name: params[name] for name in names}, grads, quantizers, rules.backend, scales
+        clock, seen.loss, seen.observed, {name: params[name] for name in names}, grads, quantizers, rules.backend, scales,
+        dict(zip(seen.by_pass, passes, strict=True)),
     )
     states, replaced = kinds.after(state.controllers, shown)
     return {**params, **replaced}, states

@@ -111,13 +111,34 @@ class LossHook:
 
 
 @dataclass(frozen=True)
+class Displaced:
+    r"""Where the weights of a pass are: at $w + (\rho / \lVert g \rVert - \alpha) g$, g the gradient of the pass `of` by all parameters but those
+    of quantizers, in one norm; a constant. Its gradient is added to those of the other passes.
+
+    $\alpha = 0$: the perturbed point of sharpness-aware minimization (arXiv 2010.01412); with $\alpha$, SAGM's (arXiv 2304.00502), whose gradient is
+    that of both passes. A zero gradient displaces nothing.
+    """
+
+    of: str
+    rho: float = 0.05
+    alpha: float = 0.0
+
+    def __post_init__(self) -> None:
+        problems = [f"{n}: {getattr(self, n)!r} is not a number >= 0" for n in ("rho", "alpha") if not 0 <= getattr(self, n) < math.inf]
+        if problems:
+            raise SpecError(problems)
+
+
+@dataclass(frozen=True)
 class Pass:
     """One of several forward and backward passes of a step over the same batch, with the fields that differ in it.
 
     update   each: the weights are updated after this pass, and the next one sees them; summed: the gradients of the passes are added
              and applied once. All passes of a recipe say the same.
+    displaced  the weights of this pass are not those of the step, which a `summed` pass may ask for
     """
 
     name: str
     set: Mapping[str, Any] = field(default_factory=dict, hash=False)
     update: Literal["each", "summed"] = "summed"
+    displaced: Displaced | None = None

@@ -25,8 +25,20 @@ def run_time_problems(recipe: Any) -> Iterator[str]:
     names = [one.name for one in recipe.passes]
     if len(set(names)) < len(names):
         yield f"passes: the names {', '.join(names)} are not all different"
+    yield from _displaced(recipe.passes)
     for index, controller in enumerate(recipe.controllers):
         yield from _controller(recipe, controller, f"controllers.{index}")
+
+
+def _displaced(passes: Any) -> Iterator[str]:
+    """A displaced pass follows the pass that it is displaced by, and their gradients are summed."""
+    for index, one in enumerate(passes):
+        if one.displaced is None:
+            continue
+        if one.displaced.of not in [earlier.name for earlier in passes[:index]]:
+            yield f"passes.{index}.displaced.of: no earlier pass is called {one.displaced.of!r}"
+        if one.update != "summed":
+            yield f"passes.{index}.update: a displaced pass has no weights of its own to update; write summed"
 
 
 def _unsound(recipe: Any, changes: Any, where: str) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -83,6 +85,60 @@ def test_a_frozen_scale_stands_still_for_a_window() -> None:
     state, _ = step_of(made, state, [train_batch(DATA, made.length, 2, 1, state.step, 0, 2)], False)
     for name in names:
         np.testing.assert_array_equal(made.model.arrays()[name], before[name])
+
+
+def test_gaqat_is_the_task_and_the_displaced_gradient() -> None:
+    """g(w) + g(w + (rho / |g| - alpha) g), g over all parameters but steps; scales that are frozen get the second alone."""
+    from lpref.ref.optim.clip import global_norm
+    from lpref.trainer.step import gradients
+
+    spec = load_spec("train/ci_gpt", {**SMALL, "recipe": "gaqat", "numerics": "exact"})
+    made = setup.prepare(spec, data=DATA)
+    state, model = start_state(made), made.model
+    batch = [train_batch(DATA, made.length, 2, 1, 0, 0, 2)]
+    steps = [name for name, role in model.roles.items() if role == "quantizer_step"]
+    made.bind(state, pass_=0)
+    _, task, _ = gradients(model, batch, made.context_of(state, collect=False, pass_=0), 1.0)
+    weights, kept = model.arrays(), [g for name, g in task.items() if name not in steps]
+    factor = np.float32(0.05 / float(global_norm(kept)) - 0.001)
+    made.bind(state, pass_=1)
+    model.set_arrays({name: a if name in steps else a + task[name] * factor for name, a in weights.items()})
+    _, smooth, _ = gradients(model, batch, made.context_of(state, collect=False, pass_=1), 1.0)
+    model.set_arrays(weights)
+    seen = {}
+
+    class Watching:
+        """An optimizer that shows its gradients and changes nothing."""
+
+        rule = made.rules.optimizer.rule
+
+        def update(self, params, grads, state, *args):
+            seen.update(grads)
+            return dict(params), dict(state)
+
+    watched = replace(made, rules=replace(made.rules, optimizer=Watching(), clip=None))
+    frozen = steps[::2]
+    held = replace(state, controllers={"0.disorder": {**state.controllers["0.disorder"], "frozen": frozen}})
+    after, _ = step_of(watched, held, batch, False)
+    assert set(seen) == set(task)
+    for name, g in task.items():
+        np.testing.assert_array_equal(seen[name], smooth[name] if name in frozen else g + smooth[name])
+    signs = after.controllers["0.disorder"]["signs"]
+    assert all((signs[name] == (task[name] < 0)).all() for name in steps)
+
+
+@pytest.mark.parametrize(
+    ("passes", "text"),
+    [
+        ([{"name": "a", "displaced": {"of": "b"}}, {"name": "b"}], "passes.0.displaced.of: no earlier pass is called 'b'"),
+        ([{"name": "a", "update": "each"}, {"name": "b", "update": "each", "displaced": {"of": "a"}}], "passes.1.update: a displaced pass"),
+        ([{"name": "a"}, {"name": "b", "displaced": {"of": "a", "rho": -1.0}}], "rho: -1.0 is not a number >= 0"),
+    ],
+)
+def test_bad_displacements(passes: list, text: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        recipe({"base": "lsq", "passes": passes})
+    assert text in str(caught.value)
 
 
 def test_disorder_is_the_share_of_sign_changes() -> None:

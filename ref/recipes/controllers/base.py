@@ -39,6 +39,7 @@ class Seen:
     weights    parameter -> the weight after the update, of every linear layer with a quantized weight
     grads      the gradients of the loss by those weights
     scales     the gradients of learned quantizer parameters, by parameter
+    by_pass    the same of each summed pass, by the pass's name
     quantizers parameter -> the quantizer of the weight in the forward pass, as in force in the step
     ops        the backend
     """
@@ -51,6 +52,7 @@ class Seen:
     quantizers: Mapping[str, Any] = field(default_factory=dict)
     ops: Any = None
     scales: Mapping[str, Any] = field(default_factory=dict)
+    by_pass: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,10 @@ class Kind:
     def influence(self, state: State, clock: Clock) -> Influence:
         """What the coming step (or pass) is under."""
         return NOTHING
+
+    def withheld(self, state: State) -> Mapping[str, Any]:
+        """Pass name -> the parameters that get no gradient from that (summed) pass in the coming step."""
+        return {}
 
     def around(self, state: State, optimizer: Any, clock: Clock) -> Any:
         """The optimizer of the coming step."""
