@@ -56,6 +56,8 @@ class Model:
         self.saliency: Mapping[str, Any] = {}
         """Of every quantized weight, where a loss hook needs it."""
         self.operations: Mapping[str, OpRecipe] = {}
+        self.at_sites: Mapping[str, OpRecipe] = {}
+        """Operations whose recipe is not that of their kind, by site."""
         if recipe is not None:
             self.use(recipe)
         specs = stored(self.declare(), self.sites, self.recipes)
@@ -94,13 +96,14 @@ class Model:
         raise NotImplementedError
 
     # ---- what it does
-    def use(self, recipe: Any, layers: Mapping[str, LinearRecipe] | None = None) -> None:
+    def use(self, recipe: Any, layers: Mapping[str, LinearRecipe] | None = None, at_sites: Mapping[str, OpRecipe] | None = None) -> None:
         """Put a recipe in force. Raises SpecError for a rule that matches no layer, WordsError for two uses of one stream.
 
-        layers: what `recipe.bind` gave, where that was done before.
+        layers: what `recipe.bind` gave, where that was done before.  at_sites: recipes of single operations.
         """
         if layers is not None and layers is self.recipes:
             return
+        self.at_sites = {} if at_sites is None else at_sites
         self.recipes, self.operations = recipe.bind(self.sites.values()) if layers is None else layers, recipe.operations
         self.hooks, self.groups = recipe.loss_hooks, recipe.groups
         check_streams(self.random_sites())
@@ -114,6 +117,7 @@ class Model:
     def under(self, kind: str, site: str, ctx: Context, **sizes: float) -> Operation | None:
         """The operation `site` under the recipe in force; None where that says nothing about its kind."""
         recipe = self.operations.get(kind)
+        recipe = recipe if recipe is None else self.at_sites.get(site, recipe)
         return None if recipe is None else Operation(kind, recipe, ctx.at(site), sizes)
 
     def loss(self, batch: Any, ctx: Context) -> Tensor:

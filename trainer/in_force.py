@@ -23,6 +23,8 @@ class InForce:
     key: str
     recipe: Any
     layers: Mapping[str, Any] = field(hash=False)
+    operations: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Site -> recipe of the operations whose recipe is not that of their kind."""
 
 
 class Recipes:
@@ -55,19 +57,26 @@ class Recipes:
         found += [dict(self.recipe.evaluation)] if evaluation else []
         found = [one for one in found if one]
         layers = [one.layers for one in influences if one.layers]
-        key = repr((found, layers)) if found or layers else ""
+        sites = [one.operations for one in influences if one.operations]
+        key = repr((found, layers, sites)) if found or layers or sites else ""
         if key not in self._made:
             while len(self._made) >= KEPT:
                 del self._made[next(iter(self._made))]
-            self._made[key] = self._bound(key, found, layers)
+            self._made[key] = self._bound(key, found, layers, sites)
         return self._made[key]
 
     def _bound(
-        self, key: str, changes: Sequence[Mapping[str, Any]], layers: Sequence[Mapping[str, Mapping[str, Any]]]
-    ) -> InForce:
+        self, key: str, changes: Sequence[Mapping[str, Any]], layers: Sequence[Mapping[str, Mapping[str, Any]]],
+        sites: Sequence[Mapping[str, Mapping[str, Any]]],
+    ) -> InForce:  # fmt: skip
         recipe = in_force(self.recipe, changes)
         bound = recipe.bind(self.sites.values())
         for one in layers:
             for site, paths in one.items():
                 bound[site] = changed(bound[site], paths)
-        return InForce(key, recipe, bound)
+        operations: dict[str, Any] = {}
+        for one in sites:
+            for site, paths in one.items():
+                kind, _, name = site.partition(":")
+                operations[name] = changed(operations.get(name, recipe.operations[kind]), paths)
+        return InForce(key, recipe, bound, operations)

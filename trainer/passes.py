@@ -19,11 +19,13 @@ from typing import Any
 
 from lpref.ref.recipes.phases import Displaced
 from lpref.trainer.data.batches import Batch
+from lpref.trainer.probing import probed
 from lpref.trainer.step import StepResult, TrainState, applied, gradients, train_step
 
 
 def step_of(prepared: Any, state: TrainState, batches: Sequence[Batch], collect: bool) -> tuple[TrainState, StepResult]:
     """(state after, what to report) of one step of a prepared run."""
+    state = probed(prepared, state, batches) if prepared.rules.controllers.kinds else state
     passes = prepared.recipe.passes
     if not passes:
         rules = prepared.bind(state)

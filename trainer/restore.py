@@ -76,5 +76,5 @@ def put_in_force(model: Any, recipe: Any, spec: TrainSpec, found: checkpoints.Ch
     recipes = Recipes(recipe, model.sites, spec.train.steps)
     if recipes.changes:
         now = recipes.at(found.step, found.update, controllers.influences(states, clock), evaluation=True)
-        model.use(now.recipe, now.layers)
+        model.use(now.recipe, now.layers, now.operations)
     return controllers.companions(states, clock)

@@ -62,7 +62,7 @@ class Prepared:
         if not self.recipes.changes:
             return self.rules
         now = self.in_force(state, pass_=pass_, evaluation=evaluation)
-        self.model.use(now.recipe, now.layers)
+        self.model.use(now.recipe, now.layers, now.operations)
         return replace(self.rules, loss_scale=now.recipe.loss_scale)
 
     def clock(self, state: TrainState, pass_: int = 0) -> Clock:
@@ -87,7 +87,7 @@ class Prepared:
         """The same model on another backend, weights and the recipe in force included."""
         other = build_model(self.spec, self.recipe, backend, self.data)
         other.set_arrays(self.model.arrays())
-        other.recipes, other.operations = self.model.recipes, self.model.operations
+        other.recipes, other.operations, other.at_sites = self.model.recipes, self.model.operations, self.model.at_sites
         return other
 
     def rehearse(self) -> None:

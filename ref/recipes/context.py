@@ -23,6 +23,8 @@ class Context:
     state                quantizer state by ``site/gemm/slot``, read only
     companions           companion tensor of the weight by site, for guided slots
     observed             the one mutable thing: collects {"amax": …, "count": …, …} by ``site/gemm/slot`` for `update_state`
+    fresh                slots whose key begins so draw other random words: a probe of one tensor
+    sizes                where it is a dict: counts the elements that are saved for the backward pass, by ``site/save/x`` or ``site/saved``
     collect              also collect error statistics (mse, sqnr_db, overflowed, underflowed, …) of every quantized operand
     init                 a forward pass that only makes learned parameters
     """
@@ -37,6 +39,8 @@ class Context:
     companions: Mapping[str, Any] = field(default_factory=dict)
     observed: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     collect: bool = False
+    fresh: str = ""
+    sizes: dict[str, int] | None = None
     init: bool = False
 
     def at(self, site: str) -> Context:
@@ -47,9 +51,15 @@ class Context:
         """Key of the quantizer in ``fprop.a``, …: ``site/fprop/a``."""
         return f"{self.site}/{slot.replace('.', '/')}"
 
+    def saves(self, slot: str, elements: int) -> None:
+        """Counts elements that are saved, where somebody asks."""
+        if self.sizes is not None:
+            self.sizes[self.key(slot)] = self.sizes.get(self.key(slot), 0) + elements
+
     def words(self, slot: str, purpose: str) -> WordAddress:
-        """Address of the random words of a slot: stream ``site/gemm/slot/purpose``, with ``@pass`` from the second pass on."""
+        """Address of the random words of a slot: stream ``site/gemm/slot/purpose``, with ``@pass`` from the second pass on; fresh: ``#``."""
         suffix = f"@{self.pass_}" if self.pass_ else ""
+        suffix += "#" if self.fresh and self.key(slot).startswith(self.fresh) else ""
         return WordAddress(self.seed, self.step, f"{self.key(slot)}/{purpose}{suffix}")
 
     def signs(self, slot: str, n: int) -> Any:

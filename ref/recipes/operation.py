@@ -163,6 +163,7 @@ class Operation:
     def codes(self, slot: str, array: Any, ops: Any) -> Saved:
         """`array` in the codes of `saved`."""
         q = self.recipe.saved
+        self.ctx.saves("saved", array.size)
         matrix = array.reshape((-1, array.shape[-1]))
         return Saved(
             ops.quantize(matrix, q, words=self._words(slot, q, array), k_axis=1), tuple(array.shape), array.dtype

@@ -36,6 +36,7 @@ def saved_by(layer: Layer, tensors: Mapping[str, Any], made: Mapping[str, Made])
         elif saved.what == "projection":
             found[name] = projected(layer, name, saved, tensor)
         elif saved.quantizer is not None:
+            layer.ctx.saves(f"save.{name}", tensor.size)
             words = layer.words(f"save.{name}", saved_tensor(name, saved), tensor, saved.quantizer)
             found[name] = layer.ops.operand(tensor, saved.quantizer, k_axis=1, words=words)
         else:

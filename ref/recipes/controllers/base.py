@@ -57,12 +57,22 @@ class Seen:
 
 @dataclass(frozen=True)
 class Influence:
-    """What a state sets: paths of the recipe, paths of the linear recipe of single layers (site -> path -> value), and companion
-    tensors of weights (parameter -> array)."""
+    """What a state sets: paths of the recipe, paths of the linear recipe of single layers (site -> path -> value), paths of the `OpRecipe` of
+    single other operations (``kind:site`` -> path -> value), and companion tensors of weights (parameter -> array)."""
 
     recipe: Mapping[str, Any] = field(default_factory=dict)
     layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     companions: Mapping[str, Any] = field(default_factory=dict)
+    operations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A forward and backward pass that is not a step: what is changed in it, and whose random words are others (a prefix of site/slot)."""
+
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    operations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fresh: str = ""
 
 
 NOTHING = Influence()
@@ -90,6 +100,15 @@ class Kind:
     def after(self, state: State, seen: Seen) -> tuple[State, Mapping[str, Any]]:
         """(state after the step, weights that it replaces)."""
         return state, {}
+
+    def probes(self, state: State, clock: Clock) -> bool:
+        """Whether it probes before the coming step."""
+        return False
+
+    def probed(self, state: State, run: Any, ops: Any) -> State:
+        """The state after probing. run(probe) gives all gradients of the coming batch under a `Probe`, run.sizes the elements that are saved
+        for the backward pass by site/slot."""
+        return state
 
     def influence(self, state: State, clock: Clock) -> Influence:
         """What the coming step (or pass) is under."""

@@ -18,11 +18,12 @@ from lpref.ref.recipes.controllers.freeze import Freeze
 from lpref.ref.recipes.controllers.hasb import Hasb
 from lpref.ref.recipes.controllers.plateau import Plateau
 from lpref.ref.recipes.controllers.ramping import Ramping
+from lpref.ref.recipes.controllers.sensitivity import Sensitivity
 from lpref.ref.recipes.controllers.steer import Steer
 
 KINDS: dict[str, type[Kind]] = {
     "plateau": Plateau, "diversity": Diversity, "steer": Steer, "ema": Ema, "ramping": Ramping, "freeze": Freeze, "disorder": Disorder,
-    "counteract": Counteract, "alrs": Alrs, "hasb": Hasb, "block_wise": BlockWise,
+    "counteract": Counteract, "alrs": Alrs, "hasb": Hasb, "block_wise": BlockWise, "sensitivity": Sensitivity,
 }  # fmt: skip
 
 
