@@ -169,7 +169,7 @@ def _there(x: Any, where: str, ops: Backend) -> Any:
 
 def _back(y: Any, ops: Backend, to: Any) -> Any:
     """The result in the library that the arguments came from."""
-    return y if to is not None and to.__name__ == "cupy" and ops.name == "cuda" else give(ops.arrays.host(y), to)
+    return ops.arrays.wide(y) if to is not None and to.__name__ == "cupy" and ops.name == "cuda" else give(ops.arrays.host(y), to)
 
 
 def _library(x: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -55,9 +55,38 @@ def check_operand(x: Any, k_axis: int) -> None:
         raise ShapeError(f"x is {x.shape}, k_axis {k_axis}; needed [R, C] and 0 or 1", where="operand")
 
 
-def gemms(products: Sequence[tuple[Any, ...]], numerics: str = "exact") -> list[np.ndarray]:
-    """`gemm` of each (a, b) or (a, b, accumulate): products that do not need one another, which a backend may make side by side."""
-    return [linalg.gemm(*product, numerics=numerics) for product in products]
+def in_format(product: Callable[..., Any], cast: Callable[..., Any]) -> Callable[..., Any]:
+    """gemm(a, b, accumulate, output): `product` of the first three, rounded to the format `output` by `cast`, once, where that is not float32."""
+
+    def gemm(a: Any, b: Any, accumulate: Any = None, output: str = "float32") -> Any:
+        y = product(a, b, accumulate)
+        return y if output == "float32" else cast(y, output)
+
+    return gemm
+
+
+STORED = ("rmsnorm", "layernorm", "gelu", "gelu_backward", "swiglu_packed", "swiglu_packed_backward", "attention_packed_backward")
+"""Ops with an option `store`: the format, float32 or bfloat16, in which the result (of several the first) is kept, rounded to nearest even.
+
+Who asks for it knows that all readers round the result to that format themselves, so that no bit of theirs changes."""
+
+
+def storing(op: Callable[..., Any], cast: Callable[..., Any]) -> Callable[..., Any]:
+    """The op with the option `store`."""
+
+    @wraps(op)
+    def call(*args: Any, store: str = "float32", **options: Any) -> Any:
+        y = op(*args, **options)
+        if store == "float32":
+            return y
+        return (cast(y[0], store), *y[1:]) if isinstance(y, tuple) else cast(y, store)
+
+    return call
+
+
+def one_by_one(gemm: Callable[..., Any]) -> Callable[..., list[Any]]:
+    """gemms(products): `gemm` of the arguments of each, products that do not need one another, which a backend may make side by side."""
+    return lambda products: [gemm(*product) for product in products]
 
 
 def transformed(x: np.ndarray, k_axis: int, transforms: Sequence[tuple[Any, np.ndarray | None]], hadamard: Any = None) -> np.ndarray:
@@ -71,11 +100,12 @@ def transformed(x: np.ndarray, k_axis: int, transforms: Sequence[tuple[Any, np.n
 
 def reference_ops(numerics: str) -> dict[str, Callable[..., Any]]:
     """op -> definition. Only matrix products, and attention by them, depend on the grade (N7)."""
-    return {
+    gemm = in_format(partial(linalg.gemm, numerics=numerics), cast)
+    table: dict[str, Callable[..., Any]] = {
         # quantized linear algebra
         "operand": operand,
-        "gemm": partial(linalg.gemm, numerics=numerics),
-        "gemms": partial(gemms, numerics=numerics),
+        "gemm": gemm,
+        "gemms": one_by_one(gemm),
         "matmul": partial(linalg.matmul, numerics=numerics),
         "hadamard": linalg.hadamard,
         "hadamard_inverse": linalg.hadamard_inverse,
@@ -145,6 +175,7 @@ def reference_ops(numerics: str) -> dict[str, Callable[..., Any]]:
         "global_norm": optim.global_norm,
         "all_finite": optim.all_finite,
     }
+    return table | {op: storing(table[op], cast) for op in STORED}
 
 
 class ReferenceBackend(Backend):

@@ -90,7 +90,7 @@ class GPT(Transformer):
 
     def logits(self, inputs: np.ndarray, ctx: Context) -> Tensor:
         x = self.through_blocks(*self.stream(inputs, ctx))
-        return self.linear("head", self.norm("norm", x, ctx), ctx).reshape(*inputs.shape, self.cfg.vocab)
+        return self.linear("head", self.norm("norm", x, ctx, self.read_in("head", ctx)), ctx).reshape(*inputs.shape, self.cfg.vocab)
 
     def _rotary(self, tokens: int, dtype: np.dtype) -> tuple[Any, Any]:
         """cos and sin of the first positions."""

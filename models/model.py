@@ -31,6 +31,7 @@ from lpref.ref.recipes import (
 from lpref.ref.recipes.expression import NAMES
 from lpref.ref.recipes.groups import rates
 from lpref.ref.recipes.learned import is_learned, used_names
+from lpref.ref.recipes.sixteen import rounds_gradient, rounds_input
 
 
 class Model:
@@ -210,12 +211,24 @@ class Model:
         recipe, at = self.recipes[name], ctx.at(name)
         return F.conv2d(x, shaped, stride=stride, padding=padding, recipe=recipe, ctx=at, params=self._learned(name))
 
-    def norm(self, name: str, x: Tensor, ctx: Context) -> Tensor:
-        """RMSNorm or LayerNorm over the last axis, as `cfg.norm` says."""
+    def norm(self, name: str, x: Tensor, ctx: Context, store: str = "float32") -> Tensor:
+        """RMSNorm or LayerNorm over the last axis, as `cfg.norm` says; store: of the result where the recipe does nothing to norms."""
         weight, under = self.params[f"{name}.weight"], self.under("norm", name, ctx)
+        store = store if under is None else "float32"
         if self.cfg.norm == "rmsnorm":
-            return F.rmsnorm(x, weight, self.cfg.norm_eps, under)
-        return F.layernorm(x, weight, self.params[f"{name}.bias"], self.cfg.norm_eps, under)
+            return F.rmsnorm(x, weight, self.cfg.norm_eps, under, store)
+        return F.layernorm(x, weight, self.params[f"{name}.bias"], self.cfg.norm_eps, under, store)
+
+    def read_in(self, site: str, ctx: Context, gradient: bool = False) -> str:
+        """The format to keep the input of a linear site in, or the gradient of its output, if nothing else reads it: bfloat16 where the backend
+        keeps such arrays in 16 bits and the site rounds all that it reads to bfloat16; else float32. A bias reads the gradient too, and statistics
+        are of what was there before it was rounded.
+        """
+        if self.recipes is None or self.watch is not None or ctx.collect or ctx.init or (f"{site}.bias" in self.params and gradient):
+            return "float32"
+        if self.backend is None or self.backend.numerics != "fast" or not self.backend.arrays.sixteen:
+            return "float32"
+        return "bfloat16" if (rounds_gradient if gradient else rounds_input)(self.recipes[site]) else "float32"
 
     def embed(self, table: str, ids: Any, ctx: Context) -> Tensor:
         """Rows `ids` of the table of that name."""

@@ -104,8 +104,8 @@ class Transformer(Model):
     def block(self, i: int, x: Tensor, batch: int, ctx: Context, causal: bool, rotary: tuple | None = None) -> Tensor:
         """Block i on x [batch·T, D]; `rotary` is (cos, sin) of T positions."""
         attn, mlp = f"h.{i}.attn", f"h.{i}.mlp"
-        x = self.branch(attn, f"h.{i}.norm1", 2 * i, x, ctx, lambda h: self.attend(attn, h, batch, causal, rotary, ctx))
-        return self.branch(mlp, f"h.{i}.norm2", 2 * i + 1, x, ctx, lambda h: self.feed(mlp, h, ctx))
+        x = self.branch(attn, f"h.{i}.norm1", 2 * i, x, ctx, lambda h: self.attend(attn, h, batch, causal, rotary, ctx), "qkv")
+        return self.branch(mlp, f"h.{i}.norm2", 2 * i + 1, x, ctx, lambda h: self.feed(mlp, h, ctx), "up")
 
     def stream(self, inputs: np.ndarray, ctx: Context) -> tuple[Tensor, Callable[[int, Tensor], Tensor]]:
         """(the residual stream before the first block, block number and stream -> the stream behind that block)."""
@@ -118,11 +118,14 @@ class Transformer(Model):
         return x
 
     def branch(
-        self, name: str, norm: str, number: int, x: Tensor, ctx: Context, f: Callable[[Tensor], Tensor]
+        self, name: str, norm: str, number: int, x: Tensor, ctx: Context, f: Callable[[Tensor], Tensor], first: str
     ) -> Tensor:
-        """The residual stream x with the branch f, which has a norm before or behind it."""
+        """The residual stream x with the branch f, which has a norm before or behind it, and whose layer `first` alone reads what it is given."""
         x, h = self.split(name, x, number, ctx)
-        h = f(self.norm(norm, h, ctx)) if self.cfg.norm_place == "pre" else self.norm(norm, f(h), ctx)
+        if self.cfg.norm_place == "pre":
+            h = f(self.norm(norm, h, ctx, self.read_in(f"{name}.{first}", ctx)))
+        else:
+            h = self.norm(norm, f(h), ctx)
         return self.join(name, x, h, number, ctx)
 
     def attend(self, name: str, h: Tensor, batch: int, causal: bool, rotary: tuple | None, ctx: Context) -> Tensor:
@@ -152,18 +155,22 @@ class Transformer(Model):
         scale, tokens = 1.0 / math.sqrt(c.head_dim), qkv.shape[0] // batch
         under = self.under("attention", f"{name}.heads", ctx, tokens=tokens, causal=causal)
         operands = "float32" if under is None else under.recipe.operands
+        back = self.read_in(f"{name}.qkv", ctx, gradient=True) if under is None or under.bare else "float32"
         return F.attention_packed(
-            qkv, batch=batch, heads=c.heads, kv_heads=c.kv, rotary=rotary, causal=causal, scale=scale, operands=operands, under=under
+            qkv, batch=batch, heads=c.heads, kv_heads=c.kv, rotary=rotary, causal=causal, scale=scale, operands=operands, under=under, back=back
         )
 
     def activate(self, name: str, h: Tensor, ctx: Context) -> Tensor:
         """The block's nonlinearity on the output of `mlp.up`."""
         kind = self.cfg.activation
         under = self.under("activation", f"{name}.activation", ctx, gated=kind == "swiglu")
+        kept = ("float32", "float32")
+        if under is None:
+            kept = (self.read_in(f"{name}.down", ctx), self.read_in(f"{name}.up", ctx, gradient=True))
         if kind != "swiglu":
-            return F.gelu(h, "tanh" if kind == "gelu" else "erf", under)
+            return F.gelu(h, "tanh" if kind == "gelu" else "erf", under, *kept)
         if not {"silu", "mul"} & set(self.operations):
-            return F.swiglu_packed(h, under)
+            return F.swiglu_packed(h, under, *kept)
         gate, up = h[:, : self.cfg.ffn], h[:, self.cfg.ffn :]
         return F.product(
             F.silu(gate, self.under("silu", f"{name}.silu", ctx)), up, self.under("mul", f"{name}.mul", ctx)

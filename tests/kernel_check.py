@@ -57,6 +57,7 @@ HOST = Place(lambda x: x, lambda x: x)
 def cuda_place() -> Place:
     """CuPy arrays with the strides of the originals."""
     from lpref.accel.cuda import device, plans
+    from lpref.accel.cuda.backend import ARRAYS
     from lpref.accel.cuda.qtensor import CudaQTensor
 
     cp = device.cupy()
@@ -69,7 +70,7 @@ def cuda_place() -> Place:
         return cp.asarray(x.transpose(order).copy()).transpose(np.argsort(order))
 
     def get(x: Any) -> Any:
-        return x.host() if hasattr(x, "host") else x.get() if isinstance(x, cp.ndarray) else x
+        return ARRAYS.host(x)
 
     def refuses(q: Quantizer) -> bool:
         try:

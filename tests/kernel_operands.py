@@ -29,6 +29,10 @@ def operands(draw: Draw) -> Iterator[tuple]:
     for a in (None, "mxfp8_e4m3", "mxfp8_e5m2", "nvfp4", "fp8_tensor", "int8_row"):
         for b in {a, None}:
             yield (*(ref.operand(t, q and QUANTIZERS[q], k_axis=1) for t, q in ((x, a), (w, b))), Accumulate())
+    for name in ("bf16", "nvfp4", "fp8_tensor", "int8_row", "fp16"):
+        a, b = (ref.operand(t, QUANTIZERS[name], k_axis=1) for t in (x, w))
+        yield from ((a, b, Accumulate(), output) for output in ("bfloat16", "binary16"))
+    yield HighPrecision(x[:24], 0), HighPrecision(w, 0), Accumulate(), "bfloat16"
     yield HighPrecision(x[:24], 0), HighPrecision(w, 0), Accumulate()
     yield HighPrecision(x[:0], 1), HighPrecision(w, 1), Accumulate()
 

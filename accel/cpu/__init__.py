@@ -31,14 +31,14 @@ from lpref.accel.cpu import (
     reduce,
     rope,
 )
-from lpref.accel.cpu.gemm import gemm, gemms
-from lpref.accel.reference import reference_ops
+from lpref.accel.cpu.gemm import gemm
+from lpref.accel.reference import STORED, in_format, one_by_one, reference_ops, storing
 from lpref.ref.attention import bounds
 from lpref.ref.backend import Backend, Bits, Bound, Contract, Kernel, Law
-from lpref.ref.linalg.bounds import fast_bound, matmul_bound
+from lpref.ref.linalg.bounds import fast_bound, in_output, in_store, matmul_bound, of_each
 
-GEMM_BOUND = Bound("Higham 2002, section 3.1: |fast − exact| ≤ (γ_(K+6) + γ_(2K+6)) |a| |b|", lambda _, a, b, *rest: fast_bound(a, b))
-GEMMS_BOUND = Bound(GEMM_BOUND.theorem, lambda _, products: [fast_bound(a, b) for a, b, *_ in products])
+GEMM_BOUND = Bound("Higham 2002, section 3.1: |fast − exact| ≤ (γ_(K+6) + γ_(2K+6)) |a| |b|", in_output(fast_bound))
+GEMMS_BOUND = Bound(GEMM_BOUND.theorem, of_each(GEMM_BOUND.bound))
 MATMUL_BOUND = Bound("Higham 2002, section 3.5: |fast − exact| ≤ 2 γ_K |a| |b|", lambda _, a, b: matmul_bound(a, b))
 ATTENTION_BOUNDS: dict[str, Callable[..., Any]] = {
     "attention": bounds.attention_bound,
@@ -102,6 +102,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "lion_update": momentum.lion_update,
     "global_norm": optim.global_norm,
 }
+GEMM, GEMM_FAST = (in_format(product, cast.rounded) for product in (gemm, operand.gemm_fast))
 
 
 class CpuBackend(Backend):
@@ -112,17 +113,18 @@ class CpuBackend(Backend):
         definitions = reference_ops("exact")
         products: dict[str, tuple[Callable[..., Any], Contract]] = {
             "operand": (operand.operand, Bits()),
-            "gemm": (gemm, Bits()),
-            "gemms": (gemms, Bits()),
+            "gemm": (GEMM, Bits()),
+            "gemms": (one_by_one(GEMM), Bits()),
             "matmul": (product.matmul, Bits()),
         }
         if numerics == "fast":
             products = {
                 "operand": (operand.operand_fast, VALUES),
-                "gemm": (operand.gemm_fast, GEMM_BOUND),
-                "gemms": (operand.gemms_fast, GEMMS_BOUND),
+                "gemm": (GEMM_FAST, GEMM_BOUND),
+                "gemms": (one_by_one(GEMM_FAST), GEMMS_BOUND),
                 "matmul": (product.matmul_fast, MATMUL_BOUND),
                 **{op: (partial(KERNELS[op], fused=True), Bound(ATTENTION_THEOREM, bound)) for op, bound in ATTENTION_BOUNDS.items()},
             }
         table = {op: (KERNELS.get(op, definition), Bits()) for op, definition in definitions.items()} | products
+        table |= {op: (storing(table[op][0], cast.rounded), in_store(table[op][1])) for op in STORED}
         super().__init__("cpu", numerics, [Kernel(op, f, definitions[op], contract) for op, (f, contract) in table.items()])

@@ -11,7 +11,6 @@ ascending. Block-scaled codes: the inner products are sums of integers times one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -128,11 +127,6 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None, *, numerics
     parts = -(-c.shape[1] // _STRIP) if kernel is _scaled_tiles else -(-c.shape[0] // _PART)
     divide(kernel, parts, left, right, scale_a, np.ascontiguousarray(scale_b.T), bounds, step_a, step_b, c)
     return epilogue(c, fa, fb)
-
-
-def gemms(products: Sequence[tuple[Any, ...]]) -> list[np.ndarray]:
-    """`gemm` of each; every one of them works on all threads."""
-    return [gemm(*product) for product in products]
 
 
 def _rows(x: HighPrecision) -> np.ndarray:

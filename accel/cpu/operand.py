@@ -101,11 +101,6 @@ def gemm_fast(a: Any, b: Any, accumulate: linalg.Accumulate | str | None = None)
     return c
 
 
-def gemms_fast(products: Sequence[tuple[Any, ...]]) -> list[np.ndarray]:
-    """`gemm_fast` of each; every one of them works on all threads."""
-    return [gemm_fast(*product) for product in products]
-
-
 def _rows(x: Any) -> np.ndarray:
     """[other, k]"""
     values = x.values if isinstance(x, Embedded | HighPrecision) else x.dequantize(np.float32)

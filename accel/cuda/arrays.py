@@ -23,6 +23,8 @@ GROUPS = 256
 
 SIXTEEN = np.dtype(ml_dtypes.bfloat16)
 """The other dtype that stands for float32 values."""
+DTYPES = {"float32": np.dtype(np.float32), "bfloat16": SIXTEEN}
+"""Formats of float32 values that arrays may have -> dtype."""
 
 
 def is_sixteen(x: Any) -> bool:
@@ -38,6 +40,44 @@ def wide(x: Any) -> Any:
     bits = device.cupy().ascontiguousarray(x.view(np.uint16))
     each("elementwise", "widen", -(-x.size // 8), bits, x.size, out)
     return out
+
+
+def short(x: Any) -> Any:
+    """float32 of the device rounded to nearest even in bfloat16, as an array of bfloat16, C-contiguous."""
+    out = device.cupy().empty(x.shape, SIXTEEN)
+    each("elementwise", "shorten", -(-x.size // 8), device.cupy().ascontiguousarray(x), x.size, out)
+    return out
+
+
+def cast_for_storage(x: Any, store: str) -> Any:
+    """float32 as it is kept in the format `store`. Raises: BackendError, as `empty`."""
+    return short(x) if store in DTYPES and store != "float32" else empty(x.shape, store)
+
+
+def kinds(**held: Any) -> tuple[tuple[str, int], ...]:
+    """The macros of a kernel that say which of its arrays are of bfloat16 (loads.cuh)."""
+    return tuple([(name, 1) for name, x in held.items() if is_sixteen(x)])
+
+
+def values(op: str, *arrays: Any) -> tuple[Any, ...]:
+    """The arrays, C-contiguous, float32 or bfloat16. Raises: BackendError for others."""
+    made = []
+    for array in arrays:
+        if is_sixteen(array):
+            made.append(array if array.flags.c_contiguous else device.cupy().ascontiguousarray(array.view(np.uint16)).view(SIXTEEN))
+        else:
+            made += floats(op, array)
+    return tuple(made)
+
+
+def empty(shape: Sequence[int], store: str) -> Any:
+    """A new array for float32 values that are kept in the format `store`.
+
+    Raises: BackendError for formats other than float32 and bfloat16.
+    """
+    if store not in DTYPES:
+        raise BackendError(f"no kernel stores {store}", where="cuda", remedy=f"one of {', '.join(DTYPES)}")
+    return device.cupy().empty(tuple(shape), DTYPES[store])
 
 
 def widened(op: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,24 +144,26 @@ def team(n: int) -> tuple[int, int]:
     return threads, min(LANES, max(32, power)) // threads
 
 
-def rows(name: str, entry: str, count: int, n: int, *args: Any) -> None:
+def rows(name: str, entry: str, count: int, n: int, *args: Any, defines: tuple[tuple[str, Any], ...] = ()) -> None:
     """A team of threads for each of `count` rows of n elements (reduce.cuh); where rows are few and long, 1024 threads."""
     if count:
         few = n > LANES and count < device.processors()
         threads, slots = (LANES, 1) if few else team(n)
         block = max(threads, device.THREADS) if threads == 32 else threads
         blocks = min(-(-count * threads // block), 4 * device.processors() * 2048 // block)
-        device.function(name, entry, (("LP_TEAM", threads), ("LP_SLOTS", slots)))((blocks,), (block,), args)
+        device.function(name, entry, (("LP_TEAM", threads), ("LP_SLOTS", slots), *defines))((blocks,), (block,), args)
 
 
-def columns(name: str, entry: str, sums: int, batch: int, n: int, width: int, *args: Any) -> Any:
+def columns(
+    name: str, entry: str, sums: int, batch: int, n: int, width: int, *args: Any, defines: tuple[tuple[str, Any], ...] = ()
+) -> Any:
     """partial [sums, batch, groups, width]: the lane groups of the column sums of [batch, n, width] (`column_groups`), groups = min(256, n)."""
     groups = min(GROUPS, n)
     partial = device.cupy().empty((sums, batch, groups, width), np.float32)
     if partial.size:
         high = min(8, groups)
         grid = (-(-width // 32), -(-groups // high), min(batch, 65535))
-        device.function(name, entry, ONE)(grid, (32, high), (*args, np.uint32(groups), partial))
+        device.function(name, entry, (*ONE, *defines))(grid, (32, high), (*args, np.uint32(groups), partial))
     return partial
 
 

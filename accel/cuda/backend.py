@@ -35,19 +35,23 @@ from lpref.accel.cuda import (
 )
 from lpref.accel.cuda.qtensor import CudaQTensor
 from lpref.accel.cuda.quantize import quantize
-from lpref.accel.reference import reference_ops
+from lpref.accel.reference import STORED, in_format, one_by_one, reference_ops, storing
 from lpref.ref.attention import fused
 from lpref.ref.backend import Arrays, Backend, Bits, Bound, Contract, Kernel
 from lpref.ref.linalg import native_bound
+from lpref.ref.linalg.bounds import in_output, in_store, of_each
 
-PRODUCT_BOUND = Bound(f"{GEMM_BOUND.theorem}; of FP8 codes lpref.ref.linalg.native_bound", lambda _, a, b, *rest: native_bound(a, b))
-PRODUCTS_BOUND = Bound(PRODUCT_BOUND.theorem, lambda _, products: [native_bound(a, b) for a, b, *_ in products])
-NATIVE = {"operand", "quantize", "gemm", "gemms"}
+PRODUCT_BOUND = Bound(f"{GEMM_BOUND.theorem}; of FP8 codes lpref.ref.linalg.native_bound", in_output(native_bound))
+PRODUCTS_BOUND = Bound(PRODUCT_BOUND.theorem, of_each(PRODUCT_BOUND.bound))
+GEMM = in_format(gemm.gemm, operand.rounded)
+NATIVE = {"operand", "quantize", "gemm", "gemms", "add", "sub", "mul", "rmsnorm", "rmsnorm_backward", "layernorm", "layernorm_backward"}
 """Ops that read arrays of bfloat16 themselves; the others get float32 of them (`arrays.widened`)."""
+STORE = {"rmsnorm", "layernorm"}
+"""Ops of `lpref.accel.reference.STORED` whose kernels write bfloat16 themselves; of the others a kernel rounds the result."""
 KERNELS: dict[str, Callable[..., Any]] = {
     "operand": operand.operand,
-    "gemm": gemm.gemm,
-    "gemms": gemm.gemms,
+    "gemm": GEMM,
+    "gemms": one_by_one(GEMM),
     "matmul": product.matmul,
     "cast": operand.rounded,
     "quantize": quantize,
@@ -114,6 +118,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "global_norm": optim.global_norm,
     "all_finite": optim.all_finite,
 }
+KERNELS |= {op: storing(KERNELS[op], arrays.cast_for_storage) for op in STORED if op not in STORE}
 KERNELS |= {op: arrays.widened(f) for op, f in KERNELS.items() if op not in NATIVE}
 
 FUSED_THEOREM = "lpref.ref.attention.fused: bfloat16 terms on matrix units, online softmax, saved logarithms"
@@ -129,9 +134,10 @@ FUSED: dict[str, tuple[Callable[..., Any], Contract]] = {
 }  # fmt: skip
 """Attention of grade fast."""
 FAST: dict[str, tuple[Callable[..., Any], Contract]] = {
-    "gemm": (blas.gemm, PRODUCT_BOUND), "gemms": (blas.gemms, PRODUCTS_BOUND), "matmul": (blas.matmul, MATMUL_BOUND), **FUSED,
+    "gemm": (blas.gemm, PRODUCT_BOUND), "gemms": (one_by_one(blas.gemm), PRODUCTS_BOUND), "matmul": (blas.matmul, MATMUL_BOUND), **FUSED,
 }  # fmt: skip
 """What grade fast has of its own."""
+FAST |= {op: (storing(FAST[op][0], arrays.cast_for_storage), in_store(FAST[op][1])) for op in STORED if op in FAST and op not in STORE}
 FAST |= {op: (arrays.widened(f), contract) for op, (f, contract) in FAST.items() if op not in NATIVE}
 
 

@@ -19,7 +19,6 @@ in this grade, no bound is promised where a product or a value leaves float32's 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -28,6 +27,7 @@ import numpy as np
 from lpref.accel.cuda import algorithms, arrays, device, epilogue, fp8, product
 from lpref.accel.cuda.cublaslt import Product, Side
 from lpref.accel.cuda.integers import whole as whole_numbers
+from lpref.accel.cuda.operand import rounded
 from lpref.accel.cuda.qtensor import CudaQTensor
 from lpref.ref.errors import BackendError, ShapeError
 from lpref.ref.formats import format as format_named
@@ -51,29 +51,40 @@ def matmul(a: Any, b: Any) -> Any:
     return out.reshape(*lead, M, N)
 
 
-def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None) -> Any:
-    """c[i, j] = sum_k a[i, k] b[j, k] within `native_bound`; refuses models whose sums are coarser than float32's."""
+def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None, output: str = "float32") -> Any:
+    """c[i, j] = sum_k a[i, k] b[j, k] within `native_bound`, rounded to the format `output`; refuses models whose sums are coarser than float32's.
+
+    A result in bfloat16 leaves the units that can in 16 bits (an array of bfloat16), rounded once from float32; the others round in float32 arrays.
+    """
     refuse_coarse(accumulator(accumulate or "auto"), "fast")
     depth_a, depth_b = a.logical_shape[a.k_axis], b.logical_shape[b.k_axis]
     if depth_a != depth_b:
         raise ShapeError(f"the contraction axes have {depth_a} and {depth_b} elements", where="gemm")
     unit = unit_of(a, b, depth_a)
     if unit == "fp8":
-        return fp8.gemm(a, b)
+        return _rounded(fp8.gemm(a, b, _type(output)), output)
     left, right = (_values(x, unit) for x in (a, b))
     scales = [_constant_scales(x) for x in (a, b)]
-    out = device.cupy().empty((left.shape[0], right.shape[0]), np.float32)
     rows = unit == "int8" or any(rows is not None for _, rows, _ in scales)
+    kind = _type(output) if unit == "bfloat16" and not rows else "float32"
+    out = device.cupy().empty((left.shape[0], right.shape[0]), arrays.DTYPES[kind])
     factors = [] if rows else [f for whole, _, _ in scales for f in whole if not epilogue.is_one(f)]
     multiply(out[None], left[None], right.T[None], unit, epilogue.alpha(factors) if factors else None)
     if rows and out.size:
         epilogue.finish(out, scales, unit == "int8")
-    return out
+    return _rounded(out, output)
 
 
-def gemms(products: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """`gemm` of each."""
-    return [gemm(*one) for one in products]
+def _type(output: str) -> str:
+    """What a unit of 16 or 8 bits writes for an output format."""
+    return output if output in arrays.DTYPES else "float32"
+
+
+def _rounded(out: Any, output: str) -> Any:
+    """The product in its output format: as it is where the unit wrote that."""
+    if output == "float32" or arrays.is_sixteen(out):
+        return out
+    return rounded(out, output)
 
 
 def unit_of(a: Any, b: Any, depth: int) -> str:
@@ -158,9 +169,10 @@ def multiply(out: Any, a: Any, b: Any, unit: str, alpha: Any = None) -> None:
     if not out.size:
         return
     if K == 0:
-        out[...] = 0
+        out.view(np.uint8)[...] = 0
         return
     a, left = side(a, unit)
     b, right = side(b.transpose(0, 2, 1), unit)
-    made = Product(M, N, K, left, right, "int32" if unit == "int8" else "float32", count, alpha is not None)
+    kind = "bfloat16" if arrays.is_sixteen(out) else "float32"
+    made = Product(M, N, K, left, right, "int32" if unit == "int8" else kind, count, alpha is not None)
     algorithms.run(made, a.data.ptr, b.data.ptr, out, 0 if alpha is None else alpha.data.ptr)

@@ -30,6 +30,8 @@ FLOAT32_SUMS, INT32_SUMS = 68, 72
 DESCRIPTION = {"pointers": 2, "a_operation": 3, "b_operation": 4, "a_scale": 17, "b_scale": 18, "fast_sums": 25, "a_mode": 31, "b_mode": 32}
 LAYOUT_BATCHES, LAYOUT_STEP = 5, 6
 WORKSPACE, REDUCTIONS, ALIGNMENT = 1, 3, 5
+IN_WORKSPACE = 2
+"""cublasLtReductionScheme: the parts of a sum that is cut are kept in the type of the computation and added by one more kernel, in one order."""
 """cublasLtMatmulPreferenceAttributes; alignments of A, B, C and D are numbers 5 to 8."""
 CONFIGURATION = {"id": (0, 4), "tile": (1, 4), "split": (2, 4), "reduction": (3, 4), "swizzle": (4, 4), "custom": (5, 4), "stages": (6, 4),
                  "inner": (7, 2), "cluster": (8, 2)}  # fmt: skip
@@ -195,10 +197,17 @@ class Plan:
             _set("cublasLtMatrixLayoutSetAttribute", made, LAYOUT_STEP, ctypes.c_int64(step))
         return made
 
-    def candidates(self, workspace: int, split: bool = True, most: int = 16) -> list[Result]:
-        """Algorithms that the library proposes for this workspace, its favourite first; none where it has no kernel. split: whether K may be cut."""
+    def candidates(self, workspace: int, split: bool = True, most: int = 16, ordered: bool = False) -> list[Result]:
+        """Algorithms that the library proposes for this workspace, its favourite first; none where it has no kernel.
+
+        split: whether K may be cut. ordered: into parts that are added in one order, if it is.
+        """
         preference, p = _made("cublasLtMatmulPreferenceCreate"), self.product
-        limits = [(WORKSPACE, ctypes.c_uint64(workspace))] + ([] if split and p.split else [(REDUCTIONS, ctypes.c_uint32(0))])
+        limits: list[tuple[int, Any]] = [(WORKSPACE, ctypes.c_uint64(workspace))]
+        if not (split and p.split):
+            limits.append((REDUCTIONS, ctypes.c_uint32(0)))
+        elif ordered or p.out == "bfloat16":  # parts are never added in bfloat16
+            limits.append((REDUCTIONS, ctypes.c_uint32(IN_WORKSPACE)))
         aligned = (p.right.aligned, p.left.aligned, p.aligned, p.aligned)
         for number, value in (*limits, *((ALIGNMENT + i, ctypes.c_uint32(a)) for i, a in enumerate(aligned))):
             _set("cublasLtMatmulPreferenceSetAttribute", preference, number, value)

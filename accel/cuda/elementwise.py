@@ -2,6 +2,7 @@
 
 CuPy's own float arithmetic and comparisons flush subnormals, so none is used. Operands broadcast as in NumPy: numbers, and arrays repeated along
 one run of axes (scalars, rows, columns), are read where they lie; any other repetition is copied out first. Python numbers take float32, as in NumPy.
++ - x read arrays of bfloat16 as they are.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ Operand = tuple[Any, Any, int, int]
 """Pointer (0: none), the number that stands for it, and where element i reads: 0, or i / each mod count."""
 WHOLE = (0, 0)
 NUMBERS = (float, int, bool)
+SHORT = ("add", "sub", "mul")
+"""What reads arrays of bfloat16."""
 
 
 def _unary(name: str) -> Callable[[Any], Any]:
@@ -56,7 +59,9 @@ def _comparison(name: str) -> Callable[[Any, Any], Any]:
 def _paired(name: str, x: Any, y: Any, dtype: Any) -> Any:
     shape = _shape(name, x, y)
     out = device.cupy().empty(shape, dtype)
-    arrays.each("elementwise", f"each_{name}", out.size, *_operand(name, x, shape), *_operand(name, y, shape), out.size, out)
+    defines = arrays.kinds(LP_A=x, LP_B=y) if name in SHORT else ()
+    a, b = (_operand(name, v, shape, bool(defines) and arrays.is_sixteen(v)) for v in (x, y))
+    arrays.each("elementwise", f"each_{name}", out.size, *a, *b, out.size, out, defines=defines)
     return out
 
 
@@ -108,8 +113,8 @@ def _shape(op: str, *operands: Any) -> tuple[int, ...]:
     return shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
 
 
-def _operand(op: str, x: Any, shape: tuple[int, ...]) -> Operand:
-    """x as the kernels take it.
+def _operand(op: str, x: Any, shape: tuple[int, ...], short: bool = False) -> Operand:
+    """x as the kernels take it; short: an array of bfloat16, of which they take the bits.
 
     Raises: BackendError for host arrays and for what is not float32.
     """
@@ -118,8 +123,9 @@ def _operand(op: str, x: Any, shape: tuple[int, ...]) -> Operand:
             return 0, np.float32(x), *WHOLE
         if isinstance(x, np.generic):
             raise BackendError(f"{op} got a {x.dtype}; the kernels are float32", where="cuda", remedy="cast, or use the reference backend")
-    arrays.check(op, x)
-    array, each, count = _spread(x, shape)
+    if not short:
+        arrays.check(op, x)
+    array, each, count = _spread(x.view(np.uint16) if short else x, shape)
     return array, np.float32(0), each, count
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import algorithms, device, epilogue
+from lpref.accel.cuda import algorithms, arrays, device, epilogue
 from lpref.accel.cuda.cublaslt import Product, Side
 from lpref.accel.cuda.qtensor import CudaQTensor
 from lpref.ref.quantize import Quantizer
@@ -75,13 +75,13 @@ def along_k(x: CudaQTensor) -> Any:
     return out
 
 
-def gemm(a: CudaQTensor, b: CudaQTensor) -> Any:
-    """c[i, j] = sum_k a[i, k] b[j, k], for what `serves` says."""
+def gemm(a: CudaQTensor, b: CudaQTensor, kind: str = "float32") -> Any:
+    """c[i, j] = sum_k a[i, k] b[j, k], for what `serves` says; kind: float32 or bfloat16, as it leaves the unit."""
     M, N, depth = _other(a), _other(b), a.shape[a.k_axis % 2]
     modes = [mode(x.quantizer) or "" for x in (a, b)]
     if modes == ["block128", "block128"]:
         modes[0] = "vector128"
-    out = device.cupy().empty((M, N), np.float32)
+    out = device.cupy().empty((M, N), arrays.DTYPES[kind])
     codes = [along_k(x) for x in (a, b)]
     scales = [_scales(x, m, depth) for x, m in zip((a, b), modes, strict=True)]
     if "" in modes and modes != ["", ""]:
@@ -90,7 +90,7 @@ def gemm(a: CudaQTensor, b: CudaQTensor) -> Any:
     alpha = epilogue.alpha(factors) if factors else None
     held = zip((a, b), modes, codes, strict=True)
     left, right = (Side(x.quantizer.format, True, depth, 0, m, min(256, c.data.ptr & -c.data.ptr)) for x, m, c in held)
-    made = Product(M, N, depth, left, right, device_alpha=alpha is not None)
+    made = Product(M, N, depth, left, right, kind, device_alpha=alpha is not None)
     places = [0 if s is None else s.data.ptr for s in (alpha, *scales)]
     algorithms.run(made, codes[0].data.ptr, codes[1].data.ptr, out, *places)
     return out

@@ -8,7 +8,6 @@ float32 sums with any chunk, matrix units (`tensor_core`); other accumulators ha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -96,11 +95,6 @@ def _unit(a: Any, b: Any, model: Accumulate) -> Any:
 def _refuse_changing(model: Accumulate, *sides: Factors) -> None:
     if model.scales == "epilogue" and any(f.step for f in sides):
         raise ShapeError("scales that change along k cannot wait for the epilogue", where="gemm", remedy="scales: per_block")
-
-
-def gemms(products: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """`gemm` of each; every one of them fills the device."""
-    return [gemm(*one) for one in products]
 
 
 def _covered(model: Accumulate, exact: bool, sequential: bool) -> None:

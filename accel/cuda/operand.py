@@ -4,35 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from lpref.accel.cpu.cast_plan import NEVER
 from lpref.accel.cuda import arrays, cast, device
 from lpref.accel.cuda.hadamard import hadamard
 from lpref.accel.cuda.qtensor import CudaQTensor
-from lpref.accel.cuda.quantize import quantize
+from lpref.accel.cuda.quantize import constant, quantize
 from lpref.accel.reference import check_operand, transformed
 from lpref.ref.formats import format as format_named
 from lpref.ref.linalg import HighPrecision
 from lpref.ref.quantize import Quantizer
 from lpref.ref.quantize.stats import figures
 from lpref.ref.reduce import LANES
+from lpref.ref.rounding import overflow as overflow_of
+from lpref.ref.rounding import rounding as rounding_of
 
 
 def operand(
     x: Any, quantizer: Quantizer | None = None, *, k_axis: int, transforms: Sequence[tuple[Any, Any]] = (), words: Any = None,
     state: Mapping[str, Any] | None = None, collect: bool = False,
 ) -> CudaQTensor | HighPrecision:  # fmt: skip
-    """`lpref.accel.reference.operand`: the same codes. collect adds error statistics to ``observed`` (and waits for the device)."""
+    """`lpref.accel.reference.operand`: the same codes. collect adds error statistics to ``observed`` (and waits for the device).
+
+    A cast to bfloat16 of an array of bfloat16 is the array, without a kernel: no element is lost, and its amax is not measured unless `collect`.
+    """
     check_operand(x, k_axis)
     if transforms or quantizer is None:
         x = transformed(arrays.wide(x), k_axis, transforms, hadamard)
     if quantizer is None:
         arrays.check("operand", x)
         return HighPrecision(x, k_axis)
+    if not collect and arrays.is_sixteen(x) and keeps(quantizer):
+        return as_codes(x, quantizer, k_axis)
     codes = quantize(x, quantizer, state=state, words=words, k_axis=k_axis)
     return replace(codes, observed={**codes.observed, **stats(x, codes)}) if collect else codes
+
+
+@cache
+def keeps(q: Quantizer) -> bool:
+    """Whether every value of bfloat16, infinities too, is its own code under q."""
+    if q.format != "bfloat16" or q.scale.rule != "none" or rounding_of(q.rounding).stochastic:
+        return False
+    fmt = format_named(q.format)
+    if cast.formula(fmt, rounding_of(q.rounding), overflow_of(q.overflow))[0].raises_above != NEVER:
+        return False
+    codes = np.arange(2**16, dtype=np.uint32)
+    values = (codes << np.uint32(16)).view(np.float32)
+    there = ~np.isnan(values)
+    return bool((fmt.encode(values[there], q.rounding, q.overflow) == codes[there]).all())
+
+
+def as_codes(x: Any, q: Quantizer, k_axis: int) -> CudaQTensor:
+    """The matrix x of bfloat16 as the codes of q, which `keeps` it."""
+    codes = device.cupy().ascontiguousarray(x.view(np.uint16))
+    seen = {"count": int(x.size), "overflowed": 0, "underflowed": 0}
+    return CudaQTensor(codes, (), constant(1.0), k_axis % 2, tuple(x.shape), q, seen)
 
 
 def stats(x: Any, t: CudaQTensor) -> dict[str, Any]:

@@ -6,12 +6,23 @@ node through `composite` and differentiates that. A test proves the two equal to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from lpref.autodiff.tensor import Node, Tensor, make, mode, shape_error
 from lpref.ref.errors import GraphError
+
+
+def kept_in(options: Mapping[str, str], which: str) -> dict[str, str]:
+    """The option `store` of a backend's op for the result ("store") or the gradient ("back") of a fused primitive, where `formats` has named one."""
+    return {"store": options[which]} if which in options else {}
+
+
+def formats(store: str, back: str) -> dict[str, str]:
+    """The parameters that name the format in which a primitive's result and its first gradient are kept; none for float32."""
+    return {name: chosen for name, chosen in (("store", store), ("back", back)) if chosen != "float32"}
+
 
 assert __name__.startswith("lpref."), "import lpref." + __name__
 

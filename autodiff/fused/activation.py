@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lpref.autodiff import functional as F
-from lpref.autodiff.fused import Fused
+from lpref.autodiff.fused import Fused, formats, kept_in
 from lpref.autodiff.tensor import Tensor, apply
 from lpref.ref.errors import ShapeError
 
@@ -22,7 +22,7 @@ def silu_composite(x: Tensor) -> Tensor:
     return x * F.sigmoid(x)
 
 
-def gelu_composite(x: Tensor, kind: str) -> Tensor:
+def gelu_composite(x: Tensor, kind: str, **kept: str) -> Tensor:
     """erf: x/2 · (1 + erf(x/√2)); tanh: x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³)))."""
     if kind == "erf":
         return x * 0.5 * (F.erf(x * math.sqrt(0.5)) + 1.0)
@@ -34,7 +34,7 @@ def swiglu_composite(g: Tensor, u: Tensor) -> Tensor:
     return g * F.sigmoid(g) * u
 
 
-def swiglu_packed_composite(gu: Tensor) -> Tensor:
+def swiglu_packed_composite(gu: Tensor, **kept: str) -> Tensor:
     """silu(g) · u of the two halves of the last axis."""
     f = gu.shape[-1] // 2
     return swiglu_composite(gu[..., :f], gu[..., f:])
@@ -61,8 +61,8 @@ SILU = Fused(
 )
 GELU = Fused(
     "gelu",
-    lambda B, x, kind: (B.gelu(x, kind=kind), None),
-    lambda B, dy, saved, xs, wants, kind: (B.gelu_backward(dy, xs[0], kind=kind),),
+    lambda B, x, kind, **kept: (B.gelu(x, kind=kind, **kept_in(kept, "store")), None),
+    lambda B, dy, saved, xs, wants, kind, **kept: (B.gelu_backward(dy, xs[0], kind=kind, **kept_in(kept, "back")),),
     gelu_composite,
 )
 SWIGLU = Fused(
@@ -75,9 +75,9 @@ SWIGLU = Fused(
 
 SWIGLU_PACKED = Fused(
     "swiglu_packed",
-    lambda B, gu: (packed(B.swiglu_packed, gu), None),
-    lambda B, dy, saved, xs, wants: (
-        packed(lambda gu: B.swiglu_packed_backward(dy.reshape((-1, dy.shape[-1])), gu), xs[0]),
+    lambda B, gu, **kept: (packed(lambda x: B.swiglu_packed(x, **kept_in(kept, "store")), gu), None),
+    lambda B, dy, saved, xs, wants, **kept: (
+        packed(lambda gu: B.swiglu_packed_backward(dy.reshape((-1, dy.shape[-1])), gu, **kept_in(kept, "back")), xs[0]),
     ),
     swiglu_packed_composite,
 )
@@ -93,9 +93,12 @@ def silu(x: Tensor, under: Any = None) -> Tensor:
     return SILU(x, under=under)
 
 
-def gelu(x: Tensor, kind: Any = "tanh", under: Any = None) -> Tensor:
-    """x · Φ(x); kind "erf" is exact, "tanh" GPT-2's approximation. Source: arXiv 1606.08415."""
-    return GELU(x, kind=kind, under=under)
+def gelu(x: Tensor, kind: Any = "tanh", under: Any = None, store: str = "float32", back: str = "float32") -> Tensor:
+    """x · Φ(x); kind "erf" is exact, "tanh" GPT-2's approximation. Source: arXiv 1606.08415.
+
+    store, back: the formats in which the result and the gradient of x are kept, for readers that round to them anyway.
+    """
+    return GELU(x, kind=kind, under=under, **formats(store, back))
 
 
 def swiglu(g: Tensor, u: Tensor) -> Tensor:
@@ -103,8 +106,8 @@ def swiglu(g: Tensor, u: Tensor) -> Tensor:
     return SWIGLU(g, u)
 
 
-def swiglu_packed(gu: Tensor, under: Any = None) -> Tensor:
-    """silu(g) · u for gu [..., 2F] = (g, u) side by side, the result of one GEMM; [..., F]."""
+def swiglu_packed(gu: Tensor, under: Any = None, store: str = "float32", back: str = "float32") -> Tensor:
+    """silu(g) · u for gu [..., 2F] = (g, u) side by side, the result of one GEMM; [..., F]. store, back: as in `gelu`."""
     if gu.shape[-1] % 2:
         raise ShapeError(f"gu of shape {gu.shape}: the last axis must be even", where="autodiff.swiglu_packed")
-    return SWIGLU_PACKED(gu, under=under)
+    return SWIGLU_PACKED(gu, under=under, **formats(store, back))

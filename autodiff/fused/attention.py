@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from lpref.autodiff import functional as F
-from lpref.autodiff.fused import Fused
+from lpref.autodiff.fused import Fused, formats
 from lpref.autodiff.primitives import space
 from lpref.autodiff.tensor import Tensor
 from lpref.ref.attention.packed import head_dim
@@ -66,18 +66,20 @@ def attention(
 
 def packed_forward(B: Any, qkv: Any, **options: Any) -> tuple[Any, Any]:
     """The backend's packed attention; what it saves for its backward is its own affair."""
+    options.pop("back", None)
     o, saved = B.attention_packed(qkv, **options)
     return o, (o, saved)
 
 
-def packed_backward(B: Any, do: Any, saved: Any, xs: tuple, wants: list[bool], **options: Any) -> tuple[Any, ...]:
-    """(dqkv,); saved: (o, what the forward saved)."""
-    return (B.attention_packed_backward(do, *xs, *saved, **options),)
+def packed_backward(B: Any, do: Any, saved: Any, xs: tuple, wants: list[bool], back: str = "float32", **options: Any) -> tuple[Any, ...]:
+    """(dqkv,), kept in the format `back`; saved: (o, what the forward saved)."""
+    return (B.attention_packed_backward(do, *xs, *saved, **options, **({} if back == "float32" else {"store": back})),)
 
 
 def packed_composite(
-    qkv: Tensor, batch: int, heads: int, kv_heads: int, rotary: tuple | None, causal: bool, scale: float, operands: str = "float32"
-) -> Tensor:
+    qkv: Tensor, batch: int, heads: int, kv_heads: int, rotary: tuple | None, causal: bool, scale: float, operands: str = "float32",
+    back: str = "float32",
+) -> Tensor:  # fmt: skip
     """Heads cut out of the columns, rotated, mixed, and put back side by side."""
     width = qkv.shape[1] // (heads + 2 * kv_heads)
     tokens = qkv.shape[0] // batch
@@ -93,12 +95,14 @@ ATTENTION_PACKED = Fused("attention_packed", packed_forward, packed_backward, pa
 
 def attention_packed(
     qkv: Tensor, *, batch: int, heads: int, kv_heads: int, rotary: tuple | None = None, causal: bool = True, scale: float | None = None,
-    operands: str = "float32", under: Any = None,
+    operands: str = "float32", under: Any = None, back: str = "float32",
 ) -> Tensor:  # fmt: skip
     """`attention` of packed projections qkv [B·T, (H + 2 G)·D] -> [B·T, H·D]; rotary: (cos, sin) [T, D/2] for queries and keys.
 
     Columns: H query heads, G key heads, G value heads. Source: arXiv 1706.03762 section 3.2.2. Errors: ShapeError.
+    back: the format in which the gradient of qkv is kept, for readers that round to it anyway.
     """
     width = head_dim("autodiff.attention_packed", qkv, batch, heads, kv_heads, rotary)
     options = {"batch": batch, "heads": heads, "kv_heads": kv_heads, "rotary": rotary, "causal": causal, "operands": operands}
+    options |= formats("float32", back)
     return ATTENTION_PACKED(qkv, **options, scale=width**-0.5 if scale is None else scale, under=under)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lpref.autodiff import functional as F
-from lpref.autodiff.fused import Fused
+from lpref.autodiff.fused import Fused, formats
 from lpref.autodiff.tensor import Tensor
 
 
@@ -14,38 +14,38 @@ def rows(x: Any) -> Any:
     return x.reshape((-1, x.shape[-1]))
 
 
-def rmsnorm_forward(B: Any, x: Any, w: Any, eps: float) -> tuple[Any, Any]:
+def rmsnorm_forward(B: Any, x: Any, w: Any, eps: float, **kept: str) -> tuple[Any, Any]:
     """The backend's rmsnorm on rows."""
-    y, rstd = B.rmsnorm(rows(x), w, eps)
+    y, rstd = B.rmsnorm(rows(x), w, eps, **kept)
     return y.reshape(x.shape), rstd
 
 
-def rmsnorm_backward(B: Any, dy: Any, rstd: Any, xs: tuple, wants: list[bool], eps: float) -> tuple[Any, ...]:
+def rmsnorm_backward(B: Any, dy: Any, rstd: Any, xs: tuple, wants: list[bool], eps: float, **kept: str) -> tuple[Any, ...]:
     """(dx, dw)."""
     x, w = xs
     dx, dw = B.rmsnorm_backward(rows(dy), rows(x), w, rstd)
     return dx.reshape(x.shape), dw
 
 
-def rmsnorm_composite(x: Tensor, w: Tensor, eps: float) -> Tensor:
+def rmsnorm_composite(x: Tensor, w: Tensor, eps: float, **kept: str) -> Tensor:
     """x · rsqrt(mean(x²) + eps) · w."""
     return x * F.rsqrt(F.mean(x * x, axis=-1, keepdims=True) + eps) * w
 
 
-def layernorm_forward(B: Any, x: Any, w: Any, b: Any, eps: float) -> tuple[Any, Any]:
+def layernorm_forward(B: Any, x: Any, w: Any, b: Any, eps: float, **kept: str) -> tuple[Any, Any]:
     """The backend's layernorm on rows."""
-    y, mean, rstd = B.layernorm(rows(x), w, b, eps)
+    y, mean, rstd = B.layernorm(rows(x), w, b, eps, **kept)
     return y.reshape(x.shape), (mean, rstd)
 
 
-def layernorm_backward(B: Any, dy: Any, saved: Any, xs: tuple, wants: list[bool], eps: float) -> tuple[Any, ...]:
+def layernorm_backward(B: Any, dy: Any, saved: Any, xs: tuple, wants: list[bool], eps: float, **kept: str) -> tuple[Any, ...]:
     """(dx, dw, db)."""
     x, w, _ = xs
     dx, dw, db = B.layernorm_backward(rows(dy), rows(x), w, *saved)
     return dx.reshape(x.shape), dw, db
 
 
-def layernorm_composite(x: Tensor, w: Tensor, b: Tensor, eps: float) -> Tensor:
+def layernorm_composite(x: Tensor, w: Tensor, b: Tensor, eps: float, **kept: str) -> Tensor:
     """(x − mean) · rsqrt(mean((x − mean)²) + eps) · w + b."""
     c = x - F.mean(x, axis=-1, keepdims=True)
     return c * F.rsqrt(F.mean(c * c, axis=-1, keepdims=True) + eps) * w + b
@@ -55,13 +55,16 @@ RMSNORM = Fused("rmsnorm", rmsnorm_forward, rmsnorm_backward, rmsnorm_composite)
 LAYERNORM = Fused("layernorm", layernorm_forward, layernorm_backward, layernorm_composite)
 
 
-def rmsnorm(x: Tensor, w: Tensor, eps: float = 1e-5, under: Any = None) -> Tensor:
-    """x · rsqrt(mean(x²) + eps) · w over the last axis; x [..., D], w [D]. Source: arXiv 1910.07467."""
+def rmsnorm(x: Tensor, w: Tensor, eps: float = 1e-5, under: Any = None, store: str = "float32") -> Tensor:
+    """x · rsqrt(mean(x²) + eps) · w over the last axis; x [..., D], w [D]. Source: arXiv 1910.07467.
+
+    store: the format in which the result is kept, for readers that round to it anyway.
+    """
     F.check_last_axis("rmsnorm", x, w)
-    return RMSNORM(x, w, eps=eps, under=under)
+    return RMSNORM(x, w, eps=eps, under=under, **formats(store, "float32"))
 
 
-def layernorm(x: Tensor, w: Tensor, b: Tensor, eps: float = 1e-5, under: Any = None) -> Tensor:
-    """(x − mean) / √(var + eps) · w + b over the last axis; x [..., D], w and b [D]. Source: arXiv 1607.06450."""
+def layernorm(x: Tensor, w: Tensor, b: Tensor, eps: float = 1e-5, under: Any = None, store: str = "float32") -> Tensor:
+    """(x − mean) / √(var + eps) · w + b over the last axis; x [..., D], w and b [D]. Source: arXiv 1607.06450. store: as in `rmsnorm`."""
     F.check_last_axis("layernorm", x, w, b)
-    return LAYERNORM(x, w, b, eps=eps, under=under)
+    return LAYERNORM(x, w, b, eps=eps, under=under, **formats(store, "float32"))

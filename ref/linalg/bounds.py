@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lpref.ref import formats
+from lpref.ref.contracts import Bound, Contract
 from lpref.ref.linalg.accumulate import Accumulate
 from lpref.ref.linalg.accumulators import accumulator
 from lpref.ref.linalg.gemm import Factors, cuts, entered, exactly_summable, factors, holds_codes, plain
@@ -81,6 +82,46 @@ def native_bound(a: Any, b: Any) -> NDArray[np.float64]:
         return bound
     unit = accumulation_bound(a, b, "hopper_fp8_promote128") + gamma(SPLITS) * magnitude(a, b)
     return np.maximum(bound, unit + accumulation_bound(a, b))
+
+
+def in_output(bound: Any) -> Any:
+    """The bound of gemm(a, b, accumulate, output) in both grades, from `bound(a, b)` of the accumulators y and m: |y - m| <= B.
+
+    |r(y) - r(m)| <= B + u (|y| + |m|) + q, with u the unit roundoff of the output format and q its smallest subnormal number, of which rounding loses
+    at most u |.| or q / 2 each; |y| <= (|r(y)| + q) / (1 - u), |m| <= |y| + B. Infinite where |y| + B reaches the format's largest number.
+    """
+
+    def bound_of(expected: Any, a: Any, b: Any, accumulate: Any = None, output: str = "float32") -> NDArray[np.float64]:
+        return rounded_bound(expected, bound(a, b), output)
+
+    return bound_of
+
+
+def rounded_bound(expected: Any, within: Any, output: str) -> NDArray[np.float64]:
+    """The bound of two numbers that are rounded to a format, from that of the numbers (`in_output`); expected: the one of the definition, rounded."""
+    if output == "float32":
+        return np.asarray(within, np.float64)
+    form = formats.format(output)
+    u, q, largest = 2.0 ** -(form.precision or 0), form.min_subnormal, form.max
+    reach = (np.abs(np.asarray(expected, np.float64)) + q) / (1.0 - u) + within
+    return np.where(reach < largest, within + 2.0 * u * reach + q, np.inf)
+
+
+def in_store(contract: Contract) -> Contract:
+    """The contract of an op with one result and the option `store` (`lpref.accel.reference.STORED`), from that of the op."""
+    if not isinstance(contract, Bound):
+        return contract
+    bound = contract.bound
+
+    def bound_of(expected: Any, *args: Any, store: str = "float32", **options: Any) -> Any:
+        return rounded_bound(expected, bound(expected, *args, **options), store)
+
+    return replace(contract, bound=bound_of)
+
+
+def of_each(bound: Any) -> Any:
+    """The bounds of gemms(products), from that of gemm."""
+    return lambda expected, products: [bound(one, *product) for one, product in zip(expected, products, strict=True)]
 
 
 def matmul_bound(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from lpref.ref.errors import SpecError
 from lpref.ref.recipes.gemm import Epilogue
 from lpref.ref.recipes.gradient import LocalGradient
 from lpref.ref.recipes.layer import Layer
-from lpref.ref.recipes.products import combined
+from lpref.ref.recipes.products import combined, rounds
 
 
 def finish(layer: Layer, gemm: str, y: Any, k: int, entries: Mapping[str, Any], dparams: dict[str, Any] | None = None) -> Any:
@@ -30,7 +30,7 @@ def finish(layer: Layer, gemm: str, y: Any, k: int, entries: Mapping[str, Any], 
         else:
             y = _epilogue(layer, step, gemm, y, k)
     output = layer.recipe.gemm(gemm).output
-    return y if output == "float32" else layer.ops.cast(y, output)
+    return y if output == "float32" or rounds(layer.recipe, gemm) else layer.ops.cast(y, output)
 
 
 def _epilogue(layer: Layer, step: Epilogue, gemm: str, y: Any, k: int) -> Any:

@@ -25,7 +25,7 @@ from lpref.ref.recipes.expression import factor_gradients, merged
 from lpref.ref.recipes.gemm import TENSORS
 from lpref.ref.recipes.layer import Layer
 from lpref.ref.recipes.learned import first_parameters
-from lpref.ref.recipes.products import is_whole, product
+from lpref.ref.recipes.products import arguments, is_whole, product
 from lpref.ref.recipes.recipe import LinearRecipe
 from lpref.ref.recipes.saved import Kept, backward_operand, saved_by
 from lpref.ref.recipes.sixteen import entered
@@ -70,7 +70,7 @@ def linear_backward(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, op
     for path in (f"{gemm}.{side}" for gemm in gemms for side in "ab"):
         made[path] = backward_operand(layer, path, dy, saved, made)
     if all(is_whole(recipe.gemm(gemm)) for gemm in gemms):
-        products = ops.gemms([(made[f"{gemm}.a"], made[f"{gemm}.b"], recipe.gemm(gemm).accumulate) for gemm in gemms])
+        products = ops.gemms([arguments(recipe, gemm, made[f"{gemm}.a"], made[f"{gemm}.b"]) for gemm in gemms])
     else:
         products = [product(layer, gemm, made[f"{gemm}.a"], made[f"{gemm}.b"]) for gemm in gemms]
     results = {

@@ -124,9 +124,14 @@ class Operation:
         """How many of the first inputs are activations."""
         return OPERATIONS[self.kind]
 
+    @property
+    def bare(self) -> bool:
+        """Whether nothing is done around the operation: the recipe at most permits something (`OpRecipe.operands`)."""
+        return replace(self.recipe, operands="float32") == OpRecipe()
+
     def enter(self, arrays: Sequence[Any], ops: Any) -> list[Any]:
         """The inputs as the operation sees them."""
-        made = [wide(a, ops) for a in arrays]
+        made = list(arrays) if self.bare else [wide(a, ops) for a in arrays]
         for i in range(self.activations):
             made[i] = self.quantized(f"input.{i}", self.recipe.input, made[i], ops)
             if i < len(self.recipe.scale_in):
@@ -146,7 +151,7 @@ class Operation:
 
     def incoming(self, g: Any, ops: Any) -> Any:
         """The gradient that the operation's derivative is applied to."""
-        return self.quantized("gradient", self.recipe.gradient, wide(g, ops), ops)
+        return g if self.bare else self.quantized("gradient", self.recipe.gradient, wide(g, ops), ops)
 
     def outgoing(self, gradients: Sequence[Any], shape: tuple[int, ...], ops: Any) -> list[Any]:
         """The gradients of the inputs with their factors (of the sizes of the first input's `shape`)."""

@@ -8,7 +8,8 @@
     sampled rows        the kept rows of `lpref.ref.recipes.sampling`, times their weights, in float32; along the other axis the rows that were
                         not kept are 0 in the result
 
-A residual split with a target leaves its factor on the operand; the product is divided by it at the end.
+The product of two operands whose result nothing but the rounding to the output format follows rounds it itself (`rounds`): a backend may then make it
+in that format. A residual split with a target leaves its factor on the operand; the product is divided by it at the end.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from lpref.ref.arrays import namespace
 from lpref.ref.recipes.gemm import GemmSpec, Term
 from lpref.ref.recipes.parts import Parts, interleaved, tensor_of_operand
+from lpref.ref.recipes.recipe import LinearRecipe
 from lpref.ref.recipes.sampling import Rows, chosen, row_scores
 
 WHOLE = (Term(),)
@@ -31,11 +33,23 @@ def is_whole(spec: GemmSpec) -> bool:
     return spec.a.split is None and spec.b.split is None and spec.sampling is None and not spec.terms
 
 
+def rounds(recipe: LinearRecipe, gemm: str) -> bool:
+    """Whether the product is rounded to its output format as it is made: one product, no epilogue, and nobody reads its accumulator."""
+    spec = recipe.gemm(gemm)
+    return is_whole(spec) and not spec.epilogue and spec.output != "float32" and (gemm != "wgrad" or recipe.fprop.b.expression is None)
+
+
+def arguments(recipe: LinearRecipe, gemm: str, a: Any, b: Any) -> tuple[Any, ...]:
+    """The arguments of the backend's `gemm` for a product of two operands."""
+    spec = recipe.gemm(gemm)
+    return (a, b, spec.accumulate, spec.output) if rounds(recipe, gemm) else (a, b, spec.accumulate)
+
+
 def product(layer: Any, gemm: str, a: Any, b: Any) -> Any:
-    """The accumulator of the GEMM: float32 [other_a, other_b], or a stack of them where `combine` follows."""
+    """The accumulator of the GEMM: float32 [other_a, other_b], or a stack of them where `combine` follows; in its output format where it `rounds`."""
     spec, ops = layer.recipe.gemm(gemm), layer.ops
     if is_whole(spec):
-        return ops.gemm(a, b, spec.accumulate)
+        return ops.gemm(*arguments(layer.recipe, gemm, a, b))
     left, right = _parts(a), _parts(b)
     if spec.sampling is not None or (spec.a.split is not None and spec.a.split.stacked):
         y = _stacked(layer, gemm, left, b)

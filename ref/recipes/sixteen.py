@@ -13,6 +13,7 @@ from typing import Any
 from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.gemm import GEMMS, Slot
 from lpref.ref.recipes.recipe import LinearRecipe
+from lpref.ref.recipes.sources import maker, origin
 
 
 def entered(recipe: LinearRecipe, x: Any, ops: Any) -> Any:
@@ -25,6 +26,33 @@ def only_operands(recipe: LinearRecipe) -> bool:
     """Whether x and dY go to `operand` and nowhere else."""
     saved = all(s.what in ("hp", "reference", "codes") for s in recipe.save.values())
     return saved and all(_plain(slot) for name in GEMMS for slot in (recipe.gemm(name).a, recipe.gemm(name).b))
+
+
+@lru_cache(maxsize=256)
+def rounds_input(recipe: LinearRecipe) -> bool:
+    """Whether all that the layer reads of x is x rounded to nearest even in bfloat16."""
+    return only_operands(recipe) and _casts(recipe, "fprop.a") and _casts(recipe, "wgrad.b")
+
+
+@lru_cache(maxsize=256)
+def rounds_gradient(recipe: LinearRecipe) -> bool:
+    """Whether all that the layer reads of dY is dY rounded to nearest even in bfloat16."""
+    return only_operands(recipe) and _casts(recipe, "dgrad.a") and _casts(recipe, "wgrad.a")
+
+
+def _casts(recipe: LinearRecipe, path: str) -> bool:
+    """Whether the slot casts its tensor to bfloat16, or takes the codes of one that does."""
+    slot, gemm = recipe.slot(path), recipe.gemm(path.partition(".")[0])
+    if gemm.transform is not None or slot.transforms:
+        return False
+    if slot.source in ("reuse", "reuse_transposed"):
+        made = maker(recipe, origin(recipe, path))
+        return bool(made) and made != path and _casts(recipe, made)
+    q = slot.quantizer
+    return (
+        slot.source == "hp" and isinstance(q, Quantizer) and q.format == "bfloat16" and q.scale.rule == "none"
+        and q.rounding == "nearest_even" and q.overflow == "to_infinity"
+    )  # fmt: skip
 
 
 def _plain(slot: Slot) -> bool:

@@ -79,7 +79,7 @@ class Steps:
 
 def report(state: TrainState, r: StepResult) -> tuple:
     keys = ("amax", "count", "overflowed", "underflowed")
-    seen = {place: [{key: repr(one[key]) for key in keys} for one in held] for place, held in r.observed.items()}
+    seen = {place: [{key: repr(one.get(key)) for key in keys} for one in held] for place, held in r.observed.items()}
     return state.step, state.update, state.loss_scale, repr(r.loss), repr(r.grad_norm), r.lr, r.skipped, seen
 
 

@@ -102,8 +102,10 @@ def put(x: np.ndarray) -> ndarray:
 
 
 def get(x: Any) -> Any:
-    """An array of NumPy's."""
-    return x.get() if isinstance(x, ndarray) else x
+    """An array of NumPy's, float32 of bfloat16."""
+    if not isinstance(x, ndarray):
+        return x
+    return (x.view(np.uint16).get().astype(np.uint32) << 16).view(np.float32) if x.dtype.kind == "V" else x.get()
 
 
 class Host:

@@ -1,9 +1,18 @@
 /* elementwise: the elementary functions, and + - x / max min where and comparisons of operands that are whole, repeated, or numbers.
  *
  * An operand is a pointer (null: `number` stands for it) and where element i of the result reads it: `each` 0: at i; else at i / each mod count,
- * which is any run of axes repeated (a row vector, a column, a scalar on the device). Versions: 1. this one, one element a step. 2. + - x / max min of two whole arrays by fours (57 -> 82 % of the copy bandwidth). */
+ * which is any run of axes repeated (a row vector, a column, a scalar on the device). LP_A, LP_B: what the two operands of + - x are (loads.cuh).
+ * Versions: 1. one element a step. 2. + - x / max min of two whole arrays by fours (57 -> 82 % of the copy bandwidth). 3. operands in bfloat16. */
 #include "elementary.h"
+#include "loads.cuh"
 #include "reduce.cuh"
+
+#ifndef LP_A
+#define LP_A 0
+#endif
+#ifndef LP_B
+#define LP_B 0
+#endif
 
 #define KERNEL extern "C" __global__ void __launch_bounds__(256)
 
@@ -14,8 +23,9 @@ template <class Index> LPREF_FN Index place(Index i, lp_i64 n, lp_i64 each, lp_i
     return each * count == n ? q : q % (Index)count;
 }
 
-#define OPERAND(a) const float *a, float a##_number, lp_i64 a##_each, lp_i64 a##_count
-#define READ(a) (a ? a[place(i, n, a##_each, a##_count)] : a##_number)
+#define OPERAND(a) const void *a, float a##_number, lp_i64 a##_each, lp_i64 a##_count
+#define READ_AS(kind, a) (a ? load<kind>(a, place(i, n, a##_each, a##_count)) : a##_number)
+#define READ(a) READ_AS(0, a)
 /* every i < n, counted in 32 bits where they do: divisions of 64 bits cost more than the rest */
 #define EVERY(n, body)                                                                                     \
     if ((n) >> 31) {                                                                                       \
@@ -42,23 +52,23 @@ UNARY(abs, lp_magnitude)
 UNARY(rint, lp_rint)
 
 /* two whole arrays: four elements a step, by loads and stores of 16 bytes */
-template <class Function> LPREF_FN void pairs(const float *a, const float *b, lp_i64 n, float *out, Function f) {
+template <class Function> LPREF_FN void pairs(const void *a, const void *b, lp_i64 n, float *out, Function f) {
     lp_i64 done = 0;
     if ((((lp_u64)a | (lp_u64)b | (lp_u64)out) & 15) == 0) {
         LP_EACH(i, n / 4) {
-            float4 u = ((const float4 *)a)[i], v = ((const float4 *)b)[i];
+            float4 u = load4<LP_A>(a, i), v = load4<LP_B>(b, i);
             float4 r = {f(u.x, v.x), f(u.y, v.y), f(u.z, v.z), f(u.w, v.w)};
             ((float4 *)out)[i] = r;
         }
         done = n / 4 * 4;
     }
-    for (lp_i64 i = done + LP_INDEX; i < n; i += (lp_i64)gridDim.x * blockDim.x) out[i] = f(a[i], b[i]);
+    for (lp_i64 i = done + LP_INDEX; i < n; i += (lp_i64)gridDim.x * blockDim.x) out[i] = f(load<LP_A>(a, i), load<LP_B>(b, i));
 }
 
 #define BINARY(name, function)                                                                              \
     KERNEL each_##name(OPERAND(a), OPERAND(b), lp_i64 n, float *out) {                                      \
         if (a && b && a_each == 0 && b_each == 0) pairs(a, b, n, out, [](float u, float v) { return function(u, v); }); \
-        else EVERY(n, out[i] = function(READ(a), READ(b)))                                                  \
+        else EVERY(n, out[i] = function(READ_AS(LP_A, a), READ_AS(LP_B, b)))                                \
     }
 BINARY(add, lp_add)
 BINARY(sub, lp_sub)
@@ -83,6 +93,20 @@ KERNEL widen(const lp_u16 *x, lp_i64 n, float *out) {
             ((uint4 *)out)[2 * i + 1] = high;
         } else {
             for (lp_i64 k = 8 * i; k < 8 * i + 8 && k < n; ++k) out[k] = lp_float((lp_u32)x[k] << 16);
+        }
+    }
+}
+
+/* bfloat16 of float32, to nearest even: eight elements a thread */
+KERNEL shorten(const float *x, lp_i64 n, lp_u16 *out) {
+    LP_EACH(i, (n + 7) / 8) {
+        if (8 * i + 8 <= n && (((lp_u64)x | (lp_u64)out) & 15) == 0) {
+            float4 u = ((const float4 *)x)[2 * i], v = ((const float4 *)x)[2 * i + 1];
+            uint4 h = {short_bits(u.x) | short_bits(u.y) << 16, short_bits(u.z) | short_bits(u.w) << 16, short_bits(v.x) | short_bits(v.y) << 16,
+                       short_bits(v.z) | short_bits(v.w) << 16};
+            ((uint4 *)out)[i] = h;
+        } else {
+            for (lp_i64 k = 8 * i; k < 8 * i + 8 && k < n; ++k) out[k] = (lp_u16)short_bits(x[k]);
         }
     }
 }

@@ -15,7 +15,9 @@ from kernel_sizes import KERNELS
 
 from lpref.accel.cuda import arrays, operand, quantize
 from lpref.accel.cuda.backend import ARRAYS
+from lpref.accel.reference import STORED
 from lpref.ref.contracts import Bits
+from lpref.ref.errors import BackendError
 from lpref.ref.quantize import lookup
 from lpref.ref.quantize import quantize as definition
 
@@ -65,3 +67,37 @@ def test_operands(place: Place, name: str, monkeypatch: pytest.MonkeyPatch) -> N
     want = definition(x.astype(np.float32), q, k_axis=1)
     got = operand.operand(place.put(x), q, k_axis=1)
     np.testing.assert_array_equal(got.host().dequantize(), want.dequantize())
+
+
+@pytest.mark.parametrize("op", [op for op in STORED if op in KERNELS])
+def test_results_that_are_stored_in_sixteen_bits(place: Place, op: str) -> None:
+    """The definition's result, rounded once; of x in float32 and in bfloat16."""
+    kernel = KERNELS[op]
+    with np.errstate(all="ignore"):
+        for case in list(CASES[op](Draw(12)))[:20]:
+            for args in (case, [short(a).astype(np.float32) if isinstance(a, np.ndarray) else a for a in case]):
+                want = kernel.reference(*args, store="bfloat16")
+                given = list(args) if args is case else [short(a) if isinstance(a, np.ndarray) else a for a in args]
+                got = kernel.function(*place.there(given), store="bfloat16")
+                assert (got[0] if isinstance(got, tuple) else got).dtype == arrays.SIXTEEN
+                assert Bits().mismatch(want, place.here(got), (), {}) is None
+
+
+def test_a_format_that_is_not_stored() -> None:
+    x = host_gpu.put(np.ones((2, 4), np.float32))
+    for op, args in (("gelu", (x,)), ("rmsnorm", (x, x[0], 1e-5))):
+        with pytest.raises(BackendError, match="no kernel stores e4m3"):
+            KERNELS[op].function(*args, store="e4m3")
+
+
+def test_an_operand_of_its_own_format_is_the_array(place: Place) -> None:
+    x = place.put(short(Draw(5)(32, 128)))
+    made = operand.operand(x, lookup("bf16"), k_axis=1)
+    assert made.codes.ctypes.data == x.ctypes.data
+    assert dict(made.observed) == {"count": 32 * 128, "overflowed": 0, "underflowed": 0}
+    assert not operand.keeps(lookup("bf16:overflow=saturate"))
+    assert not operand.keeps(lookup("bf16:rounding=stochastic"))
+    assert not operand.keeps(lookup("fp16"))
+    seen = operand.operand(x, lookup("bf16"), k_axis=1, collect=True).observed
+    want = definition(ARRAYS.host(x), lookup("bf16"), k_axis=1).observed
+    assert repr(dict(want)) == repr({key: seen[key] for key in want})

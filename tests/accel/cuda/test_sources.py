@@ -27,6 +27,9 @@ CASES = [(name, {"LP_IN": kind}) for name in ("amax", "cast", "generic") for kin
 TEAMS = ((32, 1), (32, 32), (64, 16), (256, 4), (512, 2), (1024, 1))
 IN_FLOAT64 = ("generic", "cast", "elementwise", "activation", "norm", "loss", "optim", "operand", "attention", "gemm_float64", "flash_forward")
 CASES += [(name, {}) for name in ("activation", "elementwise", "embedding", "hadamard", "image", "rope")]
+CASES += [("elementwise", {"LP_A": 1}), ("elementwise", {"LP_B": 1}), ("elementwise", {"LP_A": 1, "LP_B": 1})]
+CASES += [("norm", {"LP_TEAM": t, "LP_SLOTS": s, "LP_X": x, "LP_DY": dy, "LP_Y": y})
+          for t, s, x, dy, y in ((32, 4, 0, 1, 1), (32, 32, 1, 1, 0), (512, 2, 1, 0, 1))]  # fmt: skip
 CASES += [("hadamard", {"LP_SIZE": size}) for size in (1, 2, 16, 32, 64)]
 CASES += [(name, {"LP_TEAM": t, "LP_SLOTS": s}) for t, s in TEAMS for name in ("reduce", "norm", "loss")] + [("optim", dict(optim.TEAM))]
 CASES += [("update", {"LP_RULE": rule, "LP_ORDER": order}) for rule, order in ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2))]
