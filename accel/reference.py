@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,8 @@ def transformed(x: np.ndarray, k_axis: int, transforms: Sequence[tuple[Any, np.n
     return x
 
 
-def reference_ops(numerics: str) -> dict[str, Callable[..., Any]]:
+@cache
+def reference_ops(numerics: str) -> Mapping[str, Callable[..., Any]]:
     """op -> definition. Only matrix products, and attention by them, depend on the grade (N7)."""
     gemm = in_format(partial(linalg.gemm, numerics=numerics), cast)
     table: dict[str, Callable[..., Any]] = {

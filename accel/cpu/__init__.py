@@ -102,6 +102,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "lion_update": momentum.lion_update,
     "global_norm": optim.global_norm,
 }
+KERNELS |= {op: storing(KERNELS[op], cast.rounded) for op in STORED}
 GEMM, GEMM_FAST = (in_format(product, cast.rounded) for product in (gemm, operand.gemm_fast))
 
 
@@ -123,8 +124,7 @@ class CpuBackend(Backend):
                 "gemm": (GEMM_FAST, GEMM_BOUND),
                 "gemms": (one_by_one(GEMM_FAST), GEMMS_BOUND),
                 "matmul": (product.matmul_fast, MATMUL_BOUND),
-                **{op: (partial(KERNELS[op], fused=True), Bound(ATTENTION_THEOREM, bound)) for op, bound in ATTENTION_BOUNDS.items()},
+                **{op: (partial(KERNELS[op], fused=True), in_store(Bound(ATTENTION_THEOREM, bound))) for op, bound in ATTENTION_BOUNDS.items()},
             }
         table = {op: (KERNELS.get(op, definition), Bits()) for op, definition in definitions.items()} | products
-        table |= {op: (storing(table[op][0], cast.rounded), in_store(table[op][1])) for op in STORED}
         super().__init__("cpu", numerics, [Kernel(op, f, definitions[op], contract) for op, (f, contract) in table.items()])
