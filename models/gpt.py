@@ -77,6 +77,7 @@ class GPT(Transformer):
 
     def stream(self, inputs: np.ndarray, ctx: Context) -> tuple[Tensor, Callable[[int, Tensor], Tensor]]:
         c = self.cfg
+        self.routes = []
         if inputs.ndim != 2 or not 1 <= inputs.shape[1] <= c.context:
             raise ShapeError(f"token ids are {inputs.shape}; needed [B, T] with 1 <= T <= {c.context}", where="gpt")
         batch, tokens = inputs.shape

@@ -10,8 +10,9 @@ from typing import Any
 from lpref.autodiff import Tensor, no_grad
 from lpref.autodiff import functional as F
 from lpref.autodiff.tensor import make
+from lpref.models.experts import balance
 from lpref.ref.errors import SpecError
-from lpref.ref.recipes.loss_hooks import BlockOutput, Distill, WeightError, hook_of
+from lpref.ref.recipes.loss_hooks import BlockOutput, Distill, LoadBalance, WeightError, hook_of
 
 
 def training_loss(model: Any, batch: Any, ctx: Any) -> Tensor:
@@ -23,6 +24,8 @@ def training_loss(model: Any, batch: Any, ctx: Any) -> Tensor:
     for hook in hooks:
         if isinstance(hook, WeightError) and hook.weight:
             loss = loss + weight_error(model, ctx, active_block(hooks)) * hook.weight
+        if isinstance(hook, LoadBalance) and (term := balance(model)) is not None:
+            loss = loss + term * hook.weight
     return loss
 
 

@@ -52,6 +52,8 @@ class Model:
         self.groups: Sequence[Group] = ()
         self.first: Mapping[str, Any] = {}
         """The first weights, where a teacher needs them."""
+        self.routes: list[tuple[Tensor, np.ndarray]] = []
+        """Router probabilities and tokens by expert, of every router of the last forward pass."""
         self.origin = ""
         """SHA-256 of the weights of another run that these began as; empty: fresh ones."""
         self.saliency: Mapping[str, Any] = {}

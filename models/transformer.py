@@ -5,6 +5,11 @@ r"""The pre-norm transformer block that GPT and ViT share.
 
 The residual stream is kept as a matrix [B·T, D]. The rows of W_qkv are query heads, then key heads, then value heads; with SwiGLU the rows
 of W_u are the gate, then the up projection. Query heads share key heads in groups of `heads / kv_heads` (arXiv:2305.13245).
+With `experts` E > 0 the MLP is a shared one and E routed ones, of which a token takes the one of the largest router score (the first of equals):
+
+.. math::
+    \mathrm{mlp}(h) = \mathrm{shared}(h) + p_e\,\mathrm{expert}_e(h), \qquad p = \mathrm{softmax}(W_r h), \quad e = \arg\max p
+
 Initialisation: normal with `init_std`; the two projections into the residual stream are divided by sqrt(2 layers)
 (Radford et al. 2019, section 2.3).
 """
@@ -21,6 +26,7 @@ import numpy as np
 from lpref.autodiff import Tensor
 from lpref.autodiff import functional as F
 from lpref.models.config import complain, one_of, positive
+from lpref.models.experts import routed
 from lpref.models.model import Model
 from lpref.models.parameters import LinearSite, ParameterSpec, linear_parameters, norm_parameters
 from lpref.ref.recipes import Context
@@ -44,6 +50,8 @@ class TransformerConfig:
     bias: bool = False
     """Biases of the linear layers inside the blocks."""
     init_std: float = 0.06
+    experts: int = 0
+    """Routed experts of each MLP beside a shared one (arXiv:2506.14435, top-1 routing of arXiv:2101.03961); 0: one MLP, no router."""
     norm_place: Literal["pre", "res_post"] = "pre"
     """Where a branch has its norm: on its input, or (Res-Post-LayerNorm, arXiv:2111.09883) on its output."""
 
@@ -60,6 +68,8 @@ class TransformerConfig:
     def problems(self) -> list[str]:
         """What is wrong with the fields."""
         found = positive(self, "layers", "d_model", "heads", "ffn")
+        if not isinstance(self.experts, int) or self.experts < 0:
+            found.append(f"experts: {self.experts!r} is not a number of experts")
         if not found and self.d_model % self.heads:
             found.append(f"heads: {self.heads} heads do not divide d_model {self.d_model}")
         if not found and (self.kv < 1 or self.heads % self.kv):
@@ -79,14 +89,22 @@ class Transformer(Model):
     cfg: TransformerConfig
 
     def block_sites(self, tokens: int) -> Iterator[LinearSite]:
-        """The four linear sites of every block."""
+        """The linear sites of every block."""
         c = self.cfg
         up = 2 * c.ffn if c.activation == "swiglu" else c.ffn
         for i in range(c.layers):
             yield LinearSite(f"h.{i}.attn.qkv", "qkv", i, c.layers, (c.heads + 2 * c.kv) * c.head_dim, c.d_model, tokens)
             yield LinearSite(f"h.{i}.attn.out", "attn_out", i, c.layers, c.d_model, c.d_model, tokens)
-            yield LinearSite(f"h.{i}.mlp.up", "mlp_up", i, c.layers, up, c.d_model, tokens)
-            yield LinearSite(f"h.{i}.mlp.down", "mlp_down", i, c.layers, c.d_model, c.ffn, tokens)
+            if c.experts:
+                yield LinearSite(f"h.{i}.mlp.router", "router", i, c.layers, c.experts, c.d_model, tokens)
+            for name in self.mlps(i):
+                yield LinearSite(f"{name}.up", "mlp_up", i, c.layers, up, c.d_model, tokens)
+                yield LinearSite(f"{name}.down", "mlp_down", i, c.layers, c.d_model, c.ffn, tokens)
+
+    def mlps(self, i: int) -> list[str]:
+        """The MLPs of block i: one, or the shared one and the routed ones."""
+        count = self.cfg.experts
+        return [f"h.{i}.mlp.shared", *(f"h.{i}.mlp.expert.{e}" for e in range(count))] if count else [f"h.{i}.mlp"]
 
     def block_parameters(self) -> Iterator[ParameterSpec]:
         """Norms and linear layers of every block."""
@@ -98,8 +116,11 @@ class Transformer(Model):
             yield from linear_parameters(sites[f"h.{i}.attn.qkv"], c.init_std, c.bias)
             yield from linear_parameters(sites[f"h.{i}.attn.out"], into_residual, c.bias)
             yield from norm_parameters(f"h.{i}.norm2", c.d_model, c.norm)
-            yield from linear_parameters(sites[f"h.{i}.mlp.up"], c.init_std, c.bias)
-            yield from linear_parameters(sites[f"h.{i}.mlp.down"], into_residual, c.bias)
+            if c.experts:
+                yield from linear_parameters(sites[f"h.{i}.mlp.router"], c.init_std)
+            for name in self.mlps(i):
+                yield from linear_parameters(sites[f"{name}.up"], c.init_std, c.bias)
+                yield from linear_parameters(sites[f"{name}.down"], into_residual, c.bias)
 
     def block(self, i: int, x: Tensor, batch: int, ctx: Context, causal: bool, rotary: tuple | None = None) -> Tensor:
         """Block i on x [batch·T, D]; `rotary` is (cos, sin) of T positions."""
@@ -134,7 +155,14 @@ class Transformer(Model):
         return self.linear(f"{name}.out", self.heads(name, qkv, batch, causal, rotary, ctx), ctx)
 
     def feed(self, name: str, h: Tensor, ctx: Context) -> Tensor:
-        """The two layers of the MLP and what is between them."""
+        """The MLP, or its shared expert and the routed ones."""
+        if not self.cfg.experts:
+            return self.one_mlp(name, h, ctx)
+        y, gate = routed(self, name, h, ctx)
+        return self.one_mlp(f"{name}.shared", h, ctx) + y * gate
+
+    def one_mlp(self, name: str, h: Tensor, ctx: Context) -> Tensor:
+        """The two layers of an MLP and what is between them."""
         return self.linear(f"{name}.down", self.activate(name, self.linear(f"{name}.up", h, ctx), ctx), ctx)
 
     def split(self, name: str, x: Tensor, branch: int, ctx: Context) -> tuple[Tensor, Tensor]:
@@ -180,7 +208,7 @@ class Transformer(Model):
         """The operations of the blocks, the last norm, the tables and the loss."""
         for i in range(self.cfg.layers):
             yield from (("norm", f"h.{i}.norm1"), ("norm", f"h.{i}.norm2"), ("attention", f"h.{i}.attn.heads"))
-            yield from ((kind, f"h.{i}.mlp.{kind}") for kind in ("activation", "silu", "mul"))
+            yield from ((kind, f"{name}.{kind}") for name in self.mlps(i) for kind in ("activation", "silu", "mul"))
             for branch in ("attn", "mlp"):
                 yield from (("residual_split", f"h.{i}.{branch}.split"), ("residual_add", f"h.{i}.{branch}.add"))
         yield from (("norm", "norm"), ("embedding", "wte"), ("embedding", "wpe"), ("loss", "loss"))

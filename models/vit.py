@@ -74,6 +74,7 @@ class ViT(Transformer):
 
     def stream(self, inputs: np.ndarray, ctx: Context) -> tuple[Tensor, Callable[[int, Tensor], Tensor]]:
         c = self.cfg
+        self.routes = []
         if inputs.ndim != 4 or inputs.shape[1:] != (c.channels, c.image, c.image):
             raise ShapeError(f"images are {inputs.shape}; needed [N, {c.channels}, {c.image}, {c.image}]", where="vit")
         batch = inputs.shape[0]

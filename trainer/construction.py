@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def build_model(spec: TrainSpec, recipe: Any, backend: Any, data: Data) -> Any:
 def begin_with(spec: TrainSpec, model: Any) -> str:
     """Puts the weights into the model that `train.start` names, those of a run's newest whole checkpoint; their SHA-256, or nothing.
 
-    Learned quantizer parameters of that run are left behind. Raises CheckpointError where there is no checkpoint, or one of another model.
+    Learned quantizer parameters of that run are left behind; experts begin as copies of the MLP of a run without experts, routers as they are.
+    Raises CheckpointError where there is no checkpoint, or one of another model.
     """
     if spec.train.start is None:
         return ""
@@ -57,9 +59,13 @@ def begin_with(spec: TrainSpec, model: Any) -> str:
     found, passed = checkpoints.newest(Path(spec.train.start) / "checkpoints")
     if found is None:
         raise CheckpointError(passed[0] if passed else "no checkpoint of a run", where=where, remedy="name a run's folder")
-    theirs, known = found.params, model.params
+    theirs, known = {**found.params}, model.params
+    theirs |= {name: theirs[dense] for name in known if name not in theirs and (dense := dense_name(name)) in theirs}
+    if any(dense_name(name) != name for name in known):  # upcycled: every expert begins as the dense MLP
+        theirs = {name: a for name, a in theirs.items() if name in known or ".mlp." not in name}
     left = [name for name in theirs if name not in known and not is_learned(name.rpartition(".")[2])]
     problems = [f"{name} is not in this model" for name in left]
+    theirs |= {name: t.data for name, t in known.items() if name not in theirs and name.endswith(".router.weight") and dense_name(name) == name}
     problems += [f"no {name}" for name in known if name not in theirs]
     problems += [f"{n} is {theirs[n].shape}, here {t.shape}" for n, t in known.items() if n in theirs and theirs[n].shape != t.shape]
     if problems:
@@ -69,6 +75,15 @@ def begin_with(spec: TrainSpec, model: Any) -> str:
     for name in sorted(known):
         digest.update(name.encode() + theirs[name].tobytes())
     return digest.hexdigest()
+
+
+def dense_name(name: str) -> str:
+    """The parameter of a transformer without experts that an expert's begins as.
+
+    >>> dense_name("h.0.mlp.shared.up.weight"), dense_name("h.1.mlp.expert.3.down.weight")
+    ('h.0.mlp.up.weight', 'h.1.mlp.down.weight')
+    """
+    return re.sub(r"\.mlp\.(shared|expert\.\d+)\.", ".mlp.", name)
 
 
 def first_micro(spec: TrainSpec, data: Data) -> Batch:

@@ -68,6 +68,8 @@ def looked_into(prepared: Any) -> str:
         return "passes and controllers"
     if prepared.model.rates() or recipe.groups or recipe.loss_hooks or (recipe.schedule and prepared.model.learned):
         return "groups of parameters, loss hooks, scales that some phases do not learn"
+    if getattr(prepared.model.cfg, "experts", 0):
+        return "tokens routed to experts"
     layers = (prepared.model.recipes or {}).values()
     sampled = any(linear.gemm(gemm).sampling is not None for linear in layers for gemm in GEMMS)
     return "rows sampled by their norms" if sampled else ""

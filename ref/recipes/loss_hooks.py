@@ -10,6 +10,8 @@ r"""Terms of the training loss beside the labels' cross entropy, by kind. Evalua
                   z what the quantized blocks before it make (a constant), f_t and z_t the same of the teacher. Nothing outside the block is
                   trained. A negative number: the labels' loss. The controller `block_wise` counts the blocks through.
 
+    load_balance  weight * the balance of the routers of the forward pass (`lpref.models.experts`); nothing for a model without experts
+
 `teacher: self` is the model itself at this step without its recipe, in float32, and no gradient goes through it: a teacher that any run has.
 `teacher: first` is the model as it was before its first step.
 
@@ -86,8 +88,20 @@ class BlockOutput:
             yield f"teacher: {self.teacher!r} is not one of {', '.join(TEACHERS)}"
 
 
-HOOKS: dict[str, type[Distill] | type[WeightError] | type[BlockOutput]] = {
-    "distill": Distill, "weight_error": WeightError, "block_output": BlockOutput,
+@dataclass(frozen=True)
+class LoadBalance:
+    """Even loads of experts."""
+
+    weight: float = 0.01
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with the parameters."""
+        if not self.weight > 0:
+            yield f"weight: {self.weight!r} is not a positive number"
+
+
+HOOKS: dict[str, type[Distill] | type[WeightError] | type[BlockOutput] | type[LoadBalance]] = {
+    "distill": Distill, "weight_error": WeightError, "block_output": BlockOutput, "load_balance": LoadBalance,
 }  # fmt: skip
 
 
