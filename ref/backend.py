@@ -53,6 +53,7 @@ class Arrays:
     memory   bytes of the memory that they live in, None where the system does not say
     sixteen  whether an array of bfloat16 may stand for its float32 values: every op takes one, and some give one where a recipe rounds
     wide     such an array as float32; others pass as they are
+    operands ``(x, [(quantizer, options of operand, whether it is kept for later), ...])`` -> what `operand` makes of each, together, or None
     """
 
     make: Callable[[Any], Any] = np.asarray
@@ -61,6 +62,7 @@ class Arrays:
     memory: Callable[[], int | None] = host_memory
     sixteen: bool = False
     wide: Callable[[Any], Any] = lambda x: x
+    operands: Callable[[Any, Any], list[Any] | None] = lambda x, wanted: None
 
 
 HOST = Arrays()

@@ -6,6 +6,7 @@ Importing this page needs neither CuPy nor a GPU; calling an op needs both.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -134,7 +135,8 @@ FUSED: dict[str, tuple[Callable[..., Any], Contract]] = {
 }  # fmt: skip
 """Attention of grade fast."""
 FAST: dict[str, tuple[Callable[..., Any], Contract]] = {
-    "gemm": (blas.gemm, PRODUCT_BOUND), "gemms": (one_by_one(blas.gemm), PRODUCTS_BOUND), "matmul": (blas.matmul, MATMUL_BOUND), **FUSED,
+    "operand": (partial(operand.operand, numbers=True), Bits()), "gemm": (blas.gemm, PRODUCT_BOUND),
+    "gemms": (one_by_one(blas.gemm), PRODUCTS_BOUND), "matmul": (blas.matmul, MATMUL_BOUND), **FUSED,
 }  # fmt: skip
 """What grade fast has of its own."""
 FAST |= {op: (storing(FAST[op][0], arrays.cast_for_storage), in_store(FAST[op][1])) for op in STORED if op in FAST and op not in STORE}
@@ -160,7 +162,8 @@ def memory() -> int:
     return int(device.cupy().cuda.Device().mem_info[1])
 
 
-ARRAYS = Arrays(to_device, to_host, CudaQTensor, memory, True, arrays.wide)
+ARRAYS = Arrays(to_device, to_host, CudaQTensor, memory, True, arrays.wide, operand.operands)
+"""Of grade exact; grade fast makes numbers beside the codes."""
 
 
 class CudaBackend(Backend):
@@ -169,6 +172,8 @@ class CudaBackend(Backend):
     def __init__(self, numerics: str = "fast") -> None:
         definitions = reference_ops("exact")
         table: dict[str, tuple[Callable[..., Any], Contract]] = {op: (f, Bits()) for op, f in KERNELS.items()}
+        held = ARRAYS
         if numerics == "fast":
             table |= FAST
-        super().__init__("cuda", numerics, [Kernel(op, f, definitions[op], contract) for op, (f, contract) in table.items()], ARRAYS)
+            held = replace(ARRAYS, operands=partial(operand.operands, numbers=True))
+        super().__init__("cuda", numerics, [Kernel(op, f, definitions[op], contract) for op, (f, contract) in table.items()], held)

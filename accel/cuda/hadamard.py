@@ -35,7 +35,7 @@ def _transform(op: str, x: Any, size: int, axis: int, before: Any, after: Any) -
     length, width = x.shape[axis], math.prod(x.shape[axis + 1 :])
     if size < 1 or size & (size - 1) or length % size:
         definition(np.zeros((1, length), np.float32), size)  # raises
-    first, last = _signs(before, length, size), _signs(after, length, size)
+    first, last = held_signs(before, length, size), held_signs(after, length, size)
     out, factor = device.cupy().empty(x.shape, np.float32), np.float32(1.0 / math.sqrt(size))
     if not x.size:
         return out
@@ -68,7 +68,7 @@ def _by_stages(x: Any, size: int, width: int, first: Any, last: Any, factor: Any
 NONE = (0, 1)
 
 
-def _signs(signs: Any, length: int, size: int) -> tuple[Any, int]:
+def held_signs(signs: Any, length: int, size: int) -> tuple[Any, int]:
     """(signs on the device, how many), or (0, 1) for none.
 
     Raises: the definition's ShapeError for what is no vector of signs; for an array on the device that waits for it.

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cpu.cast_plan import NEVER
-from lpref.accel.cuda import arrays, cast, device
+from lpref.accel.cuda import arrays, cast, device, panels
 from lpref.accel.cuda.hadamard import hadamard
+from lpref.accel.cuda.job import job_of
 from lpref.accel.cuda.qtensor import CudaQTensor
-from lpref.accel.cuda.quantize import constant, quantize
+from lpref.accel.cuda.quantize import constant, in_panels, quantize
 from lpref.accel.reference import check_operand, transformed
 from lpref.ref.formats import format as format_named
 from lpref.ref.linalg import HighPrecision
@@ -26,13 +27,17 @@ from lpref.ref.rounding import rounding as rounding_of
 
 def operand(
     x: Any, quantizer: Quantizer | None = None, *, k_axis: int, transforms: Sequence[tuple[Any, Any]] = (), words: Any = None,
-    state: Mapping[str, Any] | None = None, collect: bool = False,
+    state: Mapping[str, Any] | None = None, collect: bool = False, numbers: bool = False,
 ) -> CudaQTensor | HighPrecision:  # fmt: skip
-    """`lpref.accel.reference.operand`: the same codes. collect adds error statistics to ``observed`` (and waits for the device).
+    """`lpref.accel.reference.operand`: the same codes. collect adds error statistics to ``observed`` (and waits for the device); numbers: bfloat16
+    beside the codes, where they come from one kernel.
 
     A cast to bfloat16 of an array of bfloat16 is the array, without a kernel: no element is lost, and its amax is not measured unless `collect`.
     """
     check_operand(x, k_axis)
+    alone = quantizer is None or collect or not (transforms or numbers) or not device.on_device(x)
+    if quantizer is not None and not alone and panels.fits(x, quantizer, k_axis, words, transforms):
+        return in_panels([(job_of(x, quantizer, state, None, words, k_axis), transforms, numbers)])[0]
     if transforms or quantizer is None:
         x = transformed(arrays.wide(x), k_axis, transforms, hadamard)
     if quantizer is None:
@@ -42,6 +47,18 @@ def operand(
         return as_codes(x, quantizer, k_axis)
     codes = quantize(x, quantizer, state=state, words=words, k_axis=k_axis)
     return replace(codes, observed={**codes.observed, **stats(x, codes)}) if collect else codes
+
+
+def operands(x: Any, wanted: Sequence[tuple[Quantizer, Mapping[str, Any], bool]], numbers: bool = False) -> list[CudaQTensor | HighPrecision] | None:
+    """`operand` of one tensor under several quantizers with their options, from one read; None where nothing is to be had from making them together.
+
+    The last of a triple: whether the operand is kept for later; what is not kept gets its numbers at once, where `numbers` asks for them.
+    """
+    fitting = len(wanted) == 2 and device.on_device(x) and not any(options.get("collect") for _, options, _ in wanted)
+    if not fitting or not all(panels.fits(x, q, o["k_axis"], o.get("words"), o.get("transforms", ())) for q, o, _ in wanted):
+        return None
+    jobs = [(job_of(x, q, o.get("state"), None, o.get("words"), o["k_axis"]), o.get("transforms", ()), numbers and not kept) for q, o, kept in wanted]
+    return list(in_panels(jobs))
 
 
 @cache

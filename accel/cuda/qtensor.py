@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import cast, device
+from lpref.accel.cuda import cast, device, embed
 from lpref.ref.errors import BackendError, ShapeError
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import QTensor
@@ -110,6 +110,9 @@ class Observed(Mapping[str, Any]):
 class CudaQTensor(QTensor):
     """As `QTensor`; codes, scales and the 0-d tensor_scale are CuPy arrays. `host()` is the same tensor in NumPy."""
 
+    embedded: Any = None
+    """`in_bfloat16(True)` where it was made together with the codes."""
+
     def host(self) -> QTensor:
         """A copy in host memory."""
         get = device.cupy().asnumpy
@@ -152,11 +155,13 @@ class CudaQTensor(QTensor):
 
     def in_bfloat16(self, scaled: bool) -> Any:
         """`element_values`, or `folded` where scaled, as bfloat16 (its 16 bits, uint16), for what that holds."""
+        if scaled and self.embedded is not None:
+            return self.embedded
         cp, (rows, columns), f = device.cupy(), self.shape, format_named(self.quantizer.format)
         if f.bits not in (4, 8) or columns % 8 or not self.codes.flags.c_contiguous:
             return self._values(2 if scaled else 0, np.uint16)
         out = cp.empty((rows, columns), np.uint16)
-        if out.size:
+        if out.size and not (scaled and embed.embedded(self.codes, self.scales[0], self.shape, self.block, self.quantizer, out)):
             run = device.function("blas", "embed", (("LP_BITS", f.bits),))
             scales = self.stored_scales() if scaled else (0, 0)
             run((device.blocks_for(out.size // 8),), (device.THREADS,), (self.codes, rows, columns, *self.block, cast.values(f)[0], *scales, out))
@@ -188,7 +193,7 @@ class CudaQTensor(QTensor):
             raise ShapeError("the blocks are not transpose-closed", where="CudaQTensor.transpose", remedy="quantize the transposed tensor")
         cp, bits, (rows, columns) = device.cupy(), format_named(self.quantizer.format).bits, self.shape
         codes = pack(cp.ascontiguousarray(self.unpacked().T), bits)
-        return replace(self, codes=codes, scales=tuple(cp.ascontiguousarray(s.T) for s in self.scales), logical_shape=(columns, rows))
+        return replace(self, codes=codes, scales=tuple(cp.ascontiguousarray(s.T) for s in self.scales), logical_shape=(columns, rows), embedded=None)
 
     def to_layout(self, name: str) -> dict[str, Any]:
         """The layout ``linear``; others are made on the host: ``t.host().to_layout(name)``."""

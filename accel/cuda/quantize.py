@@ -1,21 +1,23 @@
 """`lpref.ref.quantize.quantize` of CuPy arrays: the same codes, scales, tensor scale and observations, bit for bit, on the device.
 
 Three kernels read x once: `blocks` (1 x 16, 32, 64, 128 along rows), `rows`, `tensor`; where a tensor's amax is needed first (per-tensor
-scales, NVFP4) `amax_flat` goes before. `tiles` reads the scales of any blocks whose columns are a multiple of 8, `columns` those of blocks of one
-column, found in a pass before. Everything else (ragged edges, tables, other policies, given words) takes the generic passes.
+scales, NVFP4) `amax_flat` goes before. `panels` makes blocks of 16 and 32 of floats down columns or square from one read too. For others
+`tiles` reads the scales of any blocks whose columns are a multiple of 8, `columns` those of blocks of one column, found in a pass before.
+Everything else (ragged edges, tables, other policies, given words) takes the generic passes.
 What has no kernel is a `BackendError`. Nothing waits for the device, except where the definition may raise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from lpref.accel.cpu.cast_plan import NEVER
-from lpref.accel.cuda import cast, device, doubt, feed, plans, word_address
+from lpref.accel.cuda import cast, device, doubt, feed, panels, plans, word_address
 from lpref.accel.cuda import scales as scales_of
 from lpref.accel.cuda.job import Job, job_of
 from lpref.accel.cuda.qtensor import CudaQTensor, Observed, pack
@@ -67,6 +69,8 @@ def _fast(job: Job) -> Any:
         return _blocks
     if job.block == (1, columns) and columns % 16 == 0 and columns <= LONGEST_ROW and q.scale.rule != "nvfp4":
         return _rows
+    if job.block[0] > 1 and job.amax is None and panels.fits(job.x, q, job.axis, job.words):
+        return _panels
     if columns % 8 or (job.amax is not None and q.scale.rule != "nvfp4"):
         return None
     return _tiles if job.block[1] == 1 or job.block[1] % 8 == 0 else None
@@ -151,6 +155,22 @@ def _tiles(job: Job) -> CudaQTensor:
     block, address = [np.uint32(b) for b in (job.block[:1] if one else job.block)], _address(job)
     run(_grid_size(job, run), (device.THREADS,), (job.x, codes, *job.shape, *block, values, factors, job.counters.row, *address))
     return _result(job, codes, scales, ts)
+
+
+def _panels(job: Job) -> CudaQTensor:
+    return in_panels([(job, (), False)])[0]
+
+
+def in_panels(wanted: Sequence[tuple[Job, panels.Transforms, bool]]) -> list[CudaQTensor]:
+    """Operands that `panels.fits` (job, transforms, whether as numbers too): of one tensor and going together in one launch, else each in its own."""
+    cp = device.cupy()
+    sides = [
+        panels.Side(job, *_outputs(job), cp.empty(job.shape, np.uint16) if numbers else None, transforms) for job, transforms, numbers in wanted
+    ]
+    pair = len(sides) == 2 and (panels.together(*sides) or panels.together(*sides[::-1]))
+    for group in [sides] if pair else [[side] for side in sides]:
+        panels.run(group)
+    return [replace(_result(s.job, s.codes, s.scales, s.tensor_scale), embedded=s.embedded) for s in sides]
 
 
 def _plain(job: Job) -> CudaQTensor | None:

@@ -9,7 +9,7 @@ A pass that is recomputed with an equal context sees the same words and the same
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lpref.ref.quantize import Quantizer
@@ -48,6 +48,26 @@ class Layer:
     ctx: Context
     ops: Any
     params: Mapping[str, Any]
+    ahead: dict[str, Any] = field(default_factory=dict)
+    """Slot -> operand that was made together with another one."""
+
+    def prepare(self, tensor: Any, paths: Mapping[str, bool]) -> None:
+        """Operands of one tensor that a backend makes from one read (`Arrays.operands`). paths: slot -> whether its operand is kept for later."""
+        wanted = [(self.recipe.slot(path).quantizer, self.options(path, tensor), kept) for path, kept in paths.items() if self._only_quantized(path)]
+        made = self.ops.arrays.operands(tensor, wanted) if len(wanted) > 1 else None
+        if made is not None:
+            self.ahead.update(zip((path for path in paths if self._only_quantized(path)), made, strict=True))
+
+    def _only_quantized(self, path: str) -> bool:
+        slot, q = self.recipe.slot(path), self.recipe.slot(path).quantizer
+        whole = slot.split is None and slot.mixing is None and slot.source == "hp" and slot.fade == 1.0
+        return whole and isinstance(q, Quantizer) and not q.scale.learned
+
+    def options(self, path: str, tensor: Any) -> dict[str, Any]:
+        """The options of `operand` for the slot `path`, its own quantizer and transforms."""
+        q, transforms = self.recipe.slot(path).quantizer, self.transforms(path, tensor.shape)
+        words = self.words(path, TENSORS[path], tensor, q)
+        return {"k_axis": K_AXIS[path], "transforms": transforms, "words": words, "state": self.state(path), "collect": self.ctx.collect}
 
     def operand(self, path: str, tensor: Any) -> Any:
         """The operand of the slot `path`, made from `tensor`; what it observed goes to ``ctx.observed``."""
@@ -103,7 +123,10 @@ class Layer:
 
     def quantized(self, path: str, tensor: Any, q: Any, part: str = "", transforms: Transforms = ()) -> Any:
         """The operand that `q` makes of `tensor`, or of what a split gives to one `part` of the slot."""
-        ctx = self.ctx
+        ctx, made = self.ctx, self.ahead.pop(path, None)
+        if made is not None:
+            observe(ctx.observed, ctx.key(path), made.observed)
+            return made
         words = self.words(f"{path}.{part}" if part else path, TENSORS[path], tensor, q)
         if path == "fprop.b" and isinstance(q, Quantizer) and self.recipe.slot(path).guided and ctx.site in ctx.companions:
             tensor = guided(tensor, ctx.companions[ctx.site], q, self.ops)

@@ -29,6 +29,7 @@ from lpref.ref.recipes.products import arguments, is_whole, product
 from lpref.ref.recipes.recipe import LinearRecipe
 from lpref.ref.recipes.saved import Kept, backward_operand, saved_by
 from lpref.ref.recipes.sixteen import entered
+from lpref.ref.recipes.sources import made_in_forward
 
 FIRST = Context()
 
@@ -56,6 +57,7 @@ def linear_forward(
     params = {} if params is None else params
     layer, x = Layer(recipe, ctx, ops, params), entered(recipe, x, ops)
     tensors = {"x": x, "w": merged(layer, w)}
+    layer.prepare(x, {"fprop.a": False} | ({"wgrad.b": True} if made_in_forward(recipe, "wgrad.b") else {}))
     made = {path: layer.made(path, tensors[TENSORS[path]]) for path in ("fprop.a", "fprop.b")}
     y = product(layer, "fprop", made["fprop.a"].operand, made["fprop.b"].operand)
     return finish(layer, "fprop", y, x.shape[1], {}), Kept(saved_by(layer, tensors, made), params)
@@ -67,6 +69,7 @@ def linear_backward(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, op
     dparams: dict[str, Any] = {}
     made: dict[str, Any] = {}
     gemms = ("dgrad", "wgrad")
+    layer.prepare(dy, {"dgrad.a": False, "wgrad.a": False})
     for path in (f"{gemm}.{side}" for gemm in gemms for side in "ab"):
         made[path] = backward_operand(layer, path, dy, saved, made)
     if all(is_whole(recipe.gemm(gemm)) for gemm in gemms):

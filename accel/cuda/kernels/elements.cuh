@@ -249,12 +249,17 @@ LPREF_FN Words words8(const Address &a, lp_i64 at) {
     return w;
 }
 
-/* Elements 8 at .. 8 at + 7 under a scale: codes, stored, and counted. dead: s.value is NaN, the codes are those of zero. factor: element_factor. */
-LPREF_FN void put8(lp_u8 *codes, lp_i64 at, const Eight &e, const lp_scale &s, int dead, float factor, int over, const Words &w, Seen &seen) {
+/* Eight elements under a scale: codes, and counted. dead: s.value is NaN, the codes are those of zero. factor: element_factor. */
+LPREF_FN Codes code8(const Eight &e, const lp_scale &s, int dead, float factor, int over, const Words &w, Seen &seen) {
     Codes c = encode8(e, factor, w, over);
     if (dead) c.lo = c.hi = 0;
-    store8(codes, 8 * at, c);
     count(seen, e, factor, dead, s.value == 0.0f, over, c);
+    return c;
+}
+
+/* Elements 8 at .. 8 at + 7, stored. */
+LPREF_FN void put8(lp_u8 *codes, lp_i64 at, const Eight &e, const lp_scale &s, int dead, float factor, int over, const Words &w, Seen &seen) {
+    store8(codes, 8 * at, code8(e, s, dead, factor, over, w, seen));
 }
 
 LPREF_FN void flush(const Seen &seen, lp_u64 *counters) { lp_tally(seen.over + (lp_u32)seen.many, seen.under, seen.top, 0u, counters); }

@@ -3,22 +3,10 @@
  * A run of `size` numbers has its neighbours `columns` apart: x is [runs, size, columns]. Signs are repeated along the axis (sign_count: size, or the
  * axis' length, both multiples of size); null: none. Versions: 1. transform for all (size 16: a quarter of the copy bandwidth). 2. runs: a run of up to
  * 64 numbers in the registers of a thread (LP_SIZE); transform: longer ones in shared memory, shifts for divisions; stage: runs that no tile holds. */
+#include "butterflies.cuh"
 #include "reduce.cuh"
 
 #ifdef LP_SIZE
-template <int STRIDE> LPREF_FN void butterflies(float *v) {
-    if constexpr (STRIDE < LP_SIZE) {
-#pragma unroll
-        for (int p = 0; p < LP_SIZE / 2; ++p) {
-            const int low = p / STRIDE * 2 * STRIDE + p % STRIDE;
-            float a = v[low], b = v[low + STRIDE];
-            v[low] = lp_add(a, b);
-            v[low + STRIDE] = lp_sub(a, b);
-        }
-        butterflies<2 * STRIDE>(v);
-    }
-}
-
 /* count: runs x columns */
 extern "C" __global__ void __launch_bounds__(256) runs(const float *x, lp_i64 count, lp_i64 columns, const float *before, lp_i64 before_count, const float *after,
                                                        lp_i64 after_count, float factor, float *y) {
@@ -45,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(256) runs(const float *x, lp_i64 co
 #pragma unroll
             for (int i = 0; i < LP_SIZE; ++i) v[i] = lp_mul(v[i], s[i]);
         }
-        butterflies<1>(v);
+        butterflies<LP_SIZE>(v);
 #pragma unroll
         for (int i = 0; i < LP_SIZE; ++i) v[i] = lp_mul(v[i], factor);
         if (after) {

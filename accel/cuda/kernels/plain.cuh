@@ -246,8 +246,7 @@ LPREF_FN int encode16_normal(Codes *c, Codes *d, const Sixteen &x, const Magnitu
 }
 #endif
 
-LPREF_FN void put16_plain(lp_u8 *codes, const Sixteen &x, const Magnitudes &r, const Block &b, const lp_u32 *w, Seen &seen) {
-    Codes c, d;
+LPREF_FN void code16_plain(Codes &c, Codes &d, const Sixteen &x, const Magnitudes &r, const Block &b, const lp_u32 *w, Seen &seen) {
 #if LP_POWER && LP_PAIRS && LP_SR8
     int normal = encode16_normal(&c, &d, x, r, b, w);
 #else
@@ -257,26 +256,42 @@ LPREF_FN void put16_plain(lp_u8 *codes, const Sixteen &x, const Magnitudes &r, c
         c = encode8_plain(x.a, r.m, b, w);
         d = encode8_plain(x.b, r.m + 4, b, w + LP_SR / 4);
     }
-    store16(codes, c, d);
     count_over(seen, x, r, b);
     if (!normal) count_under(seen, x, r, c, d);
 }
 
+LPREF_FN void put16_plain(lp_u8 *codes, const Sixteen &x, const Magnitudes &r, const Block &b, const lp_u32 *w, Seen &seen) {
+    Codes c, d;
+    code16_plain(c, d, x, r, b, w, seen);
+    store16(codes, c, d);
+}
+
 /* Sixteen elements to codes, and counted, by the short way or by the long one. over: may_overflow; w: words16. */
-LPREF_FN void put16(lp_u8 *codes, const Sixteen &x, const Magnitudes &r, const lp_scale &s, const Block &b, int plain, int over, const lp_u32 *w, Seen &seen) {
+LPREF_FN void code16(Codes &c, Codes &d, const Sixteen &x, const Magnitudes &r, const lp_scale &s, const Block &b, int plain, int over, const lp_u32 *w, Seen &seen) {
 #if LP_QUICK
     if (plain) {
-        put16_plain(codes, x, r, b, w, seen);
+        code16_plain(c, d, x, r, b, w, seen);
         return;
     }
 #if LP_POWER
-    Codes none = {0u, 0u};
-    store16(codes, none, none); /* what is not plain is dead */
+    c.lo = c.hi = d.lo = d.hi = 0u; /* what is not plain is dead */
     return;
 #endif
 #endif
     int dead = s.value != s.value;
     Words one = {{w[0], w[1], w[2], w[3]}}, two = {{w[LP_SR / 4], w[LP_SR / 4 + 1], w[6], w[7]}};
-    put8(codes, 0, widen(x.a), s, dead, b.factor, over, one, seen);
-    put8(codes, 1, widen(x.b), s, dead, b.factor, over, two, seen);
+    c = code8(widen(x.a), s, dead, b.factor, over, one, seen);
+    d = code8(widen(x.b), s, dead, b.factor, over, two, seen);
+}
+
+/* The same, stored. */
+LPREF_FN void put16(lp_u8 *codes, const Sixteen &x, const Magnitudes &r, const lp_scale &s, const Block &b, int plain, int over, const lp_u32 *w, Seen &seen) {
+    Codes c, d;
+    code16(c, d, x, r, s, b, plain, over, w, seen);
+#if LP_BITS == 6
+    store8(codes, 0, c);
+    store8(codes, 8, d);
+#else
+    store16(codes, c, d);
+#endif
 }

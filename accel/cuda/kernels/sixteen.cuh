@@ -25,11 +25,13 @@ LPREF_FN Sixteen load16th(const lp_16 *p) {
     return s;
 }
 
+#ifdef LP_UNROLL
 /* LP_UNROLL sixteens, LP_THREADS apart */
 LPREF_FN void load_units(Sixteen *x, const lp_16 *p) {
 #pragma unroll
     for (int j = 0; j < LP_UNROLL; ++j) x[j] = load16th(p + j * (LP_THREADS * PER_UNIT));
 }
+#endif
 
 /* The random words of sixteen neighbours. */
 LPREF_FN void words16(lp_u32 *w, const Address &a, lp_u32 unit) {
@@ -53,7 +55,7 @@ struct Magnitudes {
 };
 
 LPREF_FN Magnitudes magnitudes(const Sixteen &x) {
-    Magnitudes r;
+    Magnitudes r = {};
 #if LP_IN
     const lp_u32 *a = &x.a.a.x, *b = &x.b.a.x;
 #pragma unroll

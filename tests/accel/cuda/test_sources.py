@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lpref.accel import quantize
-from lpref.accel.cuda import device, flash, gemm, nvrtc, optim, plans, product
+from lpref.accel.cuda import device, embed, flash, gemm, nvrtc, optim, plans, product
 from lpref.ref.errors import BackendError
 from lpref.ref.quantize import lookup
 
@@ -24,6 +24,18 @@ CASES = [(name, {"LP_IN": kind}) for name in ("amax", "cast", "generic") for kin
     (kernel, {**dict(plans.macros(lookup(q)) or ()), **SHAPE, "LP_IN": i % 3, **({"LP_K": k} if k else {})})
     for i, (kernel, q, k) in enumerate(QUANTIZERS)
 ]
+PANELS = [  # quantizer, LP_FROM, transform, rows, columns, squares
+    ("nvfp4", 0, 16, 1, 1, 0), ("nvfp4:rounding=stochastic", 0, 16, 1, 1, 0), ("nvfp4:rounding=stochastic", 1, 16, 1, 1, 0),
+    ("nvfp4_2d", 0, 0, 0, 0, 1), ("mxfp8_e4m3:scale=rceil", 1, 0, 1, 1, 0), ("mxfp4:rounding=stochastic", 0, 32, 0, 1, 0),
+    ("mxfp8_e5m2:rounding=stochastic", 2, 16, 0, 1, 0), ("nvfp4", 1, 0, 1, 0, 0),
+]  # fmt: skip
+CASES += [
+    ("panels", {**dict(plans.macros(lookup(q)) or ()), **dict(embed.macros(lookup(q)) or ()), "LP_IN": 0, "LP_FROM": of, "LP_SIZE": size,
+                "LP_K": 32 if q.startswith("mx") else 16, "LP_ROWS": r, "LP_COLUMNS": c, "LP_SQUARE": s, "LP_THREADS": 128, "LP_RESIDENT": 4})
+    for q, of, size, r, c, s in PANELS
+]  # fmt: skip
+CASES += [("peaks", {"LP_FROM": of, "LP_K": k, "LP_SIZE": 16, "LP_THREADS": 256, "LP_RESIDENT": 4}) for of, k in ((0, 16), (1, 32))]
+CASES += [("embed", {**dict(embed.macros(lookup(q)) or ()), "LP_DOWN": i % 2}) for i, q in enumerate(("nvfp4", "nvfp4", "mxfp8_e4m3", "mxfp8_e5m2"))]
 TEAMS = ((32, 1), (32, 32), (64, 16), (256, 4), (512, 2), (1024, 1))
 IN_FLOAT64 = ("generic", "cast", "elementwise", "activation", "norm", "loss", "optim", "operand", "attention", "gemm_float64", "flash_forward")
 CASES += [(name, {}) for name in ("activation", "elementwise", "embedding", "hadamard", "image", "rope")]

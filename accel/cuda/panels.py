@@ -1,0 +1,142 @@
+"""Operands of block formats from one read of their tensor (kernels/panels.cu): blocks of 16 or 32 along rows, down columns or square, the transform
+of the columns' side on the way, and the numbers in bfloat16 beside the codes where they are multiplied at once.
+
+What has a tensor scale measures before (kernels/peaks.cu): both sides of a tensor in one read, and one amax for both where neither is transformed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lpref.accel.cuda import device, embed, plans, word_address
+from lpref.accel.cuda import scales as scales_of
+from lpref.accel.cuda.hadamard import NONE, held_signs
+from lpref.accel.cuda.job import Job
+from lpref.ref.quantize import Quantizer
+from lpref.ref.random import WordAddress
+
+LENGTHS = (16, 32)
+"""Blocks that a panel holds."""
+WIDE = 64
+THREADS = 128
+REGISTERS = {0: 96, 1: 128}
+"""Of a thread: to nearest, stochastic."""
+LARGEST = 2**36
+Transforms = Sequence[tuple[Any, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One operand that the kernel makes: where it goes (`embedded`: the numbers in bfloat16, or None), and the transform with its signs before it."""
+
+    job: Job
+    codes: Any
+    scales: Any
+    tensor_scale: Any
+    embedded: Any = None
+    transforms: Transforms = ()
+
+    @property
+    def size(self) -> int:
+        """Of the transform; 0: none."""
+        return int(self.transforms[0][0].size) if self.transforms else 0
+
+    @property
+    def rows(self) -> bool:
+        """Whether the blocks lie along rows."""
+        return self.job.block[0] == 1
+
+
+def fits(x: Any, q: Quantizer, k_axis: int, words: Any, transforms: Transforms = ()) -> bool:
+    """Whether the kernel makes this operand of a matrix x."""
+    r = plans.word_bits(q)
+    if embed.macros(q) is None or x.ndim != 2 or not 0 < x.size < LARGEST:
+        return False
+    if (x.dtype != np.float32 and x.dtype.name not in device.SOURCES) or not x.flags.c_contiguous or x.data.ptr % 16:
+        return False
+    if r and not (isinstance(words, WordAddress) and word_address.counted(words, r, x.size)):
+        return False
+    (rows, columns), block = x.shape, q.blocks.on(tuple(x.shape), k_axis)
+    long = max(block)
+    if long not in LENGTHS or block not in ((1, long), (long, 1), (long, long)) or columns % 16 or rows % long or (block[1] > 1 and columns % long):
+        return False
+    return not transforms or (block == (long, 1) and len(transforms) == 1 and _turns(transforms[0][0], long))
+
+
+def _turns(transform: Any, length: int) -> bool:
+    return transform.axis == "k" and not transform.rank and transform.size > 1 and length % transform.size == 0
+
+
+def together(a: Side, b: Side) -> bool:
+    """Whether one launch makes both: the same tensor, rows and columns, and in everything else the same quantizer."""
+    one, other = a.job, b.job
+    same = plans.macros(one.q) == plans.macros(other.q) and bool((plans.rule_of(one.q) == plans.rule_of(other.q)).all())
+    return same and one.x is other.x and a.rows and b.job.block[1] == 1 and max(one.block) == max(other.block)
+
+
+def run(sides: Sequence[Side]) -> None:
+    """Makes one operand, or two that go `together`."""
+    a = next((s for s in sides if s.rows), None)
+    b = next((s for s in sides if not s.rows), None)
+    job = sides[0].job
+    q, (rows, columns), long = job.q, job.shape, max(job.block)
+    amaxes = _amaxes(sides) if q.scale.rule == "nvfp4" else {}
+    registers = REGISTERS[int(plans.word_bits(q) > 0)]
+    size = b.size if b is not None else 0
+    square = int(b is not None and b.job.block[1] > 1)
+    shape = {
+        "LP_IN": 0, "LP_FROM": job.kind, "LP_K": long, "LP_SIZE": size, "LP_ROWS": int(a is not None),
+        "LP_COLUMNS": int(b is not None and not square), "LP_SQUARE": square, "LP_STORED": dict(embed.macros(q) or ())["LP_STORED"],
+        "LP_THREADS": THREADS, "LP_RESIDENT": 65536 // (THREADS * registers),
+    }  # fmt: skip
+    kernel = device.function("panels", "panels", (*(plans.macros(q) or ()), *shape.items()))
+    arguments = [value for side in (a, b) for value in _arguments(side, amaxes)]
+    kernel(_grid(kernel, rows // long * -(-columns // WIDE)), (THREADS,), (job.x, rows, columns, scales_of.rule(q), *_turn(b), *arguments))
+
+
+def _grid(kernel: Any, panels: int) -> tuple[int]:
+    """Four panels a block, no more blocks than the device holds at once."""
+    return (max(1, min(-(-panels * 32 // THREADS), device.resident(kernel, THREADS))),)
+
+
+def _turn(side: Side | None) -> tuple[Any, ...]:
+    if side is None or not side.size:
+        return (*NONE, np.float32(1))
+    return (*held_signs(side.transforms[0][1], side.job.shape[0], side.size), np.float32(1.0 / math.sqrt(side.size)))
+
+
+def _arguments(side: Side | None, amaxes: dict[Side, Any]) -> tuple[Any, ...]:
+    if side is None:
+        return (0, 0, 0, 0, 0, 0, *word_address.address(None, 0))
+    job = side.job
+    tensor = (side.tensor_scale, amaxes[side]) if side in amaxes else (0, 0)
+    out = 0 if side.embedded is None else side.embedded
+    return (side.codes, side.scales, out, *tensor, job.counters.row, *word_address.address(job.words, plans.word_bits(job.q)))
+
+
+def _amaxes(sides: Sequence[Side]) -> dict[Side, Any]:
+    """Side -> where the bits of its tensor's amax are: given, measured, or measured for another side of the same tensor."""
+    found = {side: side.job.amax.view(np.uint32) for side in sides if side.job.amax is not None}
+    unknown = [side for side in sides if side not in found]
+    turned = next((side for side in unknown if side.size), None)
+    plain = [side for side in unknown if not side.size]
+    if turned is not None:
+        job = turned.job
+        targets = [side.job.counters.spare() for side in (*plain[:1], turned)]
+        shape = {"LP_FROM": job.kind, "LP_K": max(job.block), "LP_SIZE": turned.size, "LP_THREADS": 256, "LP_RESIDENT": 4}
+        kernel = device.function("peaks", "peaks", tuple(shape.items()))
+        rows, columns = job.shape
+        panels = rows // max(job.block) * -(-columns // WIDE)
+        grid = (max(1, min(-(-panels // 8), device.resident(kernel, 256))),)
+        kernel(grid, (256,), (job.x, rows, columns, *_turn(turned), targets[0] if plain else 0, targets[-1]))
+        found[turned] = targets[-1]
+        found |= {side: targets[0] for side in plain}
+    elif plain:
+        measured = scales_of.tensor_amax(plain[0].job)
+        found |= {side: measured for side in plain}
+    return found

@@ -1,0 +1,103 @@
+"""Operands in panels without a GPU (host_gpu/): codes, scales, counts of both sides, after transforms and with random words; numbers in bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import host_gpu
+import ml_dtypes
+import numpy as np
+import pytest
+from device_cases import same, wide
+
+from lpref.accel import reference
+from lpref.accel.cuda import device, panels
+from lpref.accel.cuda.job import job_of
+from lpref.accel.cuda.operand import operand
+from lpref.accel.cuda.quantize import in_panels
+from lpref.ref.quantize import Quantizer, lookup
+from lpref.ref.random import WordAddress
+from lpref.ref.recipes.transform import Transform
+
+WORDS = WordAddress(2**40 + 5, 9, "h.0.mlp.up/dgrad/a/round", start=64)
+OTHER = WordAddress(2**40 + 5, 9, "h.0.mlp.up/wgrad/a/round", start=128)
+SIGNS = np.array([1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1], np.float32)
+TURN = ((Transform(size=16, signs="fixed", vector=tuple(int(s) for s in SIGNS)), SIGNS),)
+NAMES = ["nvfp4", "nvfp4:rounding=stochastic", "mxfp8_e4m3:scale=rceil", "mxfp4:rounding=stochastic", "mxfp8_e5m2:rounding=stochastic"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with host_gpu.in_place(tmp_path_factory.mktemp("host"), processors=1) as patch:
+        patch.setattr(device, "resident", lambda kernel, threads: 3)
+        yield
+
+
+def quantizer(name: str) -> Quantizer:
+    return replace(lookup(name), tail="pad_zero")
+
+
+def check(got: Any, want: Any) -> None:
+    """Codes, scales, counts; numbers are element x block scale."""
+    same(got.host(), want)
+    if got.embedded is not None:
+        numbers = (host_gpu.get(got.embedded).astype(np.uint32) << 16).view(np.float32)
+        alone = replace(got, embedded=None)
+        expected = host_gpu.get(alone.folded()).astype(ml_dtypes.bfloat16).astype(np.float32)
+        assert np.array_equal(host_gpu.get(got.embedded), host_gpu.get(alone.in_bfloat16(True)))
+        assert np.array_equal(numbers, expected, equal_nan=True)
+        assert np.array_equal(np.signbit(numbers), np.signbit(expected) & ~np.isnan(expected))
+
+
+def source(kind: Any, rows: int = 64, columns: int = 208) -> np.ndarray:
+    x = wide(rows, columns)
+    x[3], x[:, 5] = 0, 0
+    x[rows // 2 :] *= np.float32(1e-20)
+    return x.astype(kind)
+
+
+@pytest.mark.parametrize("kind", [np.float32, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_and_columns_from_one_read(name: str, kind: Any) -> None:
+    q, x = quantizer(name), source(kind)
+    x = x[:, :192] if "mx" in name else x
+    x = np.ascontiguousarray(x)
+    on, values = host_gpu.put(x), x.astype(np.float32)
+    jobs = [(job_of(on, q, None, None, WORDS, 1), (), True), (job_of(on, q, None, None, OTHER, 0), TURN, True)]
+    one, two = in_panels(jobs)
+    check(one, reference.operand(values, q, k_axis=1, words=WORDS))
+    check(two, reference.operand(values, q, k_axis=0, words=OTHER, transforms=TURN))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_operand(name: str) -> None:
+    q = quantizer(name)
+    x = np.ascontiguousarray(source(np.float32)[:, :192])
+    for k_axis, transforms in ((0, ()), (0, TURN), (1, ())):
+        assert panels.fits(host_gpu.put(x), q, k_axis, WORDS, transforms)
+        got = operand(host_gpu.put(x), q, k_axis=k_axis, words=WORDS, transforms=transforms, numbers=True)
+        check(got, reference.operand(x, q, k_axis=k_axis, words=WORDS, transforms=transforms))
+
+
+@pytest.mark.parametrize("name", ["nvfp4_2d", "nvfp4_2d:rounding=stochastic"])
+def test_squares(name: str) -> None:
+    q, x = quantizer(name), source(np.float32)
+    check(operand(host_gpu.put(x), q, k_axis=1, words=WORDS, numbers=True), reference.operand(x, q, k_axis=1, words=WORDS))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["nvfp4", "mxfp8_e4m3"])
+def test_what_is_not_finite(name: str, bad: float) -> None:
+    q, x = quantizer(name), np.ascontiguousarray(source(np.float32)[:, :192])
+    x[7, 100] = bad
+    for k_axis in (0, 1):
+        check(operand(host_gpu.put(x), q, k_axis=k_axis, numbers=True), reference.operand(x, q, k_axis=k_axis))
+
+
+def test_signs_along_the_whole_axis() -> None:
+    q, x = quantizer("nvfp4"), source(np.float32)
+    signs = np.where(np.random.default_rng(2).random(64) < 0.5, -1, 1).astype(np.float32)
+    turn = ((Transform(size=8, signs="random"), signs),)
+    check(operand(host_gpu.put(x), q, k_axis=0, transforms=turn, numbers=True), reference.operand(x, q, k_axis=0, transforms=turn))
