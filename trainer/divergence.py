@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.ref.backend import HOST, Backend, Kernel
+from lpref.ref.backend import HOST, Backend, Kernel, one_by_one
 
 
 class FirstNonFinite(Exception):
@@ -23,7 +23,7 @@ class WatchingBackend(Backend):
             inner.name,
             inner.numerics,
             [Kernel(k.op, self._watch(k), k.reference, k.contract) for k in inner.kernels.values()],
-            inner.arrays,
+            one_by_one(inner.arrays),
         )
 
     def _watch(self, kernel: Kernel) -> Any:
