@@ -68,7 +68,7 @@ class Arrays:
 HOST = Arrays()
 
 
-def one_by_one(arrays: Arrays) -> Arrays:
+def unpaired(arrays: Arrays) -> Arrays:
     """The same, with every operand made by the op `operand`: for backends that look into each op."""
     return replace(arrays, operands=HOST.operands)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.ref.backend import Backend, Kernel, one_by_one
+from lpref.ref.backend import Backend, Kernel, unpaired
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class RecordingBackend(Backend):
         """recording: anything with `add`; a `Recording` by default."""
         self.recording: Any = Recording() if recording is None else recording
         recorded = [Kernel(k.op, self._record(k), k.reference, k.contract) for k in inner.kernels.values()]
-        super().__init__(inner.name, inner.numerics, recorded, one_by_one(inner.arrays))
+        super().__init__(inner.name, inner.numerics, recorded, unpaired(inner.arrays))
 
     def _record(self, kernel: Kernel) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.ref.backend import HOST, Backend, Kernel, one_by_one
+from lpref.ref.backend import HOST, Backend, Kernel, unpaired
 
 
 class FirstNonFinite(Exception):
@@ -23,7 +23,7 @@ class WatchingBackend(Backend):
             inner.name,
             inner.numerics,
             [Kernel(k.op, self._watch(k), k.reference, k.contract) for k in inner.kernels.values()],
-            one_by_one(inner.arrays),
+            unpaired(inner.arrays),
         )
 
     def _watch(self, kernel: Kernel) -> Any:
