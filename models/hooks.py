@@ -11,8 +11,10 @@ from lpref.autodiff import Tensor, no_grad
 from lpref.autodiff import functional as F
 from lpref.autodiff.tensor import make
 from lpref.models.experts import balance
+from lpref.ref import random
 from lpref.ref.errors import SpecError
-from lpref.ref.recipes.loss_hooks import BlockOutput, Distill, LoadBalance, WeightError, hook_of
+from lpref.ref.nn.integer_loss import integer_gradient
+from lpref.ref.recipes.loss_hooks import BlockOutput, Distill, IntegerLoss, LoadBalance, WeightError, hook_of
 
 
 def training_loss(model: Any, batch: Any, ctx: Any) -> Tensor:
@@ -36,7 +38,22 @@ def instead_of_labels(model: Any, batch: Any, ctx: Any, hooks: list[Any]) -> Ten
             return distilled(model, batch, ctx, hook)
         if isinstance(hook, BlockOutput) and hook.block >= 0:
             return block_output(model, batch, ctx, hook)
+        if isinstance(hook, IntegerLoss):
+            return integer_loss(model, batch, ctx)
     return model.loss(batch, ctx)  # type: ignore[no-any-return]
+
+
+def integer_loss(model: Any, batch: Any, ctx: Any) -> Tensor:
+    """The labels' mean cross entropy; the gradient of the logits is `integer_gradient`'s."""
+    logits = model.logits(batch.inputs, ctx)
+    targets = batch.targets.reshape(-1)
+    rows = (logits.data if model.backend is None else model.backend.arrays.host(logits.data)).reshape(targets.size, -1)
+    address = ctx.at("loss").words("integer", "rounding")
+    words = random.words(address.seed, address.stream, address.step, ctx.micro * rows.size, rows.size).reshape(rows.shape)
+    g = make(model.array(integer_gradient(rows, targets, words).reshape(logits.shape)), model.backend)
+    with no_grad():
+        value = F.softmax_cross_entropy(logits, batch.targets).detach()
+    return value + F.sum((logits - logits.detach()) * g)  # the sum is 0, its gradient is g
 
 
 def distilled(model: Any, batch: Any, ctx: Any, hook: Distill) -> Tensor:

@@ -115,6 +115,7 @@ class Model:
         """The site paths whose random words the recipe in force draws."""
         linear = [path for name, layer in (self.recipes or {}).items() for path in random_sites(layer, name)]
         own = ((kind, site) for kind, site in self.operation_sites() if kind in self.operations)
+        linear += ["loss/integer/rounding" for hook in self.hooks if hook.kind == "integer_loss"]
         return [*linear, *(path for kind, site in own for path in operation_sites(self.operations[kind], kind, site))]
 
     def under(self, kind: str, site: str, ctx: Context, **sizes: float) -> Operation | None:

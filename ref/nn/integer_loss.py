@@ -20,8 +20,12 @@ adds up to zero exactly.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
+
+from lpref.ref.errors import NonFiniteError
 
 
 def integer_cross_entropy(v: NDArray, exponent: int, targets: NDArray) -> NDArray[np.int64]:
@@ -42,6 +46,26 @@ def integer_cross_entropy(v: NDArray, exponent: int, targets: NDArray) -> NDArra
     rows = np.arange(len(targets))
     g[rows, targets] -= np.sum(g, axis=1)  # exact: integers
     return g
+
+
+def integer_gradient(logits: NDArray, targets: NDArray, words: NDArray) -> NDArray[np.float32]:
+    """The gradient of the mean over rows by float logits [N, C], in float32: logits as int8 with one exponent of two (largest magnitude rounded up to
+    a power 2^b, v = logits / 2^(b - 7) half away from zero, clipped to +-127), the integers of `shifted` in units of 2^-7, over N.
+
+    >>> integer_gradient(np.float32([[0, 4]]), np.array([1]), np.zeros((1, 2), np.uint32)).tolist()
+    [[0.03125, -0.03125]]
+
+    Zero logits are even probabilities. Errors: NonFiniteError for logits that are not finite.
+    """
+    top = float(np.max(np.abs(logits), initial=0.0))
+    if not math.isfinite(top):
+        raise NonFiniteError("logits are not finite", where="integer_gradient", remedy="lower the learning rate")
+    mantissa, exponent = math.frexp(top)
+    b = 0 if top == 0 else exponent - (mantissa == 0.5)
+    scaled = np.ldexp(logits.astype(np.float64), 7 - b)  # exact: a power of two
+    v = np.clip(np.trunc(scaled + np.copysign(0.5, scaled)), -127, 127).astype(np.int64)
+    g = shifted(integer_cross_entropy(v, b - 7, targets), words)
+    return (g * 2.0**-7).astype(np.float32) / np.float32(len(targets))
 
 
 def shifted(g: NDArray, words: NDArray, bits: int = 4) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ r"""Terms of the training loss beside the labels' cross entropy, by kind. Evalua
                   z what the quantized blocks before it make (a constant), f_t and z_t the same of the teacher. Nothing outside the block is
                   trained. A negative number: the labels' loss. The controller `block_wise` counts the blocks through.
 
+    integer_loss  the labels' cross entropy, with the gradient that NITI has in integers (`lpref.ref.nn.integer_loss`) in place of its own
     load_balance  weight * the balance of the routers of the forward pass (`lpref.models.experts`); nothing for a model without experts
 
 `teacher: self` is the model itself at this step without its recipe, in float32, and no gradient goes through it: a teacher that any run has.
@@ -89,6 +90,15 @@ class BlockOutput:
 
 
 @dataclass(frozen=True)
+class IntegerLoss:
+    """NITI's gradient of the labels' loss."""
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with the parameters."""
+        yield from ()
+
+
+@dataclass(frozen=True)
 class LoadBalance:
     """Even loads of experts."""
 
@@ -100,8 +110,8 @@ class LoadBalance:
             yield f"weight: {self.weight!r} is not a positive number"
 
 
-HOOKS: dict[str, type[Distill] | type[WeightError] | type[BlockOutput] | type[LoadBalance]] = {
-    "distill": Distill, "weight_error": WeightError, "block_output": BlockOutput, "load_balance": LoadBalance,
+HOOKS: dict[str, type[Distill] | type[WeightError] | type[BlockOutput] | type[IntegerLoss] | type[LoadBalance]] = {
+    "distill": Distill, "weight_error": WeightError, "block_output": BlockOutput, "integer_loss": IntegerLoss, "load_balance": LoadBalance,
 }  # fmt: skip
 
 
@@ -119,8 +129,8 @@ def hook_problems(hooks: Any) -> Iterator[str]:
             yield f"{where}.kind: no hook {hook.kind!r}; {f'did you mean {near[0]!r}?' if near else 'known: ' + ', '.join(HOOKS)}"
             continue
         yield from (f"{where}.parameters.{problem}" for problem in _parameters(HOOKS[hook.kind], hook.parameters))
-    if sum(hook.kind in ("distill", "block_output") for hook in hooks) > 1:
-        yield "loss_hooks: distill and block_output each replace the labels' loss; one of them stands there, and once"
+    if sum(hook.kind in ("distill", "block_output", "integer_loss") for hook in hooks) > 1:
+        yield "loss_hooks: distill, block_output and integer_loss each replace the labels' loss; one of them stands there, and once"
 
 
 def _parameters(kind: Any, given: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lpref.conformance.proves import proves
 from lpref.ref.errors import SpecError
 from lpref.ref.optim import OptimContext, optimizer
 from lpref.ref.recipes import Recipe
@@ -218,3 +219,45 @@ def test_bad_hooks_are_refused(hook: LossHook, text: str) -> None:
     with pytest.raises(SpecError) as caught:
         Recipe("r", loss_hooks=(hook,))
     assert text in caught.value.problems
+
+
+@proves("recipe:niti_integer_loss", "oracle")
+def test_the_integer_loss_has_integers_for_a_gradient() -> None:
+    """Its value is the cross entropy; the logits' gradient is the integers' of the page, made from int8 logits written out here."""
+    from lpref.autodiff import Tensor
+    from lpref.ref import random
+    from lpref.ref.nn.integer_loss import integer_cross_entropy, shifted
+
+    spec = load_spec("train/ci_gpt", {**SMALL, "recipe": {"base": "fp32", "loss_hooks": [{"kind": "integer_loss"}]}, "numerics": "exact"})
+    made = setup.prepare(spec, data=DATA)
+    model, batch = made.model, train_batch(DATA, made.length, 2, 1, 0, 0, 2)
+    ctx = made.context_of(start_state(made), collect=False)(0)
+    seen = {}
+
+    def watched(inputs, ctx):
+        seen["z"] = Tensor(type(model).logits(model, inputs, ctx).data, model.backend, requires_grad=True)
+        return seen["z"]
+
+    model.logits = watched
+    loss = model.training_loss(batch, ctx)
+    loss.backward()
+    z, targets = seen["z"].data.reshape(-1, seen["z"].shape[-1]), batch.targets.reshape(-1)
+    gradient = seen["z"].grad.reshape(z.shape)
+    assert float(loss.item()) == float(model.loss(batch, ctx).item())
+    e = 0
+    while np.abs(z).max() > 2.0**e:
+        e += 1
+    while np.abs(z).max() <= 2.0 ** (e - 1):
+        e -= 1
+    v = z.astype(np.float64) / 2.0 ** (e - 7)
+    v = np.clip(np.sign(v) * np.floor(np.abs(v) + 0.5), -127, 127).astype(np.int64)
+    whole = integer_cross_entropy(v, e - 7, targets)
+    assert not whole.sum(axis=1).any()
+    words = random.words(spec.train.seed, random.stream("loss/integer/rounding"), 0, 0, z.size).reshape(z.shape)
+    want = (shifted(whole, words) / 128.0).astype(np.float32) / np.float32(len(targets))
+    np.testing.assert_array_equal(gradient, want)
+
+
+def test_niti_with_the_integer_loss_trains() -> None:
+    _, _, losses = run("niti_integer_loss", 4)
+    assert all(np.isfinite(losses))
