@@ -126,7 +126,7 @@ class Transformer(Model):
         """Block i on x [batch·T, D]; `rotary` is (cos, sin) of T positions."""
         attn, mlp = f"h.{i}.attn", f"h.{i}.mlp"
         x = self.branch(attn, f"h.{i}.norm1", 2 * i, x, ctx, lambda h: self.attend(attn, h, batch, causal, rotary, ctx), "qkv")
-        return self.branch(mlp, f"h.{i}.norm2", 2 * i + 1, x, ctx, lambda h: self.feed(mlp, h, ctx), "up")
+        return self.branch(mlp, f"h.{i}.norm2", 2 * i + 1, x, ctx, lambda h: self.feed(mlp, h, ctx), "" if self.cfg.experts else "up")
 
     def stream(self, inputs: np.ndarray, ctx: Context) -> tuple[Tensor, Callable[[int, Tensor], Tensor]]:
         """(the residual stream before the first block, block number and stream -> the stream behind that block)."""
@@ -141,10 +141,11 @@ class Transformer(Model):
     def branch(
         self, name: str, norm: str, number: int, x: Tensor, ctx: Context, f: Callable[[Tensor], Tensor], first: str
     ) -> Tensor:
-        """The residual stream x with the branch f, which has a norm before or behind it, and whose layer `first` alone reads what it is given."""
+        """The residual stream x with the branch f, which has a norm before or behind it. first: the layer of f that alone reads its input; "": several.
+        """
         x, h = self.split(name, x, number, ctx)
         if self.cfg.norm_place == "pre":
-            h = f(self.norm(norm, h, ctx, self.read_in(f"{name}.{first}", ctx)))
+            h = f(self.norm(norm, h, ctx, self.read_in(f"{name}.{first}", ctx) if first else "float32"))
         else:
             h = self.norm(norm, f(h), ctx)
         return self.join(name, x, h, number, ctx)
