@@ -127,6 +127,7 @@ def recipe_pages() -> dict[str, str]:
 def experiment_pages(root: Path) -> dict[str, str]:
     """`experiments/*.md`: every experiment's claim and signs, with the results that are kept in bench/results/experiments.json."""
     from lpref.trainer.reproduce.experiment import experiment, experiment_names
+    from lpref.trainer.reproduce.verdict import AGREES, DIFFERS, INCONCLUSIVE
 
     kept = root / "bench" / "results" / "experiments.json"
     results = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
@@ -135,22 +136,34 @@ def experiment_pages(root: Path) -> dict[str, str]:
     pages = {}
     for name in names:
         one, result = experiment(name), results.get(name)
-        verdict = result["verdict"] if result else "not run yet"
+        verdict = found_of(result)
         rows.append(f"| [{name}]({name}.md) | {one.title} | {verdict} | {one.seeds} | {result['seconds'] if result else ''} |")
         pages[f"experiments/{name}.md"] = experiment_page(one, result)
     intro = "Claims of the literature, tested at a size that a laptop holds: `lpref reproduce`. The signs stand in the files before anything runs;"
-    intro += " a verdict compares 95 % intervals over the seeds with them.\n\n" + "\n".join(rows)
+    words = {"agree": AGREES, "differ": DIFFERS, "are inconclusive": INCONCLUSIVE}
+    counts = ", ".join(f"{sum(r['verdict'] == verdict for r in results.values())} {word}" for word, verdict in words.items())
+    intro += " a verdict compares 95 % intervals over the seeds with them. An experiment's controls hold whatever its claim is worth; those that"
+    intro += f" came out otherwise are marked.\n\nOf {len(names)} experiments {counts}.\n\n" + "\n".join(rows)
     pages["experiments/index.md"] = toctree("Experiments", intro, names)
     return pages
 
 
+def found_of(result: dict[str, Any] | None) -> str:
+    """The verdict, and whether a control failed."""
+    if result is None:
+        return "not run yet"
+    return str(result["verdict"]) + ("" if result["control_holds"] else ", control does not hold")
+
+
 def experiment_page(one: Any, result: dict[str, Any] | None) -> str:
     """Claim, source, signs and, where it was run, intervals, figures, device and commit."""
+    from lpref.trainer.reproduce.results import circumstances
+
     lines = [f"# {one.name}: {one.title}", "", one.claim, "", f"Source: {one.source}", "", one.notes, ""]
     if result is None:
-        signs = [f"| {sign.says} | {sign.zero or f'{sign.less} < {sign.more}'} |" for sign in (*one.expect, *one.control)]
+        signs = [f"| {sign.says} | {sign.zero or f'{sign.less or sign.by} < {sign.more}'} |" for sign in (*one.expect, *one.control)]
         return "\n".join([*lines, "| expected | |", "|---|---|", *signs]) + "\n"
-    lines += [f"**{result['verdict']}**, {result['seeds']} seeds, {result['seconds']} s.", "", "| expected | found, 95 % interval |", "|---|---|"]
+    lines += [f"**{found_of(result)}**; {circumstances(result)}.", "", "| expected | found, 95 % interval |", "|---|---|"]
     lines += [f"| {row['says']} | {row['sign']} |" for row in result["expect"]]
     lines += [f"| control: {row['says']} | {row['sign']} |" for row in result["control"]]
     lines += ["", "| arm | figure, seed by seed |", "|---|---|"]
