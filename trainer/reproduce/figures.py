@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lpref.ref.errors import DivergedError, SpecError
+from lpref.trainer.environment import commit, cores, cpu_name
 from lpref.trainer.reproduce.experiment import Experiment
 from lpref.trainer.reproduce.ledger import Found
 from lpref.trainer.reproduce.measures import MEASURES
@@ -51,6 +52,11 @@ def _decides(experiment: Experiment, fields: Mapping[str, Any], backend: str | N
 
 
 @cache
+def _commit() -> str:
+    return commit() or "unknown"
+
+
+@cache
 def _measures_hash() -> str:
     """Of the sources of all measurements."""
     digest = hashlib.sha256()
@@ -61,12 +67,12 @@ def _measures_hash() -> str:
 
 def figure(experiment: Experiment, arm: str, seed: int, folder: Path, backend: str | None = None) -> Found:
     """One number. A run that diverged has the figure infinity; what `folder` holds of a begun run is continued."""
-    fields, started = {**experiment.common, **experiment.arms[arm]}, time.perf_counter()
+    fields, started = {**experiment.common, **experiment.arms[arm]}, time.process_time()
     if experiment.measure:
         value, used = float(MEASURES[experiment.measure](seed, **fields)), "cpu"
     else:
         value, used = _trained(experiment, fields, seed, folder, backend)
-    return Found(value, time.perf_counter() - started, used)
+    return Found(value, time.process_time() - started, used, f"{cpu_name()} ({cores()} cores)", _commit())
 
 
 def _trained(experiment: Experiment, fields: Mapping[str, Any], seed: int, folder: Path, backend: str | None) -> tuple[float, str]:

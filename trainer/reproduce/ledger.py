@@ -13,11 +13,13 @@ from lpref.trainer.metrics import to_json
 
 @dataclass(frozen=True)
 class Found:
-    """The figure of one run, its seconds, and the backend that it ran on."""
+    """The figure of one run, its seconds of CPU time, the backend and the processor that it ran on, and the commit."""
 
     value: float
     seconds: float
     backend: str
+    device: str
+    commit: str
 
 
 class Ledger:
@@ -40,7 +42,7 @@ class Ledger:
     def _read(self, line: str, number: int) -> None:
         try:
             row = json.loads(line)
-            self.found[row["key"]] = Found(float(row["value"]), float(row["seconds"]), str(row["backend"]))
+            self.found[row["key"]] = Found(float(row["value"]), float(row["seconds"]), *(str(row[name]) for name in ("backend", "device", "commit")))
         except (ValueError, KeyError, TypeError):
             problem = f"line {number} is not a figure: {line[:60]!r}"
             raise OutputError(problem, where=str(self.path), remedy="remove the file; its figures run again") from None

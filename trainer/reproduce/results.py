@@ -72,13 +72,13 @@ class Plan:
         """What is printed and kept."""
         one, found = self.one, {arm: [ledger[key] for key in keys] for arm, keys in self.keys.items()}
         values = {arm: [each.value for each in several] for arm, several in found.items()}
-        runs = {key: ledger[key] for keys in self.keys.values() for key in keys}.values()
+        runs = list({key: ledger[key] for keys in self.keys.values() for key in keys}.values())
         expected, control = ([judge(sign, values) for sign in signs] for signs in (one.expect, one.control))
         return {
             "name": one.name, "title": one.title, "claim": one.claim, "source": one.source, "verdict": overall(expected),
             "control_holds": all(judged.verdict == AGREES for judged in control), "seeds": self.seeds, "figures": values,
             "expect": [_row(judged) for judged in expected], "control": [_row(judged) for judged in control],
-            "seconds": round(sum(run.seconds for run in runs), 1), "where": _where(one, sorted({run.backend for run in runs})),
+            "seconds": round(sum(run.seconds for run in runs), 1), "where": _where(one, runs),
             "notes": one.notes, "sha256": self.sha256,
         }  # fmt: skip
 
@@ -92,12 +92,13 @@ def _row(judged: Judged) -> dict[str, Any]:
     return {"says": judged.expectation.says, "sign": judged.text, "mean": i.mean, "low": i.low, "high": i.high, "verdict": judged.verdict}
 
 
-def _where(one: Experiment, backends: Sequence[str]) -> dict[str, Any]:
-    """Device, versions, numerics, and the hash of the data that training runs read."""
-    from lpref.trainer.environment import commit, environment
+def _where(one: Experiment, runs: Sequence[Found]) -> dict[str, Any]:
+    """Backend, device and commit of the runs (several joined by +), versions and numerics, and the hash of the data that training runs read."""
+    from lpref.trainer.environment import environment
     from lpref.trainer.spec import load_spec
 
-    where = {"backend": "+".join(backends), "commit": commit(), "environment": environment()}
+    where: dict[str, Any] = {name: " + ".join(sorted({getattr(run, name) for run in runs})) for name in ("backend", "device", "commit")}
+    where["environment"] = environment()
     train = one.train or one.common.get("train")
     if train:
         from lpref.trainer.data import load_data
@@ -120,8 +121,7 @@ def circumstances(result: Mapping[str, Any]) -> str:
     """Seeds, time, device, data and commit of a result in a line."""
     where = result["where"]
     data = f"data {where['data_sha256'][:12]}, " if "data_sha256" in where else ""
-    device = f"{where['backend']} on {where['environment']['cpu']}"
-    return f"{result['seeds']} seeds, {result['seconds']:g} s of one process, {device}, {data}commit {where['commit']}"
+    return f"{result['seeds']} seeds, {result['seconds']:g} s of one process, {where['backend']} on {where['device']}, {data}commit {where['commit']}"
 
 
 def kept(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The runs of all experiments in one pool of processes: every arm with every seed, equal runs once, long ones first."""
+"""The runs of all experiments in one pool of processes: every arm with every seed, equal runs once, in the order of the experiments."""
 
 from __future__ import annotations
 
@@ -24,11 +24,6 @@ class Job:
     experiment: Experiment
     arm: str
     seed: int
-
-    @property
-    def minutes(self) -> float:
-        """What its experiment states, over its runs."""
-        return self.experiment.minutes / (self.experiment.seeds * len(self.experiment.arms))
 
 
 @contextmanager
@@ -63,7 +58,6 @@ def completed(jobs: Sequence[Job], ledger: Ledger, out: Path, backend: str | Non
     if executor is None:
         found = ((job, _run(job, out, backend)) for job in missing)
     else:
-        missing.sort(key=lambda job: -job.minutes)
         waiting: dict[Future[Found], Job] = {executor.submit(_run, job, out, backend): job for job in missing}
         found = ((waiting[done], done.result()) for done in as_completed(waiting))
     for job, one in found:

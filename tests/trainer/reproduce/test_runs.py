@@ -37,14 +37,14 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 def test_a_ledger_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "figures.jsonl"
-    Ledger(path).put("a", Found(math.inf, 1.5, "cpu"), "T1", "arm", 1)
-    Ledger(path).put("b", Found(0.1, 2.5, "cuda"), "T1", "arm", 2)
-    assert Ledger(path).found == {"a": Found(math.inf, 1.5, "cpu"), "b": Found(0.1, 2.5, "cuda")}
+    Ledger(path).put("a", Found(math.inf, 1.5, "cpu", "a", "1"), "T1", "arm", 1)
+    Ledger(path).put("b", Found(0.1, 2.5, "cuda", "b", "2"), "T1", "arm", 2)
+    assert Ledger(path).found == {"a": Found(math.inf, 1.5, "cpu", "a", "1"), "b": Found(0.1, 2.5, "cuda", "b", "2")}
 
 
 def test_a_torn_line_is_cut_off_and_any_other_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "figures.jsonl"
-    Ledger(path).put("a", Found(1.0, 1.0, "cpu"), "T1", "arm", 1)
+    Ledger(path).put("a", Found(1.0, 1.0, "cpu", "a", "1"), "T1", "arm", 1)
     whole = path.read_text()
     path.write_text(whole + '{"key": "b", "val')
     assert list(Ledger(path).found) == ["a"]
