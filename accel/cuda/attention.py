@@ -30,9 +30,10 @@ def attention(
     """(o, probs): `lpref.ref.attention.attention`; `fused`: (o, logarithms of the sums), of grade fast."""
     check_heads("attention", q, k, v, causal)
     check_permissions("attention", operands, keep)
-    arrays.check("attention", q, k, v)
+    fused = fused and keep == "least" and flash.serves(q, v)
+    q, k, v = sources("attention", fused, q, k, v)
     o = device.cupy().empty(q.shape[:3] + v.shape[3:], np.float32)
-    if fused and keep == "least" and flash.serves(q, v):
+    if fused:
         return o, flash.forward(q, k, v, o, causal, default_scale(q, scale), None, flash.TERMS[operands])
     return o, forward(q, k, v, o, causal, default_scale(q, scale), v)
 
@@ -47,13 +48,23 @@ def attention_backward(
     check_permissions(op, operands)
     check_saved(op, do, q, k, v, saved, logarithms=fused and flash.serves(q, v))
     arrays.shaped(op, do.shape, o=o)
-    arrays.check(op, do, q, k, v, o, saved)
+    do, q, k, v = sources(op, saved.ndim == 3, do, q, k, v)
+    o, saved = sources(op, False, o, saved)
     dq, dk, dv = (device.cupy().empty(x.shape, np.float32) for x in (q, k, v))
     if saved.ndim == 3:
         flash.backward(do, q, k, v, o, saved, causal, default_scale(q, scale), None, flash.TERMS[operands], (dq, dk, dv))
     else:
         backward(do, q, k, v, saved, causal, default_scale(q, scale), (dq, dk, dv))
     return dq, dk, dv
+
+
+def sources(op: str, narrow: bool, *given: Any) -> list[Any]:
+    """The arrays as the kernels read them: float32, or, where `narrow`, all as they are if all are bfloat16. Raises: BackendError."""
+    if narrow and all(flash.is_sixteen(x) for x in given):
+        return list(given)
+    made = [flash.wide(x) for x in given]
+    arrays.check(op, *made)
+    return made
 
 
 def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float, reached: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cuda import arrays, device, flash
-from lpref.accel.cuda.attention import backward, forward
+from lpref.accel.cuda.attention import backward, forward, sources
 from lpref.accel.cuda.rope import rope, rope_backward
 from lpref.ref.attention.dense import check_heads, check_permissions, check_saved, default_scale
 from lpref.ref.attention.packed import Rotary, by_head, check_gradient, head_dim
@@ -24,7 +24,7 @@ def attention_packed(
     """(o, probs): `lpref.ref.attention.attention_packed`; `fused`: (o, logarithms of the sums), of grade fast."""
     check_permissions("attention_packed", operands, keep)
     fused = fused and keep == "least"
-    turn = _within("attention_packed", qkv, batch, heads, kv_heads, rotary, fused)
+    qkv, turn = _within("attention_packed", qkv, batch, heads, kv_heads, rotary, fused)
     q, k, v = _split(qkv, batch, heads, kv_heads, None if turn else rotary)
     check_heads("attention_packed", q, k, v, causal)
     o = device.cupy().empty((len(qkv), heads * q.shape[3]), np.float32)
@@ -41,11 +41,11 @@ def attention_packed_backward(
     """`lpref.ref.attention.attention_packed_backward` of saved probabilities; `fused`: or of logarithms, of grade fast."""
     op = "attention_packed_backward"
     check_permissions(op, operands)
-    turn = _within(op, qkv, batch, heads, kv_heads, rotary, fused and saved.ndim == 3)
+    qkv, turn = _within(op, qkv, batch, heads, kv_heads, rotary, fused and saved.ndim == 3)
     rotary = None if turn else rotary
     q, k, v = _split(qkv, batch, heads, kv_heads, rotary)
     check_gradient(op, do, o, qkv, heads, q.shape[3])
-    arrays.check(op, do, o, saved)
+    (do,), (o, saved) = sources(op, flash.is_sixteen(qkv), do), sources(op, False, o, saved)
     check_heads(op, q, k, v, causal)
     do, o, real = by_head(do, batch, heads), by_head(o, batch, heads), default_scale(q, scale)
     check_saved(op, do, q, k, v, saved, logarithms=fused and flash.serves(q, v))
@@ -61,13 +61,12 @@ def attention_packed_backward(
     return dqkv
 
 
-def _within(op: str, qkv: Any, batch: int, heads: int, kv_heads: int, rotary: Rotary, fused: bool) -> flash.Turn | None:
-    """What the fused kernels rotate by, None where they do not; the arguments are checked."""
+def _within(op: str, qkv: Any, batch: int, heads: int, kv_heads: int, rotary: Rotary, fused: bool) -> tuple[Any, flash.Turn | None]:
+    """qkv as the kernels read it, and what the fused ones rotate by, None where they do not; the arguments are checked."""
     D = head_dim(op, qkv, batch, heads, kv_heads, rotary)
-    arrays.check(op, qkv)
-    if rotary is None or not fused or not flash.turns(D):
-        return None
-    return flash.Turn(*arrays.floats(op, *rotary))
+    within = rotary is not None and fused and flash.turns(D)
+    (qkv,) = sources(op, fused and D <= flash.WIDEST and (rotary is None or within), qkv)
+    return qkv, flash.Turn(*arrays.floats(op, *rotary)) if within and rotary is not None else None
 
 
 def _split(qkv: Any, batch: int, heads: int, kv_heads: int, rotary: Rotary) -> tuple[Any, Any, Any]:

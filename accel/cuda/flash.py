@@ -1,9 +1,10 @@
 """Attention of grade fast on the device: fused kernels that keep the logarithms of the sums of exponentials, not the probabilities.
 
 The kernels (flash_forward.cu, flash_backward.cu) multiply float32 numbers on bfloat16 tensor cores: by three products of the halves of each number
-(`TERMS["float32"]`), or by one of the numbers rounded to bfloat16, where the caller allows it (``operands="bfloat16"``). They read and write
-heads where they lie, whose last axis is contiguous; nothing is read on the host, and of memory they take only results, from CuPy's pool. What
-they promise is proved in `lpref.ref.attention.fused`.
+(`TERMS["float32"]`), or by one of the numbers rounded to bfloat16, where the caller allows it (``operands="bfloat16"``). Queries, keys, values and do
+that are bfloat16 arrays are multiplied as they are: what three products would add to one is zero, except for rotated numbers and for what is made
+within (probabilities and gradients of scores). Heads are read and written where they lie, whose last axis is contiguous; nothing is read on the host,
+and of memory the kernels take only results, from CuPy's pool. What they promise is proved in `lpref.ref.attention.fused`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,20 @@ class Tile(NamedTuple):
         return 16 * self.fragments * self.warps
 
 
+class Numbers(NamedTuple):
+    """terms: products for one; turned: queries and keys are rotated; sixteen: queries, keys, values and do are bfloat16 in memory."""
+
+    terms: int
+    turned: int = 0
+    sixteen: int = 0
+
+    @property
+    def planes(self) -> tuple[int, int]:
+        """Halves that are kept of a query or a key, and of a value or a number of do."""
+        both = 2 if self.terms == 3 else 1
+        return 1 if self.sixteen and not self.turned else both, 1 if self.sixteen else both
+
+
 class Turn(NamedTuple):
     """Rotation tables [T, D / 2], or none."""
 
@@ -48,6 +63,16 @@ def serves(q: Any, v: Any) -> bool:
     return max(q.shape[3], v.shape[3]) <= WIDEST
 
 
+def is_sixteen(x: Any) -> bool:
+    """Whether x is a CuPy array of bfloat16."""
+    return device.on_device(x) and bool(x.dtype.name == "bfloat16")
+
+
+def wide(x: Any) -> Any:
+    """A CuPy array of bfloat16 as float32; everything else as it is."""
+    return x.astype(np.float32) if is_sixteen(x) else x
+
+
 def turns(D: int) -> bool:
     """Whether the kernels rotate heads of D numbers themselves."""
     return D % 16 == 0 and D <= WIDEST
@@ -58,7 +83,7 @@ def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float, turn: Tu
     B, H, T, _ = q.shape
     lse = device.cupy().empty((B, H, T), np.float32)
     if lse.size:
-        q, k, v = (_rows(x) for x in (q, k, v))
+        q, k, v = _sources(q, k, v)
         run, tile = _kernel("flash_forward", "forward", (q, k, v, o), turn, terms)
         run.launch(-(-T // tile.rows) * B * H, *_heads(q, k, v, o), lse, *(turn or _none()), *_sizes(q, k, causal), _base2(scale))
     return lse
@@ -72,14 +97,13 @@ def backward(
     (dq, dk, dv), cp = out, device.cupy()
     if not lse.size:
         return
-    do, q, k, v, o = (_rows(x) for x in (do, q, k, v, o))
+    (do, q, k, v), (o,) = _sources(do, q, k, v), _sources(o)
     lse, delta = cp.ascontiguousarray(lse), cp.empty((B, H, T), np.float32)
     tables, sizes, c = turn or _none(), _sizes(q, k, causal), _base2(scale)
     run, tile = _kernel("flash_backward", "queries", (q, k, v, o, do, dq), turn, terms)
     run.launch(-(-T // tile.rows) * B * H, *_heads(q, k, v, o, do, dq), lse, delta, *tables, *sizes, c, np.float32(scale))
     run, tile = _kernel("flash_backward", "keys", (q, k, v, do, dk, dv), turn, terms)
-    back = np.float32(float(np.float32(scale)) / float(c)) if c else np.float32(0)  # queries are times c already
-    run.launch(-(-S // tile.rows) * B * G, *_heads(q, k, v, do, dk, dv), lse, delta, *tables, *sizes, c, back)
+    run.launch(-(-S // tile.rows) * B * G, *_heads(q, k, v, do, dk, dv), lse, delta, *tables, *sizes, c, np.float32(scale))
 
 
 class Launch(NamedTuple):
@@ -106,56 +130,73 @@ SMALLER = (Tile(1, 4, 32, 1), Tile(1, 4, 16, 1), Tile(1, 2, 16, 1), Tile(1, 1, 1
 """Tiles for devices with less shared memory."""
 
 
-GROUPS = {("forward", terms): (Tile(1, 8, 64, 1, 1),) * 3 for terms in (1, 3)}
-"""The same where the matrix units of warpgroups are (sm_90), for heads of 32, 64 and 128 numbers. The backward kernels have such tiles too
-(`Tile.group`), which the tests run; no plan takes them before they are timed."""
+GROUPS: dict[tuple[str, int, int], tuple[Tile, Tile, Tile]] = {
+    ("forward", 1, 0): (Tile(1, 8, 64, 1, 1),) * 3,
+    ("forward", 3, 0): (Tile(1, 8, 64, 1, 1),) * 3,
+    ("forward", 1, 1): (Tile(1, 8, 64, 2, 1), Tile(1, 8, 64, 2, 1), Tile(1, 8, 64, 1, 1)),
+    ("forward", 3, 1): (Tile(1, 8, 64, 2, 1), Tile(1, 8, 64, 1, 1), Tile(1, 8, 64, 1, 1)),
+    ("queries", 1, 1): (Tile(1, 8, 32, 2, 1), Tile(1, 4, 64, 3, 1), Tile(1, 8, 64, 1, 1)),
+    ("queries", 3, 1): (Tile(1, 8, 32, 2, 1), Tile(1, 8, 64, 1, 1), Tile(1, 8, 64, 1, 1)),
+    ("keys", 1, 1): (Tile(1, 8, 32, 2, 1), Tile(1, 8, 32, 1, 1), Tile(1, 8, 32, 1, 1)),
+    ("keys", 3, 1): (Tile(1, 8, 32, 1, 1), Tile(1, 8, 32, 1, 1), Tile(1, 8, 32, 1, 1)),
+}
+"""Kernel, terms and whether the sources are bfloat16 -> the same where the matrix units of warpgroups are (sm_90), for heads of 32, 64 and
+128 numbers."""
 
 
-def plan(entry: str, wide: int, terms: int, group: bool) -> Tile:
+def plan(entry: str, wide: int, of: Numbers, group: bool) -> Tile:
     """The tile of a kernel for heads of `wide` numbers; group: whether matrix units of warpgroups serve."""
-    best = (GROUPS if group and (entry, terms) in GROUPS else BEST)[entry, terms][0 if wide <= 32 else 1 if wide <= 64 else 2]
-    return next(tile for tile in (best, *SMALLER) if shared(entry, wide, terms, tile) + 24 * tile.other <= device.shared_memory())
+    tiles = GROUPS.get((entry, of.terms, of.sixteen), BEST[entry, of.terms]) if group else BEST[entry, of.terms]
+    best = tiles[0 if wide <= 32 else 1 if wide <= 64 else 2]
+    return next(tile for tile in (best, *SMALLER) if shared(entry, wide, of, tile) + 24 * tile.other <= device.shared_memory())
 
 
-def shared(entry: str, wide: int, terms: int, tile: Tile) -> int:
+def shared(entry: str, wide: int, of: Numbers, tile: Tile) -> int:
     """Bytes of shared memory of a block that its launch asks for: what it holds, two or three tiles of two arrays of the other side."""
     turns = 3 if tile.group and entry != "forward" else 2
-    rows = (1 if entry == "forward" else 2) * tile.rows + 2 * turns * tile.other
     pitch, more = (-(-wide // 64) * 64, 1024) if tile.group else (wide + 8, 0)
-    return rows * (2 if terms == 3 else 1) * pitch * 2 + more
+    k, v = of.planes
+    held = k * tile.rows + (0 if entry == "forward" else v * tile.rows)
+    return (held + turns * (k + v) * tile.other) * pitch * 2 + more
 
 
 def _kernel(name: str, entry: str, arrays: tuple[Any, ...], turn: Turn | None, terms: int) -> tuple[Launch, Tile]:
     """The kernel for these heads; arrays: all that are read or written by strides, queries first, then keys and values."""
     D, E = arrays[0].shape[3], arrays[2].shape[3]
-    whole = not D % 4 and not E % 4 and all(x.data.ptr % 16 == 0 and not any(s % 16 for s in x.strides[:3]) for x in arrays)
+    of = Numbers(terms, int(turn is not None), int(arrays[0].itemsize == 2))
+    each = 16 // arrays[0].itemsize
+    whole = not D % each and not E % each and all(x.data.ptr % 16 == 0 and not any(s % 16 for s in x.strides[:3]) for x in arrays)
     group = whole and D == E and D in (32, 64, 128) and device.architecture() == "sm_90"
-    tile = plan(entry, -(-max(D, E) // 16) * 16, terms, group)
-    return _compiled(name, entry, D, E, 4 if whole else 1, terms, int(turn is not None), tile), tile
+    tile = plan(entry, -(-max(D, E) // 16) * 16, of, group)
+    return _compiled(name, entry, D, E, each if whole else 1, of, tile), tile
 
 
 @cache
-def _compiled(name: str, entry: str, D: int, E: int, vector: int, terms: int, turned: int, tile: Tile) -> Launch:
-    wide = -(-max(D, E) // 16) * 16
-    kernel = device.function(name, entry, macros(entry, D, E, vector, terms, turned, tile))
-    kernel.max_dynamic_shared_size_bytes = shared(entry, wide, terms, tile)
-    return Launch(kernel, 32 * tile.warps, shared(entry, wide, terms, tile))
+def _compiled(name: str, entry: str, D: int, E: int, vector: int, of: Numbers, tile: Tile) -> Launch:
+    memory = shared(entry, -(-max(D, E) // 16) * 16, of, tile)
+    kernel = device.function(name, entry, macros(entry, D, E, vector, of, tile))
+    kernel.max_dynamic_shared_size_bytes = memory
+    return Launch(kernel, 32 * tile.warps, memory)
 
 
-def macros(entry: str, D: int, E: int, vector: int, terms: int, turned: int, tile: Tile) -> tuple[tuple[str, int], ...]:
+def macros(entry: str, D: int, E: int, vector: int, of: Numbers, tile: Tile) -> tuple[tuple[str, int], ...]:
     """What the sources are compiled for."""
-    made = {"D": D, "E": E, "WIDE": -(-max(D, E) // 16) * 16, "VEC": vector, "TERMS": terms, "TURN": turned, "MT": tile.fragments,
-            "WARPS": tile.warps, "BN": tile.other, "RESIDENT": tile.resident, "GROUP": tile.group, "KEYS": int(entry == "keys")}  # fmt: skip
+    made = {"D": D, "E": E, "WIDE": -(-max(D, E) // 16) * 16, "VEC": vector, "TERMS": of.terms, "TURN": of.turned, "SIXTEEN": of.sixteen,
+            "MT": tile.fragments, "WARPS": tile.warps, "BN": tile.other, "RESIDENT": tile.resident, "GROUP": tile.group,
+            "KEYS": int(entry == "keys")}  # fmt: skip
     return tuple((f"LP_{key}", value) for key, value in sorted(made.items()))
 
 
-def _rows(x: Any) -> Any:
-    return x if x.strides[3] == 4 or x.shape[3] == 1 else device.cupy().ascontiguousarray(x)
+def _sources(*arrays: Any) -> tuple[Any, ...]:
+    """The arrays, all bfloat16 or all float32, whose last axes are contiguous."""
+    if len({x.itemsize for x in arrays}) > 1:
+        arrays = tuple(x.astype(np.float32, copy=False) for x in arrays)
+    return tuple(x if x.strides[3] == x.itemsize or x.shape[3] == 1 else device.cupy().ascontiguousarray(x) for x in arrays)
 
 
 def _heads(*arrays: Any) -> list[Any]:
     """Each array with its strides of batch, head and row, in numbers."""
-    return [part for x in arrays for part in (x, *(s // 4 for s in x.strides[:3]))]
+    return [part for x in arrays for part in (x, *(s // x.itemsize for s in x.strides[:3]))]
 
 
 def _sizes(q: Any, k: Any, causal: bool) -> tuple[np.int32, ...]:

@@ -53,13 +53,14 @@ def attention_bound(
     with np.errstate(all="ignore"):
         s = np.where(seen, np.copysign(factor, default_scale(q, scale)) * product(q, k), -np.inf)
         below = s - np.max(s, axis=-1, keepdims=True)
-        sigma = products.scores(D) * sizes + factor * products.spill(q, k, D) + TINY
+        sigma = products.scores(D) * sizes + factor * products.spill(q, k, D) + TINY * (1 + (factor if products.terms else 0))
         t = np.max(np.where(seen, sigma + 3 * U32 * (np.minimum(-below, 128.0) + 2 * sigma), 0.0), axis=-1, keepdims=True)
         e = np.exp(below)  # exact: a bound
         p = e / e.sum(axis=-1, keepdims=True)  # exact: a bound
         off = np.expm1(2 * t) * (1 + gamma(12 * S + 16)) + gamma(12 * S + 16)  # exact: a bound
         dp = np.where(seen, off * p + TINY, TINY)
         do = times(dp, np.abs(v)) + products.error(S) * times(p + dp, np.abs(v)) + S * TINY
+        sizes = sizes if factor >= 1 or not products.terms else product(np.abs(q), np.abs(k))  # fused kernels scale afterwards
         return promised(2 * do, times(p + dp, np.abs(v)), sizes, *products.range(q, k, v)), promised(2 * dp, sizes)
 
 

@@ -121,13 +121,14 @@ packed_backward_bound = partial(attention_packed_backward_bound, backward=backwa
 
 
 def _scores(q: Any, k: Any, causal: bool, scale: float | None, operands: str) -> tuple[Array, Array, Array, Array, Array]:
-    """q and the repeated keys in float64, scores (-inf where masked), sizes and sigma of the page `bounds`."""
+    """q and the repeated keys in float64, scores (-inf where masked), their magnitudes before or after the scale, and sigma of the page `bounds`."""
     q, k = np.asarray(q, np.float64), np.asarray(np.repeat(k, q.shape[1] // k.shape[1], axis=1), np.float64)
     real, D, products = default_scale(q, scale), q.shape[3], UNIT[operands]
     with np.errstate(all="ignore"):
         s, sizes = real * product(q, k), abs(real) * product(np.abs(q), np.abs(k))
-        sigma = products.scores(D) * sizes + products.spill(q * (abs(real) * LOG2E), k, D) + TINY
-    return q, k, np.where(causal_mask(q.shape[2], k.shape[2]), s, -np.inf) if causal else s, sizes, sigma
+        sigma = products.scores(D) * sizes + abs(real) * products.spill(q, k, D) + TINY * (1 + abs(real))
+        before = product(np.abs(q), np.abs(k))
+    return q, k, np.where(causal_mask(q.shape[2], k.shape[2]), s, -np.inf) if causal else s, np.maximum(sizes, before), sigma
 
 
 def _small(products: Any, left: Array, right: Array, n: int) -> Array:

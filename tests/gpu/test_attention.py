@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from kernel_attention import CASES, dense_heads, packed_heads
-from kernel_check import check_cases, cuda_place
+from kernel_check import Place, check_cases, cuda_place
 from kernel_draw import Draw
+from kernel_sixteen import Rounded, compare, dense_and_packed, narrow
 
 import lpref
 from lpref.accel.cuda import device, flash
@@ -32,16 +33,47 @@ def test_heads_of_training(backward: bool) -> None:
     check_cases(FAST.kernels["attention_packed" + suffix], PLACE, packed_heads(Draw(9), backward, PACKED))
 
 
-@pytest.mark.parametrize("other", [32, 64])
-def test_tiles_of_warpgroups(monkeypatch: pytest.MonkeyPatch, other: int) -> None:
-    """Every kernel by wgmma, also those that no plan takes."""
+TILES = [flash.Tile(1, 8, 64, 1, 1), flash.Tile(1, 8, 32, 1, 1), flash.Tile(1, 4, 64, 3, 1), flash.Tile(1, 12, 64, 1, 1)]
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, tile: flash.Tile) -> None:
+    """`tile` for every kernel that the matrix units of warpgroups serve, if it fits."""
     if device.architecture() != "sm_90":
         pytest.skip("needs the matrix units of sm_90")
-    monkeypatch.setattr(flash, "plan", lambda entry, wide, *_: flash.Tile(1, 8, other if wide <= 64 or entry == "forward" else 32, 1, 1))
-    shapes = [(2, 2, 1, 300, 300, 64, 64), (1, 4, 2, 200, 300, 128, 128), (2, 2, 2, 128, 128, 32, 32)]
+    taken = flash.plan
+
+    def plan(entry: str, wide: int, of: flash.Numbers, group: bool) -> flash.Tile:
+        fits = flash.shared(entry, wide, of, tile) + 24 * tile.other <= device.shared_memory()
+        return tile if group and fits else taken(entry, wide, of, False)
+
+    monkeypatch.setattr(flash, "plan", plan)
+
+
+@pytest.mark.parametrize(("tile", "place"), [*((tile, narrow(PLACE)) for tile in TILES), *((tile, PLACE) for tile in TILES[:2])])
+def test_tiles_of_warpgroups(monkeypatch: pytest.MonkeyPatch, tile: flash.Tile, place: Place) -> None:
+    """Every kernel by wgmma, also those that no plan takes; of float32 and of bfloat16 arrays."""
+    planned(monkeypatch, tile)
+    shapes, draw = [(2, 2, 1, 300, 300, 64, 64), (1, 4, 2, 200, 300, 128, 128), (2, 2, 2, 128, 128, 32, 32)], Rounded(12)
     for backward in (False, True):
-        check_cases(FAST.kernels["attention_backward" if backward else "attention"], PLACE, dense_heads(Draw(12), backward, shapes))
-    check_cases(FAST.kernels["attention_packed_backward"], PLACE, packed_heads(Draw(13), True, [(2, 4, 2, 256, 64)]))
+        check_cases(FAST.kernels["attention_backward" if backward else "attention"], place, dense_heads(draw, backward, shapes))
+    check_cases(FAST.kernels["attention_packed_backward"], place, packed_heads(draw, True, [(2, 4, 2, 256, 64)]))
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_bfloat16_arrays_keep_the_bounds(backward: bool) -> None:
+    suffix, place = "_backward" if backward else "", narrow(PLACE)
+    check_cases(FAST.kernels["attention" + suffix], place, dense_heads(Rounded(8), backward, DENSE))
+    check_cases(FAST.kernels["attention_packed" + suffix], place, packed_heads(Rounded(9), backward, PACKED))
+
+
+@pytest.mark.parametrize(("tile", "D"), [*zip(TILES, (32, 128, 64, 64), strict=True), (None, 16), (None, 64), (None, 5)])
+def test_bfloat16_arrays_give_the_bits_of_their_values(monkeypatch: pytest.MonkeyPatch, tile: flash.Tile | None, D: int) -> None:
+    if tile is not None:
+        planned(monkeypatch, tile)
+    else:
+        taken = flash.plan
+        monkeypatch.setattr(flash, "plan", lambda entry, wide, of, _: taken(entry, wide, of, False))
+    compare(FAST.kernels, PLACE, dense_and_packed(Draw(4), 200, D), "float32")
 
 
 @pytest.mark.parametrize("operands", ["float32", "bfloat16"])

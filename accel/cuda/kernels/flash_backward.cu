@@ -3,25 +3,27 @@
  * One source, two kernels, so that every sum has one owner and one order: no atomics. A block holds ROWS rows and walks LP_BN rows of the other side.
  *   queries   holds queries and do, walks keys and values:    dq = scale sum_j ds_ij k_j; it also makes delta_i = sum_e do_ie o_ie
  *   keys      holds keys and values, walks queries and do of every query head of the group: dk = scale sum_i ds_ij q_i, dv = sum_i p_ij do_i
- * p_ij = 2^(s_ij - lse_i), dp_ij = sum_e do_ie v_je, ds_ij = p_ij (dp_ij - delta_i); queries are times scale log2 e, as forward.
+ * p_ij = 2^(c s_ij - lse_i), dp_ij = sum_e do_ie v_je, ds_ij = p_ij (dp_ij - delta_i); c = scale log2 e.
  * Source: Dao 2023 (arXiv:2307.08691), algorithm 2, with the loop over queries and the loop over keys apart.
  * Versions: 1. mma.sync. 2. LP_GROUP: wgmma, a turn ahead of the threads; three pairs of tiles, for its products read two. */
 #include "gradients.cuh"
 
-#define PAIR (2 * OF(LP_BN))
+#define PAIR (OF_K(LP_BN) + OF_V(LP_BN))
 #define PAIRS (LP_GROUP ? 3 : 2) /* in use, of the next products, and on the way */
-#define HALVES (2 * OF(ROWS) + PAIRS * PAIR)
+#define HALVES (OF_K(ROWS) + OF_V(ROWS) + PAIRS * PAIR)
 
 #if LP_KEYS == 0
 extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
-    queries(const float *q, lp_i64 qb, lp_i64 qh, lp_i64 qt, const float *k, lp_i64 kb, lp_i64 kh, lp_i64 kt, const float *v, lp_i64 vb, lp_i64 vh, lp_i64 vt,
-            const float *o, lp_i64 ob, lp_i64 oh, lp_i64 ot, const float *d, lp_i64 db, lp_i64 dh, lp_i64 dt, float *dq, lp_i64 gb, lp_i64 gh, lp_i64 gt,
+    queries(const Number *q, lp_i64 qb, lp_i64 qh, lp_i64 qt, const Number *k, lp_i64 kb, lp_i64 kh, lp_i64 kt, const Number *v, lp_i64 vb, lp_i64 vh, lp_i64 vt,
+            const float *o, lp_i64 ob, lp_i64 oh, lp_i64 ot, const Number *d, lp_i64 db, lp_i64 dh, lp_i64 dt, float *dq, lp_i64 gb, lp_i64 gh, lp_i64 gt,
             const float *lse, volatile float *delta, const float *cos, const float *sin, int H, int group, int T, int S, int causal, float c, float scale) {
     POOL(2 * HALVES);
     int tiles = (T + ROWS - 1) / ROWS, head = (int)blockIdx.x / tiles, first = (tiles - 1 - (int)blockIdx.x % tiles) * ROWS, b = head / H, h = head % H;
     int ahead = causal ? S - T : S, keys = causal ? lp_imin(S, first + ROWS + S - T) : S;
-    lp_u16 *side = pool + 2 * OF(ROWS);
+    lp_u16 *side = pool + OF_K(ROWS) + OF_V(ROWS);
+    Exponent by = exponent_of(c);
     Turn turn = {cos, sin};
+    q += b * qb + h * qh;
     k += b * kb + h / group * kh;
     v += b * vb + h / group * vh;
     d += b * db + h * dh;
@@ -29,30 +31,31 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     delta += (lp_i64)head * T;
     clear(pool, HALVES);
     {
-        Rows<ROWS, LP_D, LP_TURN> rows;
-        rows.fetch(q + b * qb + h * qh, qt, first, T);
-        rows.template put<true>(pool, c, turn, first, T);
+        Rows<ROWS, LP_D, LP_TURN, PLANES_K> rows;
+        rows.fetch(q, qt, first, T);
+        rows.put(pool, turn, q, qt, first, T);
     }
     {
-        Rows<ROWS, LP_E, false> rows;
+        Rows<ROWS, LP_E, false, PLANES_V> rows;
         rows.fetch(d, dt, first, T);
-        rows.template put<false>(pool + OF(ROWS), 1.0f, turn, first, T);
+        rows.put(pool + OF_K(ROWS), turn, d, dt, first, T);
     }
-    Rows<LP_BN, LP_D, LP_TURN> next_k;
-    Rows<LP_BN, LP_E, false> next_v;
+    Rows<LP_BN, LP_D, LP_TURN, PLANES_K> next_k;
+    Rows<LP_BN, LP_E, false, PLANES_V> next_v;
     next_k.fetch(k, kt, 0, S);
     next_v.fetch(v, vt, 0, S);
-    deltas(d, dt, o + b * ob + h * oh, ot, (float *)delta, first, T);
-    next_k.template put<false>(side, 1.0f, turn, 0, S);
-    next_v.template put<false>(side + OF(LP_BN), 1.0f, turn, 0, S);
+    if (!LP_SIXTEEN) deltas(d, dt, o + b * ob + h * oh, ot, (float *)delta, first, T);
+    next_k.put(side, turn, k, kt, 0, S);
+    next_v.put(side + OF_K(LP_BN), turn, v, vt, 0, S);
     if (LP_GROUP) { /* two tiles ahead, and what comes then is in registers */
         next_k.fetch(k, kt, LP_BN, S);
         next_v.fetch(v, vt, LP_BN, S);
-        next_k.template put<false>(side + PAIR, 1.0f, turn, LP_BN, S);
-        next_v.template put<false>(side + PAIR + OF(LP_BN), 1.0f, turn, LP_BN, S);
+        next_k.put(side + PAIR, turn, k, kt, LP_BN, S);
+        next_v.put(side + PAIR + OF_K(LP_BN), turn, v, vt, LP_BN, S);
         next_k.fetch(k, kt, 2 * LP_BN, S);
         next_v.fetch(v, vt, 2 * LP_BN, S);
     }
+    if (LP_SIXTEEN) deltas(d, dt, o + b * ob + h * oh, ot, (float *)delta, first, T);
     published();
     __syncthreads();
     float sum[LP_MT][LP_WIDE / 8][4], s[LP_MT][NT][4], dp[LP_MT][NT][4], logs[LP_MT][2], held[LP_MT][2];
@@ -69,40 +72,39 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     auto turned_in = [&]() { /* the tile after those of turn n, where there is one */
         if (n + 2 >= count) return;
         lp_u16 *there = side + (n + 2) % 3 * PAIR;
-        next_k.template put<false>(there, 1.0f, turn, (n + 2) * LP_BN, S);
-        next_v.template put<false>(there + OF(LP_BN), 1.0f, turn, (n + 2) * LP_BN, S);
+        next_k.put(there, turn, k, kt, (n + 2) * LP_BN, S);
+        next_v.put(there + OF_K(LP_BN), turn, v, vt, (n + 2) * LP_BN, S);
         next_k.fetch(k, kt, (n + 3) * LP_BN, S);
         next_v.fetch(v, vt, (n + 3) * LP_BN, S);
-        published();
     };
     Left<NT> left;
     zero(s);
     zero(dp);
-    by_rows<NT>(s, pool, side);
-    by_rows<NT>(dp, pool + OF(ROWS), side + OF(LP_BN));
+    by_rows<NT, PLANES_K>(s, pool, side);
+    by_rows<NT, PLANES_V>(dp, pool + OF_K(ROWS), side + OF_K(LP_BN));
     settle(s);
     settle(dp);
-    gradients<true>(s, dp, logs, held, 0, first, 0, ahead, keys);
+    gradients<true>(s, dp, by, logs, held, 0, first, 0, ahead, keys);
     left.take(dp);
     for (; n + 1 < seen; ++n) {
         lp_u16 *there = side + (n + 1) % 3 * PAIR;
-        zero(s);
-        zero(dp);
-        by_rows<NT>(s, pool, there);
-        by_rows<NT>(dp, pool + OF(ROWS), there + OF(LP_BN));
-        by_columns<NT>(sum, left, side + n % 3 * PAIR);
+        by_rows<NT, PLANES_K>(s, pool, there);
+        by_rows<NT, PLANES_V>(dp, pool + OF_K(ROWS), there + OF_K(LP_BN));
+        by_columns<NT, PLANES_K>(sum, left, side + n % 3 * PAIR);
         turned_in();
         settle<NT, 1>(s);
         settle<NT, 1>(dp);
-        gradients<true>(s, dp, logs, held, 0, first, (n + 1) * LP_BN, ahead, keys);
+        gradients<true>(s, dp, by, logs, held, 0, first, (n + 1) * LP_BN, ahead, keys);
         settle(sum);
         left.take(dp);
+        published();
         __syncthreads();
     }
-    by_columns<NT>(sum, left, side + n % 3 * PAIR);
+    by_columns<NT, PLANES_K>(sum, left, side + n % 3 * PAIR);
     turned_in();
     settle(sum);
     while (n + 1 < count) {
+        published();
         __syncthreads();
         ++n;
         turned_in();
@@ -114,16 +116,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         zero(s);
         zero(dp);
         if (more) next_k.fetch(k, kt, from + LP_BN, S);
-        if (sees) by_rows<NT>(s, pool, here);
+        if (sees) by_rows<NT, PLANES_K>(s, pool, here);
         if (more) {
-            next_k.template put<false>(there, 1.0f, turn, from + LP_BN, S);
+            next_k.put(there, turn, k, kt, from + LP_BN, S);
             next_v.fetch(v, vt, from + LP_BN, S);
         }
-        if (sees) by_rows<NT>(dp, pool + OF(ROWS), here + OF(LP_BN));
-        if (more) next_v.template put<false>(there + OF(LP_BN), 1.0f, turn, from + LP_BN, S);
+        if (sees) by_rows<NT, PLANES_V>(dp, pool + OF_K(ROWS), here + OF_K(LP_BN));
+        if (more) next_v.put(there + OF_K(LP_BN), turn, v, vt, from + LP_BN, S);
         if (sees) {
-            gradients<true>(s, dp, logs, held, 0, first, from, ahead, keys);
-            by_columns<NT>(sum, dp, here);
+            gradients<true>(s, dp, by, logs, held, 0, first, from, ahead, keys);
+            by_columns<NT, PLANES_K>(sum, dp, here);
         }
         __syncthreads();
     }
@@ -132,32 +134,35 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
 }
 #else
 extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
-    keys(const float *q, lp_i64 qb, lp_i64 qh, lp_i64 qt, const float *k, lp_i64 kb, lp_i64 kh, lp_i64 kt, const float *v, lp_i64 vb, lp_i64 vh, lp_i64 vt,
-         const float *d, lp_i64 db, lp_i64 dh, lp_i64 dt, float *dk, lp_i64 gb, lp_i64 gh, lp_i64 gt, float *dv, lp_i64 wb, lp_i64 wh, lp_i64 wt, const float *lse,
+    keys(const Number *q, lp_i64 qb, lp_i64 qh, lp_i64 qt, const Number *k, lp_i64 kb, lp_i64 kh, lp_i64 kt, const Number *v, lp_i64 vb, lp_i64 vh, lp_i64 vt,
+         const Number *d, lp_i64 db, lp_i64 dh, lp_i64 dt, float *dk, lp_i64 gb, lp_i64 gh, lp_i64 gt, float *dv, lp_i64 wb, lp_i64 wh, lp_i64 wt, const float *lse,
          const float *delta, const float *cos, const float *sin, int H, int group, int T, int S, int causal, float c, float scale) {
     POOL(2 * HALVES);
     __shared__ float stats[PAIRS][2][LP_BN];
     int tiles = (S + ROWS - 1) / ROWS, G = H / group, head = (int)blockIdx.x / tiles, first = (int)blockIdx.x % tiles * ROWS, b = head / G, g = head % G;
     int ahead = causal ? S - T : S, begin = lp_imax(0, first - ahead) / LP_BN * LP_BN, turns = (T - begin + LP_BN - 1) / LP_BN;
-    lp_u16 *side = pool + 2 * OF(ROWS);
+    lp_u16 *side = pool + OF_K(ROWS) + OF_V(ROWS);
+    Exponent by = exponent_of(c);
     Turn turn = {cos, sin};
+    k += b * kb + g * kh;
+    v += b * vb + g * vh;
     q += b * qb + g * group * qh;
     d += b * db + g * group * dh;
     lse += ((lp_i64)b * H + g * group) * T;
     delta += ((lp_i64)b * H + g * group) * T;
     clear(pool, HALVES);
     {
-        Rows<ROWS, LP_D, LP_TURN> rows;
-        rows.fetch(k + b * kb + g * kh, kt, first, S);
-        rows.template put<false>(pool, 1.0f, turn, first, S);
+        Rows<ROWS, LP_D, LP_TURN, PLANES_K> rows;
+        rows.fetch(k, kt, first, S);
+        rows.put(pool, turn, k, kt, first, S);
     }
     {
-        Rows<ROWS, LP_E, false> rows;
-        rows.fetch(v + b * vb + g * vh, vt, first, S);
-        rows.template put<false>(pool + OF(ROWS), 1.0f, turn, first, S);
+        Rows<ROWS, LP_E, false, PLANES_V> rows;
+        rows.fetch(v, vt, first, S);
+        rows.put(pool + OF_K(ROWS), turn, v, vt, first, S);
     }
-    Rows<LP_BN, LP_D, LP_TURN> next_q;
-    Rows<LP_BN, LP_E, false> next_d;
+    Rows<LP_BN, LP_D, LP_TURN, PLANES_K> next_q;
+    Rows<LP_BN, LP_E, false, PLANES_V> next_d;
     float next_log = 0.0f, next_delta = 0.0f;
     int most = group * turns, i = (int)threadIdx.x;
     float sum_k[LP_MT][LP_WIDE / 8][4], sum_v[LP_MT][LP_WIDE / 8][4], s[LP_MT][NT][4], dp[LP_MT][NT][4];
@@ -174,7 +179,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         }
     };
     auto put_q = [&](int pair) {
-        next_q.template put<true>(side + pair * PAIR, c, turn, row, T);
+        next_q.put(side + pair * PAIR, turn, q + of * qh, qt, row, T);
         if (i < LP_BN) {
             stats[pair][0][i] = next_log;
             stats[pair][1][i] = next_delta;
@@ -182,7 +187,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     };
     auto fetch_d = [&]() { next_d.fetch(d + of * dh, dt, row, T); };
     auto put_d = [&](int pair) { /* the last of a turn */
-        next_d.template put<false>(side + pair * PAIR + OF(LP_BN), 1.0f, turn, row, T);
+        next_d.put(side + pair * PAIR + OF_K(LP_BN), turn, d + of * dh, dt, row, T);
         row = after(row);
         of += row == begin;
     };
@@ -196,45 +201,46 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
             fetch_q();
             fetch_d();
         }
-        published();
     };
     auto scores = [&](int n) {
         lp_u16 *here = side + n % 3 * PAIR;
-        zero(s);
-        zero(dp);
-        by_rows<NT>(s, pool, here);
-        by_rows<NT>(dp, pool + OF(ROWS), here + OF(LP_BN));
+        by_rows<NT, PLANES_K>(s, pool, here);
+        by_rows<NT, PLANES_V>(dp, pool + OF_K(ROWS), here + OF_K(LP_BN));
     };
     Left<NT> left_v, left_k;
     fetch_q();
     fetch_d();
     turned_in(0);
     turned_in(1);
+    published();
     __syncthreads();
+    zero(s);
+    zero(dp);
     scores(0);
     settle(s);
     settle(dp);
-    gradients<false>(s, dp, none, none, stats[0][0], first, from, ahead, T);
+    gradients<false>(s, dp, by, none, none, stats[0][0], first, from, ahead, T);
     left_v.take(s);
     left_k.take(dp);
     int n = 0;
     for (; n + 1 < most; ++n) {
         scores(n + 1);
-        by_columns<NT>(sum_v, left_v, side + n % 3 * PAIR + OF(LP_BN));
-        by_columns<NT>(sum_k, left_k, side + n % 3 * PAIR);
+        by_columns<NT, PLANES_V>(sum_v, left_v, side + n % 3 * PAIR + OF_K(LP_BN));
+        by_columns<NT, PLANES_K>(sum_k, left_k, side + n % 3 * PAIR);
         turned_in(n + 2);
         settle<NT, 2>(s);
         settle<NT, 2>(dp);
         from = after(from);
-        gradients<false>(s, dp, none, none, stats[(n + 1) % 3][0], first, from, ahead, T);
+        gradients<false>(s, dp, by, none, none, stats[(n + 1) % 3][0], first, from, ahead, T);
         settle(sum_v);
         settle(sum_k);
         left_v.take(s);
         left_k.take(dp);
+        published();
         __syncthreads();
     }
-    by_columns<NT>(sum_v, left_v, side + n % 3 * PAIR + OF(LP_BN));
-    by_columns<NT>(sum_k, left_k, side + n % 3 * PAIR);
+    by_columns<NT, PLANES_V>(sum_v, left_v, side + n % 3 * PAIR + OF_K(LP_BN));
+    by_columns<NT, PLANES_K>(sum_k, left_k, side + n % 3 * PAIR);
     settle(sum_v);
     settle(sum_k);
 #else
@@ -249,18 +255,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         zero(s);
         zero(dp);
         if (more) fetch_q();
-        if (sees) by_rows<NT>(s, pool, here);
+        if (sees) by_rows<NT, PLANES_K>(s, pool, here);
         if (more) {
             put_q((n + 1) % 2);
             fetch_d();
         }
         if (sees) {
-            by_rows<NT>(dp, pool + OF(ROWS), here + OF(LP_BN));
-            gradients<false>(s, dp, none, none, stats[n % 2][0], first, from, ahead, T);
-            by_columns<NT>(sum_v, s, here + OF(LP_BN));
+            by_rows<NT, PLANES_V>(dp, pool + OF_K(ROWS), here + OF_K(LP_BN));
+            gradients<false>(s, dp, by, none, none, stats[n % 2][0], first, from, ahead, T);
+            by_columns<NT, PLANES_V>(sum_v, s, here + OF_K(LP_BN));
         }
         if (more) put_d((n + 1) % 2);
-        if (sees) by_columns<NT>(sum_k, dp, here);
+        if (sees) by_columns<NT, PLANES_K>(sum_k, dp, here);
         __syncthreads();
     }
 #endif

@@ -1,13 +1,18 @@
 /* Attention's tiles: rows of a head from memory to shared memory as bfloat16, their products, and results back to memory.
  *
  * LP_TERMS 3: a number x is h + l, h the nearest bfloat16 and l that of the rest, and a product is h h' + l h' + h l' (what is left out is below
- * 3 2^-18 of it); 1: h alone. A tile is rows of LP_PITCH halves, the plane of l behind that of h; the eight halves between rows keep every access of a
+ * 3 2^-18 of it); 1: h alone. LP_SIXTEEN: queries, keys, values and do are bfloat16 in memory, so that l is zero and its plane is left out, but of
+ * what is rotated. A tile is rows of LP_PITCH halves, the plane of l behind that of h; the eight halves between rows keep every access of a
  * warp free of bank conflicts. LP_D numbers of a head's queries and keys, LP_E of its values, both in LP_WIDE columns (zeros after them).
- * LP_VEC 4: addresses and strides are multiples of 16 bytes. LP_TURN: queries and keys are rotated on the way (lpref.ref.nn.rope). */
+ * LP_VEC 4, 8: addresses and strides are multiples of 16 bytes. LP_TURN: queries and keys are rotated on the way (lpref.ref.nn.rope). */
 #include "bf16.cuh"
 
 #define THREADS (32 * LP_WARPS)
-#define PLANES (LP_TERMS == 3 ? 2 : 1)
+#define PLANES (LP_TERMS == 3 ? 2 : 1)                            /* of what is made here: probabilities and gradients of scores */
+#define PLANES_K (LP_SIXTEEN && !LP_TURN ? 1 : PLANES)            /* of queries and keys */
+#define PLANES_V (LP_SIXTEEN ? 1 : PLANES)                        /* of values and do */
+#define LESSER(term, planes) ((term) == 1 && (planes) == 2)       /* whether a term takes l of the left side, of so many planes */
+#define OTHERS(term, planes) ((term) > 0 && !LESSER(term, planes)) /* or l of the right side; there are left + right planes - 1 terms */
 #define ROWS (16 * LP_MT * LP_WARPS)
 #if LP_GROUP /* panels of 64 columns in the order of a warpgroup's matrix unit */
 #define LP_PITCH ((LP_WIDE + 63) / 64 * 64)
@@ -21,7 +26,8 @@
 #define TOGETHER (16 * LP_MT)
 #define TEAM WARP
 #endif
-#define OF(rows) (PLANES * (rows) * LP_PITCH) /* halves of a tile */
+#define OF_K(rows) (PLANES_K * (rows)*LP_PITCH) /* halves of a tile of queries or keys */
+#define OF_V(rows) (PLANES_V * (rows)*LP_PITCH) /* of values or do */
 #define LANE ((int)threadIdx.x & 31)
 #define WARP ((int)threadIdx.x >> 5)
 
@@ -41,72 +47,34 @@ struct Turn {
     const float *cos, *sin;
 };
 
-/* COUNT rows of WIDTH numbers: fetched into registers, put into a tile. */
-template <int COUNT, int WIDTH, bool TURNED> struct Rows {
-    static const int PARTS = TURNED ? 2 : 1, EACH = WIDTH / PARTS / LP_VEC, ITEMS = COUNT * EACH, PER = (ITEMS + THREADS - 1) / THREADS;
-    float held[PER][PARTS][LP_VEC];
+#if LP_SIXTEEN
+typedef lp_u16 Number;
+LPREF_FN lp_u32 bits_of(Number x) { return x; }
+LPREF_FN float number_of(const lp_u32 *words, int i) { return i % 2 ? high(words[i / 2]) : low(words[i / 2]); }
+#else
+typedef float Number;
+LPREF_FN lp_u32 bits_of(Number x) { return lp_bits(x); }
+LPREF_FN float number_of(const lp_u32 *words, int i) { return lp_float(words[i]); }
+#endif
 
-    /* rows first ... of x, zeros from row `rows` on */
-    LPREF_MEMBER void fetch(const float *x, lp_i64 pitch, int first, int rows) {
-        const bool EVEN = THREADS % EACH == 0; /* every thread keeps to a column */
-        const float *start = x + (first + (int)threadIdx.x / EACH) * pitch + (int)threadIdx.x % EACH * LP_VEC;
-        lp_i64 step = THREADS / EACH * pitch;
-#pragma unroll
-        for (int n = 0; n < PER; ++n) {
-            int item = (int)threadIdx.x + n * THREADS, r = first + item / EACH;
-            bool live = (ITEMS % THREADS == 0 || item < ITEMS) && r < rows;
-            const float *row = EVEN ? start + n * step : x + r * pitch + item % EACH * LP_VEC;
-#pragma unroll
-            for (int p = 0; p < PARTS; ++p) {
-                const float *from = row + p * (WIDTH / 2);
-                if (LP_VEC == 4) {
-                    lp_f4 v = live ? *(const lp_f4 *)from : lp_f4{0.0f, 0.0f, 0.0f, 0.0f};
-                    held[n][p][0] = v.x, held[n][p][LP_VEC / 4] = v.y, held[n][p][LP_VEC / 2] = v.z, held[n][p][LP_VEC - 1] = v.w;
-                } else {
-                    held[n][p][0] = live ? *from : 0.0f;
-                }
-            }
-        }
-    }
-
-    /* rotated where TURNED, then times factor where SCALED */
-    template <bool SCALED> LPREF_MEMBER void put(lp_u16 *tile, float factor, Turn turn, int first, int rows) {
-#pragma unroll
-        for (int n = 0; n < PER; ++n) {
-            int item = (int)threadIdx.x + n * THREADS, r = item / EACH, c = item % EACH * LP_VEC;
-            if (ITEMS % THREADS && item >= ITEMS) continue;
-            if (TURNED && first + r < rows) rotate(held[n][0], held[n][PARTS - 1], turn, (first + r) * (WIDTH / 2) + c);
-#pragma unroll
-            for (int p = 0; p < PARTS; ++p) {
-                lp_u16 *to = tile + PLACE(COUNT, r, c + p * (WIDTH / 2));
-#pragma unroll
-                for (int i = 0; SCALED && i < LP_VEC; ++i) held[n][p][i] = lp_mul(held[n][p][i], factor);
-                store(to, held[n][p]);
-            }
-        }
-    }
-
-    static LPREF_MEMBER void rotate(float *p, float *q, Turn turn, int at) {
-#pragma unroll
-        for (int i = 0; i < LP_VEC; ++i) {
-            float c = turn.cos[at + i], s = turn.sin[at + i], a = p[i], b = q[i];
-            p[i] = lp_sub(lp_mul(a, c), lp_mul(b, s));
-            q[i] = lp_add(lp_mul(b, c), lp_mul(a, s));
-        }
-    }
-
-    static LPREF_MEMBER void store(lp_u16 *to, const float *x) {
-        if (LP_VEC == 4) {
-            lp_8 h = {pack(x[0], x[LP_VEC / 4]), pack(x[LP_VEC / 2], x[LP_VEC - 1])};
-            *(lp_8 *)to = h;
-            if (LP_TERMS == 3) *(lp_8 *)(to + COUNT * LP_PITCH) = lp_8{rest(x[0], x[LP_VEC / 4], h.x), rest(x[LP_VEC / 2], x[LP_VEC - 1], h.y)};
-        } else {
-            lp_u32 h = pack(x[0], 0.0f);
-            *to = (lp_u16)h;
-            if (LP_TERMS == 3) to[COUNT * LP_PITCH] = (lp_u16)rest(x[0], 0.0f, h);
-        }
-    }
+/* How scores become exponents of 2: times `sign`, then times `factor` > 0, for c = scale log2 e */
+struct Exponent {
+    float factor, sign;
 };
+LPREF_FN Exponent exponent_of(float c) { return c > 0.0f ? Exponent{c, 1.0f} : c < 0.0f ? Exponent{-c, -1.0f} : Exponent{1.0f, c}; }
+
+/* scores times their sign, which hardly ever is not 1 */
+template <int NT> LPREF_FN void turned_over(float (&s)[LP_MT][NT][4], Exponent by) {
+    if (by.sign == 1.0f) return;
+#pragma unroll
+    for (int m = 0; m < LP_MT; ++m)
+#pragma unroll
+        for (int n = 0; n < NT; ++n)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) s[m][n][i] = lp_mul(s[m][n][i], by.sign);
+}
+
+#include "fetch.cuh"
 
 /* Zeros in the columns that nobody puts. */
 LPREF_FN void clear(lp_u16 *pool, int halves) {
@@ -134,7 +102,7 @@ template <int NT> LPREF_FN void zero(float (&sum)[LP_MT][NT][4]) {
 LPREF_FN int row_of(int m, int h) { return 16 * (LP_MT * WARP + m) + 8 * h + (LANE >> 2); }
 
 LPREF_FN void write(float *to, int c, int width, float x0, float x1) {
-    if (LP_VEC == 4) {
+    if (LP_VEC > 1) {
         if (c < width) *(lp_f2 *)(to + c) = lp_f2{x0, x1};
     } else {
         if (c < width) to[c] = x0;

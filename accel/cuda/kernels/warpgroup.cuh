@@ -65,7 +65,7 @@ template <int NT, int LATER = 0> LPREF_FN void settle(float (&sum)[LP_MT][NT][4]
 #pragma unroll
         for (int c = 0; c < 4; ++c) asm volatile("" : "+f"(sum[0][n][c])::"memory");
 }
-LPREF_FN void published() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+LPREF_FN void published() { asm volatile("cp.async.wait_all;\nfence.proxy.async.shared::cta;" ::: "memory"); }
 
 /* Where a tile's panel lies, for the unit: 8 rows are 1024 bytes; `panels`: bytes from one panel to the next, where columns are n. What lies `halves`
  * farther is described by the number + halves / 8. */
@@ -74,16 +74,16 @@ LPREF_FN lp_u64 described(const lp_u16 *at, int panels) {
     return (address & 0x3FFFF) >> 4 | (lp_u64)(panels >> 4) << 16 | (lp_u64)(1024 >> 4) << 32 | 1ull << 62;
 }
 
-/* sum [64, 8 NT] = A B^T of the warpgroup's rows of tile a (of ROWS) and the rows of tile b; `settle` before it is read */
-template <int NT> LPREF_FN void by_rows(float (&sum)[LP_MT][NT][4], const lp_u16 *a, const lp_u16 *b) {
+/* sum [64, 8 NT] = A B^T of the warpgroup's rows of tile a (of ROWS) and the rows of tile b, both of P planes; `settle` before it is read */
+template <int NT, int P> LPREF_FN void by_rows(float (&sum)[LP_MT][NT][4], const lp_u16 *a, const lp_u16 *b) {
     lp_u64 of_a = described(a + 64 * 64 * GROUP, 16), of_b = described(b, 16);
     group_begin();
 #pragma unroll
     for (int k = 0; k < LP_WIDE; k += 16) {
         int at = k % 64, left = k / 64 * ROWS * 64, right = k / 64 * 8 * NT * 64;
 #pragma unroll
-        for (int t = 0; t < LP_TERMS; ++t)
-            group(sum[0], of_a + ((t == 1 ? OF(ROWS) / PLANES : 0) + left + at) / 8, of_b + ((t == 2 ? OF(8 * NT) / PLANES : 0) + right + at) / 8, k + t > 0);
+        for (int t = 0; t < 2 * P - 1; ++t)
+            group(sum[0], of_a + (LESSER(t, P) * ROWS * LP_PITCH + left + at) / 8, of_b + (OTHERS(t, P) * 8 * NT * LP_PITCH + right + at) / 8, k + t > 0);
     }
     group_end();
 }
@@ -103,15 +103,15 @@ template <int KT> struct Left {
     }
 };
 
-/* sum [64, LP_WIDE] += P B: B the 8 KT rows of tile b */
-template <int KT> LPREF_FN void by_columns(float (&sum)[LP_MT][LP_WIDE / 8][4], const Left<KT> &left, const lp_u16 *b) {
+/* sum [64, LP_WIDE] += P B: B the 8 KT rows of tile b, of PB planes */
+template <int KT, int PB> LPREF_FN void by_columns(float (&sum)[LP_MT][LP_WIDE / 8][4], const Left<KT> &left, const lp_u16 *b) {
     lp_u64 of_b = described(b, 8 * KT * 128);
     group_begin();
 #pragma unroll
     for (int k = 0; k < KT; k += 2)
 #pragma unroll
-        for (int t = 0; t < LP_TERMS; ++t)
-            group(sum[0], left.of[k / 2][t == 1 ? PLANES - 1 : 0], of_b + ((t == 2 ? OF(8 * KT) / PLANES : 0) + 8 * k * 64) / 8, 1);
+        for (int t = 0; t < PLANES + PB - 1; ++t)
+            group(sum[0], left.of[k / 2][LESSER(t, PLANES)], of_b + (OTHERS(t, PLANES) * 8 * KT * LP_PITCH + 8 * k * 64) / 8, 1);
     group_end();
 }
 #else /* the same products from where PLACE says that numbers lie: no model of the unit's descriptors */
@@ -121,13 +121,13 @@ LPREF_FN void published() {}
 /* Number (r, c) of plane p of a tile of COUNT rows */
 template <int COUNT> LPREF_FN double number(const lp_u16 *tile, int p, int r, int c) { return low(tile[p * COUNT * LP_PITCH + PLACE(COUNT, r, c)]); }
 
-template <int NT> LPREF_FN void by_rows(float (&sum)[LP_MT][NT][4], const lp_u16 *a, const lp_u16 *b) {
+template <int NT, int P> LPREF_FN void by_rows(float (&sum)[LP_MT][NT][4], const lp_u16 *a, const lp_u16 *b) {
     for (int n = 0; n < NT; ++n)
         for (int c = 0; c < 4; ++c) {
             int r = 16 * WARP + c / 2 * 8 + (LANE >> 2), column = 8 * n + 2 * (LANE & 3) + c % 2;
             double total = 0.0;
-            for (int t = 0; t < LP_TERMS; ++t)
-                for (int k = 0; k < LP_WIDE; ++k) total += number<ROWS>(a, t == 1, r, k) * number<8 * NT>(b, t == 2, column, k);
+            for (int t = 0; t < 2 * P - 1; ++t)
+                for (int k = 0; k < LP_WIDE; ++k) total += number<ROWS>(a, LESSER(t, P), r, k) * number<8 * NT>(b, OTHERS(t, P), column, k);
             sum[0][n][c] = (float)total;
         }
 }
@@ -141,23 +141,17 @@ template <int KT> struct Left {
     }
 };
 
-template <int KT> LPREF_FN void by_columns(float (&sum)[LP_MT][LP_WIDE / 8][4], const Left<KT> &left, const lp_u16 *b) {
+template <int KT, int PB> LPREF_FN void by_columns(float (&sum)[LP_MT][LP_WIDE / 8][4], const Left<KT> &left, const lp_u16 *b) {
     for (int n = 0; n < LP_WIDE / 8; ++n)
         for (int c = 0; c < 4; ++c) {
             double total = sum[0][n][c];
-            for (int t = 0; t < LP_TERMS; ++t)
+            for (int t = 0; t < PLANES + PB - 1; ++t)
                 for (int k = 0; k < 8 * KT; ++k) {
                     float x = left.row[c / 2][k];
                     lp_u32 h = pack(x, 0.0f);
-                    total += (double)low(t == 1 ? rest(x, 0.0f, h) : h) * number<8 * KT>(b, t == 2, k, 8 * n + 2 * (LANE & 3) + c % 2);
+                    total += (double)low(LESSER(t, PLANES) ? rest(x, 0.0f, h) : h) * number<8 * KT>(b, OTHERS(t, PLANES), k, 8 * n + 2 * (LANE & 3) + c % 2);
                 }
             sum[0][n][c] = (float)total;
         }
 }
 #endif
-
-template <int KT> LPREF_FN void by_columns(float (&sum)[LP_MT][LP_WIDE / 8][4], const float (&left)[LP_MT][KT][4], const lp_u16 *b) {
-    Left<KT> of;
-    of.take(left);
-    by_columns<KT>(sum, of, b);
-}

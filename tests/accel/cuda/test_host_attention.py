@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import host_gpu
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from kernel_attention import CASES, DEFINITIONS, dense_heads
 from kernel_check import Place, check_cases
 from kernel_draw import Draw
+from kernel_sixteen import compare, dense_and_packed
 
 from lpref.accel.cuda import device, flash
 from lpref.accel.cuda.backend import FUSED
@@ -40,15 +42,23 @@ def test_every_tile(place: Place, monkeypatch: pytest.MonkeyPatch, tile: flash.T
     check_cases(KERNELS["attention_backward" if backward else "attention"], place, cases)
 
 
+@pytest.mark.parametrize(("tile", "D"), [(None, 16), (None, 5), (flash.Tile(1, 4, 32, 1, 1), 32)])
+def test_bfloat16_arrays_give_the_bits_of_their_values(place: Place, monkeypatch: pytest.MonkeyPatch, tile: flash.Tile | None, D: int) -> None:
+    """Their products of lower halves are zeros; in pieces of 16 bytes and of one number, turned and not."""
+    if tile is not None:
+        monkeypatch.setattr(flash, "plan", lambda *_: tile)
+    compare(KERNELS, place, dense_and_packed(Draw(4), 40, D), "float32")
+
+
 def test_the_plan_fits_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of every kernel, width and device fit its shared memory; warpgroups multiply where there are such units."""
     for memory in (99 << 10, 163 << 10, 227 << 10):
         monkeypatch.setattr(device, "shared_memory", lambda memory=memory: memory)
-        for entry, terms in flash.BEST:
+        for (entry, terms), turned, sixteen in product(flash.BEST, (0, 1), (0, 1)):
+            of = flash.Numbers(terms, turned, sixteen)
             for wide in range(16, flash.WIDEST + 1, 16):
-                assert flash.shared(entry, wide, terms, flash.plan(entry, wide, terms, False)) <= memory
-    assert flash.plan("forward", 64, 3, True).group
-    assert not flash.plan("keys", 64, 3, True).group
+                assert flash.shared(entry, wide, of, flash.plan(entry, wide, of, False)) <= memory
+    assert flash.plan("forward", 64, flash.Numbers(3), True).group
 
 
 def test_saved_are_the_logarithms(place: Place) -> None:
