@@ -1,8 +1,9 @@
 """Causal attention of grade fast on the GPU beside torch's: microseconds of a forward, and of a forward and its backward, by replays of CUDA graphs.
 
-Run: PYTHONPATH=src python bench/attention_device.py OUT.json. Ours reads and writes float32; `float32` is within the bound of three bfloat16 terms,
-`bfloat16` within that of one (lpref.ref.attention.fused). torch's read and write bfloat16: FlashAttention-2 and cuDNN, of
-scaled_dot_product_attention. Each graph holds several calls in a row; medians of replays, in one process.
+Run: PYTHONPATH=src python bench/attention_device.py OUT.json. Ours writes float32. `bfloat16`: of bfloat16 arrays, within the bound of one bfloat16 term
+(lpref.ref.attention.fused); `mixed`: of the same arrays, within that of three terms, as recipes want it; `float32`: of float32 arrays, within that of
+three. torch's read and write bfloat16: FlashAttention-2 and cuDNN, of scaled_dot_product_attention. Each graph holds several calls in a row; medians of
+replays, in one process.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import cupy as cp
+import ml_dtypes
 import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -26,6 +28,8 @@ SHAPES = [(32, 4, 128, 32), (64, 6, 256, 64), (16, 12, 1024, 64), (4, 16, 4096, 
 """B, H, T, D"""
 CALLS, WARM, ROUNDS = 4, 4, 15
 FAST = lpref.backend("cuda", "fast")
+OURS = {"bfloat16": (ml_dtypes.bfloat16, "bfloat16"), "mixed": (ml_dtypes.bfloat16, "float32"), "float32": (np.float32, "float32")}
+"""Name -> dtype of the arrays, what operands may be rounded to"""
 PEERS = {"torch FA2": SDPBackend.FLASH_ATTENTION, "torch cuDNN": SDPBackend.CUDNN_ATTENTION}
 
 
@@ -79,12 +83,13 @@ def both(q: Any, k: Any, v: Any, do: Any, operands: str) -> None:
 
 def measured(shape: tuple[int, int, int, int], draw: Callable[..., Any]) -> dict[str, dict[str, float]]:
     """Who -> {forward, both}."""
-    q, k, v, do = (draw(*shape) for _ in range(4))
+    drawn = [draw(*shape) for _ in range(4)]
     found = {}
-    for operands in ("bfloat16", "float32"):
-        forward = ours(lambda operands=operands: FAST.attention(q, k, v, True, None, operands))
-        found[operands] = {"forward": forward, "both": ours(lambda operands=operands: both(q, k, v, do, operands))}
-    x, y, z, g = (torch.from_dlpack(a).to(torch.bfloat16) for a in (q, k, v, do))
+    for name, (kind, operands) in OURS.items():
+        q, k, v, do = (a.astype(kind) for a in drawn)
+        forward = ours(lambda a=(q, k, v), operands=operands: FAST.attention(*a, True, None, operands))
+        found[name] = {"forward": forward, "both": ours(lambda a=(q, k, v, do), operands=operands: both(*a, operands))}
+    x, y, z, g = (torch.from_dlpack(a).to(torch.bfloat16) for a in drawn)
     leaves = [a.requires_grad_(True) for a in (x, y, z)]
     for name, kind in PEERS.items():
         with sdpa_kernel(kind):
@@ -110,8 +115,8 @@ def main() -> int:
     for shape in SHAPES:
         found = measured(shape, lambda *s: source.standard_normal(s, dtype=cp.float32))
         row: dict[str, Any] = {"shape": shape, "us": {who: {k: round(t, 1) for k, t in times.items()} for who, times in found.items()}}
-        for operands in ("bfloat16", "float32"):
-            row[f"FA2 / {operands}"] = {k: round(found["torch FA2"][k] / found[operands][k], 3) for k in ("forward", "both")}
+        for name in OURS:
+            row[f"FA2 / {name}"] = {k: round(found["torch FA2"][k] / found[name][k], 3) for k in ("forward", "both")}
         rows.append(row)
         print(json.dumps(row), flush=True)
     write(rows, sys.argv[1])

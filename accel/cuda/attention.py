@@ -60,9 +60,9 @@ def attention_backward(
 
 def sources(op: str, narrow: bool, *given: Any) -> list[Any]:
     """The arrays as the kernels read them: float32, or, where `narrow`, all as they are if all are bfloat16. Raises: BackendError."""
-    if narrow and all(flash.is_sixteen(x) for x in given):
+    if narrow and all(arrays.is_sixteen(x) for x in given):
         return list(given)
-    made = [flash.wide(x) for x in given]
+    made = [arrays.wide(x) for x in given]
     arrays.check(op, *made)
     return made
 

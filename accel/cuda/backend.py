@@ -45,7 +45,10 @@ from lpref.ref.linalg.bounds import in_output, in_store, of_each
 PRODUCT_BOUND = Bound(f"{GEMM_BOUND.theorem}; of FP8 codes lpref.ref.linalg.native_bound", in_output(native_bound))
 PRODUCTS_BOUND = Bound(PRODUCT_BOUND.theorem, of_each(PRODUCT_BOUND.bound))
 GEMM = in_format(gemm.gemm, operand.rounded)
-NATIVE = {"operand", "quantize", "gemm", "gemms", "add", "sub", "mul", "rmsnorm", "rmsnorm_backward", "layernorm", "layernorm_backward"}
+NATIVE = {
+    "operand", "quantize", "gemm", "gemms", "add", "sub", "mul", "rmsnorm", "rmsnorm_backward", "layernorm", "layernorm_backward",
+    "attention", "attention_backward", "attention_packed", "attention_packed_backward",
+}  # fmt: skip
 """Ops that read arrays of bfloat16 themselves; the others get float32 of them (`arrays.widened`)."""
 STORE = {"rmsnorm", "layernorm"}
 """Ops of `lpref.accel.reference.STORED` whose kernels write bfloat16 themselves; of the others a kernel rounds the result."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lpref.accel.cuda import device
+from lpref.accel.cuda import arrays, device
 
 WIDEST = 128
 """Numbers of a head, at most."""
@@ -61,16 +61,6 @@ class Turn(NamedTuple):
 def serves(q: Any, v: Any) -> bool:
     """Whether there are kernels for heads of this width."""
     return max(q.shape[3], v.shape[3]) <= WIDEST
-
-
-def is_sixteen(x: Any) -> bool:
-    """Whether x is a CuPy array of bfloat16."""
-    return device.on_device(x) and bool(x.dtype.name == "bfloat16")
-
-
-def wide(x: Any) -> Any:
-    """A CuPy array of bfloat16 as float32; everything else as it is."""
-    return x.astype(np.float32) if is_sixteen(x) else x
 
 
 def turns(D: int) -> bool:
@@ -160,12 +150,11 @@ def shared(entry: str, wide: int, of: Numbers, tile: Tile) -> int:
     return (held + turns * (k + v) * tile.other) * pitch * 2 + more
 
 
-def _kernel(name: str, entry: str, arrays: tuple[Any, ...], turn: Turn | None, terms: int) -> tuple[Launch, Tile]:
-    """The kernel for these heads; arrays: all that are read or written by strides, queries first, then keys and values."""
-    D, E = arrays[0].shape[3], arrays[2].shape[3]
-    of = Numbers(terms, int(turn is not None), int(arrays[0].itemsize == 2))
-    each = 16 // arrays[0].itemsize
-    whole = not D % each and not E % each and all(x.data.ptr % 16 == 0 and not any(s % 16 for s in x.strides[:3]) for x in arrays)
+def _kernel(name: str, entry: str, by_strides: tuple[Any, ...], turn: Turn | None, terms: int) -> tuple[Launch, Tile]:
+    """The kernel for these heads; by_strides: all that is read or written so, queries first, then keys and values."""
+    D, E, each = by_strides[0].shape[3], by_strides[2].shape[3], 16 // by_strides[0].itemsize
+    of = Numbers(terms, int(turn is not None), int(each == 8))
+    whole = not D % each and not E % each and all(x.data.ptr % 16 == 0 and not any(s % 16 for s in x.strides[:3]) for x in by_strides)
     group = whole and D == E and D in (32, 64, 128) and device.architecture() == "sm_90"
     tile = plan(entry, -(-max(D, E) // 16) * 16, of, group)
     return _compiled(name, entry, D, E, each if whole else 1, of, tile), tile
@@ -187,16 +176,16 @@ def macros(entry: str, D: int, E: int, vector: int, of: Numbers, tile: Tile) -> 
     return tuple((f"LP_{key}", value) for key, value in sorted(made.items()))
 
 
-def _sources(*arrays: Any) -> tuple[Any, ...]:
+def _sources(*given: Any) -> tuple[Any, ...]:
     """The arrays, all bfloat16 or all float32, whose last axes are contiguous."""
-    if len({x.itemsize for x in arrays}) > 1:
-        arrays = tuple(x.astype(np.float32, copy=False) for x in arrays)
-    return tuple(x if x.strides[3] == x.itemsize or x.shape[3] == 1 else device.cupy().ascontiguousarray(x) for x in arrays)
+    if len({x.itemsize for x in given}) > 1:
+        given = tuple(arrays.wide(x) for x in given)
+    return tuple(x if x.strides[3] == x.itemsize or x.shape[3] == 1 else device.cupy().ascontiguousarray(x) for x in given)
 
 
-def _heads(*arrays: Any) -> list[Any]:
+def _heads(*given: Any) -> list[Any]:
     """Each array with its strides of batch, head and row, in numbers."""
-    return [part for x in arrays for part in (x, *(s // x.itemsize for s in x.strides[:3]))]
+    return [part for x in given for part in (x, *(s // x.itemsize for s in x.strides[:3]))]
 
 
 def _sizes(q: Any, k: Any, causal: bool) -> tuple[np.int32, ...]:

@@ -63,7 +63,9 @@ FLASH = [("forward", 5, 3, 1, flash.Numbers(3)), ("forward", 32, 32, 4, flash.Nu
          *((side, D, D, (8 if sixteen else 4) if D % 4 == 0 else 1, flash.Numbers(terms, turned, sixteen)) for side in ("queries", "keys")
            for D, terms, turned, sixteen in ((6, 1, 0, 0), (64, 3, 1, 0), (128, 1, 0, 0), (64, 3, 1, 1), (32, 1, 0, 1)))]  # fmt: skip
 SOURCE = {"forward": "flash_forward", "queries": "flash_backward", "keys": "flash_backward"}
-CASES += [(SOURCE[entry], dict(flash.macros(entry, D, E, vector, of, flash.BEST[entry, of.terms][min(2, D // 33)]))) for entry, D, E, vector, of in FLASH]
+CASES += [
+    (SOURCE[entry], dict(flash.macros(entry, D, E, each, of, flash.BEST[entry, of.terms][min(2, D // 33)]))) for entry, D, E, each, of in FLASH
+]
 NUMBERS = [flash.Numbers(*of) for of in ((1, 0, 0), (3, 0, 0), (3, 1, 0), (1, 0, 1), (1, 1, 1), (3, 0, 1), (3, 1, 1))]
 FLASH_GROUPS = [(entry, D, of) for entry in ("forward", "queries", "keys") for D in (32, 64, 128) for of in NUMBERS
                 if (entry, of.terms, of.sixteen) in flash.GROUPS]  # fmt: skip
