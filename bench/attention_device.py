@@ -1,9 +1,9 @@
 """Causal attention of grade fast on the GPU beside torch's: microseconds of a forward, and of a forward and its backward, by replays of CUDA graphs.
 
-Run: PYTHONPATH=src python bench/attention_device.py OUT.json. Ours writes float32. `bfloat16`: of bfloat16 arrays, within the bound of one bfloat16 term
-(lpref.ref.attention.fused); `mixed`: of the same arrays, within that of three terms, as recipes want it; `float32`: of float32 arrays, within that of
-three. torch's read and write bfloat16: FlashAttention-2 and cuDNN, of scaled_dot_product_attention. Each graph holds several calls in a row; medians of
-replays, in one process.
+Run: PYTHONPATH=src python bench/attention_device.py OUT.json. Ours writes float32. `bfloat16`: of bfloat16 arrays, within the bound of one term
+(lpref.ref.attention.fused); `mixed`: of the same arrays, within that of three terms, as recipes want it; `float32`: of float32 arrays, within
+that of three. torch's read and write bfloat16: FlashAttention-2 and cuDNN, of scaled_dot_product_attention. Each graph holds several calls in a
+row; medians of replays, in one process.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def module(name: str, defines: Macros = ()) -> Any:
 
 def machine_code(name: str, defines: Macros = ()) -> Path:
     """The file of a module's machine code, in a cache folder; compiled where it is not there yet."""
-    arch = architecture() + ("a" if ("LP_GROUP", 1) in defines else "")  # instructions of this architecture alone
+    arch = architecture() + ("a" if dict(defines).get("LP_GROUP") else "")  # instructions of this architecture alone
     key = hashlib.sha256()
     for part in (nvrtc.source(name), *nvrtc.headers().values(), repr(nvrtc.options(arch, dict(defines))), repr(nvrtc.version())):
         key.update(part.encode() + b"\0")

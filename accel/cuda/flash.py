@@ -24,7 +24,8 @@ LOG2E = 1.4426950408889634
 
 
 class Tile(NamedTuple):
-    """Fragments of 16 rows a warp, warps a block, rows of the other side at a time, blocks a multiprocessor; 1 for the unit of a warpgroup."""
+    """Fragments of 16 rows a warp, warps a block, rows of the other side at a time, blocks a multiprocessor; by the unit of warpgroups: 1: a turn
+    ahead of the threads, 2 (backward): in turns with them."""
 
     fragments: int
     warps: int
@@ -123,12 +124,15 @@ SMALLER = (Tile(1, 4, 32, 1), Tile(1, 4, 16, 1), Tile(1, 2, 16, 1), Tile(1, 1, 1
 GROUPS: dict[tuple[str, int, int], tuple[Tile, Tile, Tile]] = {
     ("forward", 1, 0): (Tile(1, 8, 64, 1, 1),) * 3,
     ("forward", 3, 0): (Tile(1, 8, 64, 1, 1),) * 3,
-    ("forward", 1, 1): (Tile(1, 8, 64, 2, 1), Tile(1, 8, 64, 2, 1), Tile(1, 8, 64, 1, 1)),
-    ("forward", 3, 1): (Tile(1, 8, 64, 2, 1), Tile(1, 8, 64, 1, 1), Tile(1, 8, 64, 1, 1)),
-    ("queries", 1, 1): (Tile(1, 8, 32, 2, 1), Tile(1, 4, 64, 3, 1), Tile(1, 8, 64, 1, 1)),
-    ("queries", 3, 1): (Tile(1, 8, 32, 2, 1), Tile(1, 8, 64, 1, 1), Tile(1, 8, 64, 1, 1)),
-    ("keys", 1, 1): (Tile(1, 8, 32, 2, 1), Tile(1, 8, 32, 1, 1), Tile(1, 8, 32, 1, 1)),
-    ("keys", 3, 1): (Tile(1, 8, 32, 1, 1), Tile(1, 8, 32, 1, 1), Tile(1, 8, 32, 1, 1)),
+    ("queries", 3, 0): (Tile(1, 8, 64, 1, 1), Tile(1, 8, 64, 1, 1), Tile(1, 8, 32, 1, 1)),
+    ("keys", 1, 0): (Tile(1, 8, 64, 1, 1), Tile(1, 8, 64, 1, 1), Tile(1, 8, 32, 1, 1)),
+    ("keys", 3, 0): (Tile(1, 8, 64, 1, 1), Tile(1, 8, 64, 1, 1), Tile(1, 8, 32, 1, 1)),
+    ("forward", 1, 1): (Tile(1, 4, 64, 3, 1), Tile(1, 4, 64, 3, 1), Tile(1, 4, 64, 2, 1)),
+    ("forward", 3, 1): (Tile(1, 4, 64, 3, 1), Tile(1, 4, 64, 3, 1), Tile(1, 4, 64, 2, 1)),
+    ("queries", 1, 1): (Tile(1, 4, 64, 3, 1), Tile(1, 4, 64, 3, 1), Tile(1, 8, 64, 1, 1)),
+    ("queries", 3, 1): (Tile(1, 4, 64, 3, 1), Tile(1, 4, 64, 3, 1), Tile(1, 8, 64, 1, 1)),
+    ("keys", 1, 1): (Tile(1, 4, 32, 3, 1), Tile(1, 4, 64, 2, 1), Tile(1, 4, 32, 2, 1)),
+    ("keys", 3, 1): (Tile(1, 4, 32, 3, 1), Tile(1, 4, 64, 2, 1), Tile(1, 4, 32, 2, 1)),
 }
 """Kernel, terms and whether the sources are bfloat16 -> the same where the matrix units of warpgroups are (sm_90), for heads of 32, 64 and
 128 numbers."""
@@ -143,7 +147,7 @@ def plan(entry: str, wide: int, of: Numbers, group: bool) -> Tile:
 
 def shared(entry: str, wide: int, of: Numbers, tile: Tile) -> int:
     """Bytes of shared memory of a block that its launch asks for: what it holds, two or three tiles of two arrays of the other side."""
-    turns = 3 if tile.group and entry != "forward" else 2
+    turns = 3 if tile.group == 1 and entry != "forward" else 2
     pitch, more = (-(-wide // 64) * 64, 1024) if tile.group else (wide + 8, 0)
     k, v = of.planes
     held = k * tile.rows + (0 if entry == "forward" else v * tile.rows)

@@ -33,7 +33,7 @@ def test_heads_of_training(backward: bool) -> None:
     check_cases(FAST.kernels["attention_packed" + suffix], PLACE, packed_heads(Draw(9), backward, PACKED))
 
 
-TILES = [flash.Tile(1, 8, 64, 1, 1), flash.Tile(1, 8, 32, 1, 1), flash.Tile(1, 4, 64, 3, 1), flash.Tile(1, 12, 64, 1, 1)]
+TILES = [flash.Tile(1, 8, 64, 1, 1), flash.Tile(1, 4, 32, 3, 1), flash.Tile(1, 12, 64, 1, 1), flash.Tile(1, 4, 64, 2, 2)]
 
 
 def planned(monkeypatch: pytest.MonkeyPatch, tile: flash.Tile) -> None:

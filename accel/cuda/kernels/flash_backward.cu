@@ -5,11 +5,12 @@
  *   keys      holds keys and values, walks queries and do of every query head of the group: dk = scale sum_i ds_ij q_i, dv = sum_i p_ij do_i
  * p_ij = 2^(c s_ij - lse_i), dp_ij = sum_e do_ie v_je, ds_ij = p_ij (dp_ij - delta_i); c = scale log2 e.
  * Source: Dao 2023 (arXiv:2307.08691), algorithm 2, with the loop over queries and the loop over keys apart.
- * Versions: 1. mma.sync. 2. LP_GROUP: wgmma, a turn ahead of the threads; three pairs of tiles, for its products read two. */
+ * Versions: 1. mma.sync. 2. LP_GROUP 1: wgmma, a turn ahead of the threads; three pairs of tiles, for its products read two. 3. LP_GROUP 2: wgmma and
+ * threads in turns, in fewer registers, so that the other blocks of a multiprocessor fill the gaps. */
 #include "gradients.cuh"
 
 #define PAIR (OF_K(LP_BN) + OF_V(LP_BN))
-#define PAIRS (LP_GROUP ? 3 : 2) /* in use, of the next products, and on the way */
+#define PAIRS (LP_GROUP == 1 ? 3 : 2) /* in use, of the next products, and on the way */
 #define HALVES (OF_K(ROWS) + OF_V(ROWS) + PAIRS * PAIR)
 
 #if LP_KEYS == 0
@@ -47,9 +48,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     if (!LP_SIXTEEN) deltas(d, dt, o + b * ob + h * oh, ot, (float *)delta, first, T);
     next_k.put(side, turn, k, kt, 0, S);
     next_v.put(side + OF_K(LP_BN), turn, v, vt, 0, S);
-    if (LP_GROUP) { /* two tiles ahead, and what comes then is in registers */
+    if (LP_GROUP) { /* what comes then is in registers */
         next_k.fetch(k, kt, LP_BN, S);
         next_v.fetch(v, vt, LP_BN, S);
+    }
+    if (LP_GROUP == 1) { /* two tiles ahead */
         next_k.put(side + PAIR, turn, k, kt, LP_BN, S);
         next_v.put(side + PAIR + OF_K(LP_BN), turn, v, vt, LP_BN, S);
         next_k.fetch(k, kt, 2 * LP_BN, S);
@@ -67,19 +70,41 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         held[i / 2][i % 2] = r < T ? delta[r] : 0.0f;
     }
 #if LP_GROUP
-    /* The unit makes the next scores and dp, and this tile's part of dq, while threads put the tile after them and make ds of those. */
     int count = (keys + LP_BN - 1) / LP_BN, seen = (lp_imin(keys, first + ahead + 64 * (GROUP + 1)) + LP_BN - 1) / LP_BN, n = 0;
     auto turned_in = [&]() { /* the tile after those of turn n, where there is one */
-        if (n + 2 >= count) return;
-        lp_u16 *there = side + (n + 2) % 3 * PAIR;
-        next_k.put(there, turn, k, kt, (n + 2) * LP_BN, S);
-        next_v.put(there + OF_K(LP_BN), turn, v, vt, (n + 2) * LP_BN, S);
-        next_k.fetch(k, kt, (n + 3) * LP_BN, S);
-        next_v.fetch(v, vt, (n + 3) * LP_BN, S);
+        int next = n + PAIRS - 1;
+        if (next >= count) return;
+        lp_u16 *there = side + next % PAIRS * PAIR;
+        next_k.put(there, turn, k, kt, next * LP_BN, S);
+        next_v.put(there + OF_K(LP_BN), turn, v, vt, next * LP_BN, S);
+        next_k.fetch(k, kt, (next + 1) * LP_BN, S);
+        next_v.fetch(v, vt, (next + 1) * LP_BN, S);
     };
     Left<NT> left;
     zero(s);
     zero(dp);
+#endif
+#if LP_GROUP == 2
+    for (; n < count; ++n) {
+        lp_u16 *here = side + n % PAIRS * PAIR;
+        if (n < seen) {
+            by_rows<NT, PLANES_K>(s, pool, here);
+            by_rows<NT, PLANES_V>(dp, pool + OF_K(ROWS), here + OF_K(LP_BN));
+        }
+        turned_in();
+        if (n < seen) {
+            settle(s);
+            settle(dp);
+            gradients<true>(s, dp, by, logs, held, 0, first, n * LP_BN, ahead, keys);
+            left.take(dp);
+            by_columns<NT, PLANES_K>(sum, left, here);
+            settle(sum);
+        }
+        published();
+        __syncthreads();
+    }
+#elif LP_GROUP
+    /* The unit makes the next scores and dp, and this tile's part of dq, while threads put the tile after them and make ds of those. */
     by_rows<NT, PLANES_K>(s, pool, side);
     by_rows<NT, PLANES_V>(dp, pool + OF_K(ROWS), side + OF_K(LP_BN));
     settle(s);
@@ -192,18 +217,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         of += row == begin;
     };
 #if LP_GROUP
-    /* The unit makes the next scores and dp, and this tile's part of dk and dv, while threads put the tile after them and make p and ds of those. */
     auto turned_in = [&](int n) {
         if (n >= most) return;
-        put_q(n % 3);
-        put_d(n % 3);
+        put_q(n % PAIRS);
+        put_d(n % PAIRS);
         if (n + 1 < most) {
             fetch_q();
             fetch_d();
         }
     };
     auto scores = [&](int n) {
-        lp_u16 *here = side + n % 3 * PAIR;
+        lp_u16 *here = side + n % PAIRS * PAIR;
         by_rows<NT, PLANES_K>(s, pool, here);
         by_rows<NT, PLANES_V>(dp, pool + OF_K(ROWS), here + OF_K(LP_BN));
     };
@@ -211,11 +235,30 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     fetch_q();
     fetch_d();
     turned_in(0);
-    turned_in(1);
+    if (LP_GROUP == 1) turned_in(1);
     published();
     __syncthreads();
     zero(s);
     zero(dp);
+#endif
+#if LP_GROUP == 2
+    for (int n = 0; n < most; ++n, from = after(from)) {
+        scores(n);
+        turned_in(n + 1);
+        settle(s);
+        settle(dp);
+        gradients<false>(s, dp, by, none, none, stats[n % 2][0], first, from, ahead, T);
+        left_v.take(s);
+        by_columns<NT, PLANES_V>(sum_v, left_v, side + n % 2 * PAIR + OF_K(LP_BN));
+        left_k.take(dp);
+        by_columns<NT, PLANES_K>(sum_k, left_k, side + n % 2 * PAIR);
+        settle(sum_v);
+        settle(sum_k);
+        published();
+        __syncthreads();
+    }
+#elif LP_GROUP
+    /* The unit makes the next scores and dp, and this tile's part of dk and dv, while threads put the tile after them and make p and ds of those. */
     scores(0);
     settle(s);
     settle(dp);

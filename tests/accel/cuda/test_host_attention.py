@@ -33,7 +33,8 @@ def test_fused_kernels_keep_their_bounds(place: Place, op: str) -> None:
     check_cases(KERNELS[op], place, CASES[op](Draw(7)))
 
 
-@pytest.mark.parametrize("tile", [flash.Tile(2, 1, 16, 1), flash.Tile(2, 2, 64, 1), flash.Tile(1, 4, 32, 1, 1), flash.Tile(1, 8, 64, 1, 1)])
+@pytest.mark.parametrize("tile", [flash.Tile(2, 1, 16, 1), flash.Tile(2, 2, 64, 1), flash.Tile(1, 4, 32, 1, 1), flash.Tile(1, 8, 64, 1, 1),
+                                  flash.Tile(1, 4, 32, 1, 2)])  # fmt: skip
 @pytest.mark.parametrize("backward", [False, True])
 def test_every_tile(place: Place, monkeypatch: pytest.MonkeyPatch, tile: flash.Tile, backward: bool) -> None:
     """Rows of more than one tile, tiles of both sides that end beyond the rows, more keys than queries, a group of query heads; wgmma's order too."""
@@ -42,7 +43,7 @@ def test_every_tile(place: Place, monkeypatch: pytest.MonkeyPatch, tile: flash.T
     check_cases(KERNELS["attention_backward" if backward else "attention"], place, cases)
 
 
-@pytest.mark.parametrize(("tile", "D"), [(None, 16), (None, 5), (flash.Tile(1, 4, 32, 1, 1), 32)])
+@pytest.mark.parametrize(("tile", "D"), [(None, 16), (None, 5), (flash.Tile(1, 4, 32, 1, 1), 32), (flash.Tile(1, 4, 64, 1, 2), 32)])
 def test_bfloat16_arrays_give_the_bits_of_their_values(place: Place, monkeypatch: pytest.MonkeyPatch, tile: flash.Tile | None, D: int) -> None:
     """Their products of lower halves are zeros; in pieces of 16 bytes and of one number, turned and not."""
     if tile is not None:
