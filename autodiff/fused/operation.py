@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from lpref.autodiff.fused import Fused
 from lpref.autodiff.primitives import integers
 from lpref.autodiff.tensor import Node, Shape, Tensor, make, mode
 from lpref.ref.errors import GraphError
+from lpref.ref.nn.few_bit import pieces
 from lpref.ref.recipes.operation import Operation, restored
 
 
@@ -32,15 +35,19 @@ class UnderARecipe:
         if not mode.recording or not any(parents):
             return make(y, backend)
         node = Node(self, parents, tuple([Shape(t.shape) for t in inputs]), (fused, under, params), y.shape)
-        node.saved = self.kept(fused, under, arrays, own, backend)
+        node.saved = self.kept(fused, under, arrays, own, backend, params)
         return make(y, backend, node)
 
-    def kept(self, fused: Fused, under: Operation, arrays: list[Any], own: Any, backend: Any) -> tuple[list[Any], Any]:
+    def kept(
+        self, fused: Fused, under: Operation, arrays: list[Any], own: Any, backend: Any, node_params: dict[str, Any]
+    ) -> tuple[list[Any], Any]:
         """(inputs, what forward saved) as they are kept."""
         if fused.reads == "nothing":
             return [Shape(a.shape) for a in arrays], own
-        if fused.reads == "sign" and under.recipe.saved is not None:
+        if fused.reads == "sign" and (under.recipe.saved is not None or under.recipe.derivative):
             return [backend.greater(a, a.dtype.type(0)) for a in arrays], own
+        if table := few_bit(fused, under, node_params):
+            return [piece_of(arrays[0], table[0], backend)], own
         if fused.reads == "own" and under.recipe.saved is not None:
             own = (own[0], under.codes("saved.own", own[1], backend))  # the result and the probabilities
         return under.keep(arrays, backend), own
@@ -52,8 +59,12 @@ class UnderARecipe:
         arrays, own = restored(kept), tuple(restored(own)) if isinstance(own, tuple) else own
         if fused.reads == "sign":
             arrays = [a.astype(g.dtype) for a in arrays]
-        grads = fused.backward(
-            g.backend, under.incoming(g.data, g.backend), own, arrays, wants, **params
+        incoming = under.incoming(g.data, g.backend)
+        table = few_bit(fused, under, params)
+        grads = (
+            (g.backend.mul(incoming, g.backend.arrays.make(table[1])[arrays[0]]),)
+            if table
+            else fused.backward(g.backend, incoming, own, arrays, wants, **params)
         )
         grads = under.outgoing(grads, node.inputs[0].shape, g.backend)
         return [make(d, g.backend) if want and d is not None else None for d, want in zip(grads, wants, strict=True)]
@@ -62,6 +73,21 @@ class UnderARecipe:
         """Refused: rounding has no second derivative."""
         raise GraphError("an operation under a recipe has no second derivative", where="backward",
                          remedy="differentiate the model built with recipe None (high precision)")  # fmt: skip
+
+
+def few_bit(fused: Fused, under: Operation, params: dict[str, Any]) -> Any:
+    """(bounds, levels) of the activation's piecewise constant derivative, where the recipe has one."""
+    if not under.recipe.derivative or fused.name not in ("gelu", "silu"):
+        return None
+    return pieces(fused.name if fused.name == "silu" else f"gelu_{params['kind']}", under.recipe.derivative)
+
+
+def piece_of(x: Any, bounds: Any, backend: Any) -> Any:
+    """The number of the piece of every element, in 8 bits."""
+    code = backend.greater(x, x.dtype.type(bounds[0])).astype(np.uint8)
+    for number, bound in enumerate(bounds[1:], start=2):
+        code = backend.where(backend.greater(x, x.dtype.type(bound)), np.uint8(number), code)
+    return code
 
 
 UNDER_A_RECIPE = UnderARecipe()

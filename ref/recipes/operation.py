@@ -56,6 +56,8 @@ class OpRecipe:
     scale_in        a factor for each activation, before the operation
     scale_out       a factor for the result
     scale_grad      a factor for the gradient of each input, parameters included; fewer: 1 for the rest
+    derivative      of GELU and SiLU (kinds activation, silu): bits of the piece of `lpref.ref.nn.few_bit` that is saved instead of x; 0: none. SwiGLU
+                    as a whole has no such derivative: a recipe names silu
     smooth          of SwiGLU and its product: the output is quantized with each channel over its linear branch's largest magnitude
     operands        of attention: "bfloat16" permits a backend of grade fast to round the factors of its products to that; grade exact rounds none
     Factors are numbers, or names of `lpref.ref.recipes.factors`.
@@ -68,6 +70,7 @@ class OpRecipe:
     scale_in: tuple[Factor, ...] = ()
     scale_out: Factor = 1.0
     scale_grad: tuple[Factor, ...] = ()
+    derivative: int = 0
     smooth: bool = False
     operands: Literal["float32", "bfloat16"] = "float32"
 
@@ -84,6 +87,8 @@ def operation_problems(operations: Mapping[str, OpRecipe]) -> Iterator[str]:
             yield from _quantizer(f"{where}.{name}", getattr(recipe, name))
         if len(recipe.scale_in) > OPERATIONS[kind]:
             yield f"{where}.scale_in: {len(recipe.scale_in)} factors, but {kind} has {OPERATIONS[kind]} activations"
+        if recipe.derivative and (kind not in ("activation", "silu") or recipe.derivative not in range(1, 5) or recipe.saved is not None):
+            yield f"{where}.derivative: {recipe.derivative!r}; activation and silu may have one of 1 to 4 bits, and then save nothing else"
         if recipe.smooth and (kind not in ("activation", "mul") or recipe.output is None):
             yield f"{where}.smooth: the product of SwiGLU (activation, mul) is smoothed where its output is quantized"
         if recipe.operands != "float32" and (kind != "attention" or recipe.operands not in OPERANDS):
