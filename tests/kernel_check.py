@@ -65,7 +65,10 @@ def cuda_place() -> Place:
     def put(x: Any) -> Any:
         if isinstance(x, QTensor):
             scales, tensor_scale = tuple(cp.asarray(s) for s in x.scales), cp.asarray(np.float32(x.tensor_scale))
-            return CudaQTensor(cp.asarray(x.codes), scales, tensor_scale, x.k_axis, x.logical_shape, x.quantizer, x.observed)
+            zero = None if x.zero is None else cp.asarray(x.zero)
+            aux = None if x.aux is None else {name: cp.asarray(np.array([v], np.float32)) for name, v in x.aux.items()}
+            own = (x.k_axis, x.logical_shape, x.quantizer, x.observed, zero, None, aux)
+            return CudaQTensor(cp.asarray(x.codes), scales, tensor_scale, *own)
         order = np.argsort([-abs(s) for s in x.strides], kind="stable")
         return cp.asarray(x.transpose(order).copy()).transpose(np.argsort(order))
 

@@ -1,4 +1,4 @@
-"""Which recipes a GPU has kernels for, found on the host: every quantizer that they name, and accumulators that grade fast can follow."""
+"""Which recipes a GPU has kernels for, found on the host: every quantizer that they name; and which of them grade fast can follow."""
 
 from __future__ import annotations
 
@@ -25,14 +25,17 @@ def quantizers(value: Any) -> Iterator[Quantizer]:
 
 
 def served(recipe: Recipe) -> bool:
-    """Whether nothing that the recipe names lacks a kernel."""
-    linears = [recipe.linear, *recipe.variants.values()]
-    if not all(linear.gemm(name).accumulate.float32_sums for linear in linears for name in GEMMS):
-        return False
+    """Whether nothing that the recipe names lacks a kernel. Complex tensors are made of two halves in host memory, whatever the backend."""
     for q in quantizers(recipe):
         try:
-            if q.scale.rule != "none":
+            if q.scale.rule not in ("none", "quartic"):
                 plans.check(q)
         except BackendError:
             return False
     return True
+
+
+def fast(recipe: Recipe) -> bool:
+    """Whether grade fast can follow its sums; else it refuses them."""
+    linears = [recipe.linear, *recipe.variants.values()]
+    return all(linear.gemm(name).accumulate.float32_sums for linear in linears for name in GEMMS)

@@ -1,9 +1,9 @@
 """The training step on the device: forward, backward, verdict and update as one CUDA graph; the host feeds numbers and reads what it is told.
 
-`DeviceStep.steps` is `step_of` with its results and its bits. The first step of a kind (recipe phase, shapes) runs eagerly, which compiles
-kernels and fills caches; then it is captured and replayed: one copy in and one launch a step, one wait for all that are queued. Steps that
-collect statistics run eagerly; so do all under LPREF_CUDA_GRAPH=0. Weights and moments change in place, unless the verdict says no: then the
-state before the step is intact. An optimizer whose states are stored in fewer bits updates after the graph, from its gradients.
+`DeviceStep.steps` is `step_of` with its results and its bits. The first step of a kind (recipe phase, phases of quantizer states, shapes) runs
+eagerly, which compiles kernels and fills caches; then it is captured and replayed: one copy in and one launch a step, one wait for all that are
+queued. Steps that collect statistics run eagerly; so do all under LPREF_CUDA_GRAPH=0. Weights and moments change in place, unless the verdict says
+no: then the state before the step is intact. An optimizer whose states are stored in fewer bits updates after the graph, from its gradients.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ import numpy as np
 
 from lpref.accel.cuda import device, doubt, feed, graph, qtensor, update
 from lpref.ref.optim import update_loss_scale
+from lpref.ref.quantize.state import phase as quantizer_phase
 from lpref.ref.recipes import Context
 from lpref.trainer import memory
 from lpref.trainer.data.batches import Batch
 from lpref.trainer.step import StepResult, TrainState, applied, both_passes, mean_loss, seed_of, skipped
 
 EAGER = "LPREF_CUDA_GRAPH"
+READ_BY_KERNELS = ("scale", "amax", "low", "high")
+"""Entries of quantizer states that kernels read; the host reads the others, and `lpref.ref.quantize.state.phase` says what it makes of them."""
 GRAPHS = 8
 """Kinds of steps whose graphs are kept."""
 
@@ -56,7 +59,7 @@ class Outcome:
 
 @dataclass(eq=False)
 class Kind:
-    """Steps of one recipe phase and shape: their batches in the feed; whether one ran; the graph once there is one, and what it leaves."""
+    """Steps of one phase and shape: their batches in the feed; whether one ran; the graph once there is one, and what it leaves."""
 
     batches: list[Batch]
     warm: bool = False
@@ -100,6 +103,7 @@ class DeviceStep:
         self.seed, self.inverse = fed.array((), np.float32), fed.array((1,), np.float32)
         self.rules, self.queue = fed.array((2, update.WORDS), np.uint32), fed.array((2,), np.uint32)
         self.states: dict[str, dict[str, Any]] = {}
+        self.sources: dict[Any, np.ndarray] = {}
         self.kinds: dict[Any, Kind] = {}
         self.weights: list[Any] = []
         self.moments: Any = None
@@ -207,7 +211,9 @@ class DeviceStep:
     def _kind(self, state: TrainState, batches: Sequence[Batch]) -> Kind:
         p, fed = self.p, self.place.feed
         phase = p.in_force(state).key if p.recipes.changes else ""
-        key = (phase, tuple(a.shape for batch in batches for a in (batch.inputs, batch.targets)))
+        of = p.rules.quantizers.places
+        ways = tuple(quantizer_phase(of[place], own) for place, own in state.quantizers.items() if place in of)
+        key = (phase, ways, tuple(a.shape for batch in batches for a in (batch.inputs, batch.targets)))
         if key not in self.kinds:
             if len(self.kinds) == GRAPHS:
                 del self.kinds[next(iter(self.kinds))]
@@ -227,11 +233,18 @@ class DeviceStep:
             self.rules[...] = update.coefficients(p.rules.optimizer.rule, state.update + 1, lr)
         for held, batch in zip(kind.batches, batches, strict=True):
             held.inputs[...], held.targets[...] = batch.inputs, batch.targets
-        for place, own in state.quantizers.items():
-            there = self.states.setdefault(place, {key: fed.array((), np.float32) for key in own if key == "scale"})
-            for key, value in there.items():
-                value[...] = own[key]
+        self.states = {place: {key: self._fed(place, key, value) for key, value in own.items()} for place, own in state.quantizers.items()}
         return lr
+
+    def _fed(self, place: str, key: str, value: Any) -> Any:
+        """A number of a quantizer's state: a source where kernels read it, else as it is."""
+        if key not in READ_BY_KERNELS:
+            return value
+        found = (place, key, np.shape(value))
+        if found not in self.sources:
+            self.sources[found] = self.place.feed.array(np.shape(value), np.float32)
+        self.sources[found][...] = value
+        return self.sources[found]
 
     def _run(self, kind: Kind, collect: bool) -> Outcome:
         """The step, eagerly."""

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cuda import arrays, device, flash
+from lpref.accel.cuda.measure import reach
 from lpref.accel.cuda.product import WHOLE, Causal, Strided, product
-from lpref.accel.cuda.scales import reach
 from lpref.ref.attention.dense import check_heads, check_permissions, check_saved, default_scale
 
 WARPS = 4

@@ -91,6 +91,8 @@ def unit_of(a: Any, b: Any, depth: int) -> str:
     """The unit that multiplies these operands: fp8, int8, binary16, bfloat16 or float32."""
     if not (isinstance(a, CudaQTensor) and isinstance(b, CudaQTensor)):
         return "float32"
+    if any(x.zero is not None or not x.linear for x in (a, b)):
+        return "float32"
     both = (a.quantizer, b.quantizer)
     if fp8.serves(a, b, depth):
         return "fp8"

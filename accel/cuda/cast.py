@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cpu.cast import _in_float32, _same_exponent
-from lpref.accel.cpu.cast_plan import NEVER, VARIANTS, Plan, plan
+from lpref.accel.cpu.cast_kernels import FIELDS
+from lpref.accel.cpu.cast_plan import BASES, NEVER, VARIANTS, Plan, outcomes, plan
 from lpref.accel.cpu.cells import Cells
 from lpref.accel.cuda import device, doubt, feed
 from lpref.ref.errors import BackendError, FormatError, WordsError
-from lpref.ref.formats import Format, format
+from lpref.ref.formats import FixedFormat, Format, IntFormat, format
 from lpref.ref.random import WordAddress
 from lpref.ref.rounding import Overflow, Rounding, default_word_bits
 from lpref.ref.rounding import overflow as overflow_of
 from lpref.ref.rounding import rounding as rounding_of
 
-HOW = ("plan", "stochastic", "bc", "cells", "neighbours")
+HOW = ("plan", "stochastic", "bc", "cells", "neighbours", "whole")
 Kinds = {"shift", "clamp", "any"}
 
 
@@ -127,15 +128,27 @@ def _unread() -> Any:
 
 @cache
 def values(f: Format) -> tuple[Any, int]:
-    """(float32 bits by code, -1), or (an unused array, left shift) for formats with float32's exponent."""
+    """(float32 bits by code, -1); (an unused array, left shift) for formats with float32's exponent, (the same, below -1) for wide integers."""
     cp = device.cupy()
     if _same_exponent(f):
         return cp.zeros(1, np.uint32), 32 - f.bits
+    if isinstance(f, IntFormat) and f.signed and 16 < f.bits <= 32:
+        return cp.zeros(1, np.uint32), -2 - (f.bits << 8 | (f.fraction_bits if isinstance(f, FixedFormat) else 0))
     if f.bits > 16 or not _in_float32(f):
         raise FormatError("has values that float32 does not hold", where=f"{f.name}.decode", remedy="use Format.decode on the host")
     table = np.zeros(1 << (8 * f.code_dtype.itemsize), np.float32)
     table[: 2**f.bits] = f.decode(np.arange(2**f.bits))
     return cp.asarray(table.view(np.uint32)), -1
+
+
+@cache
+def exact_values(f: Format) -> Any:
+    """float64 values by code of a format that has some that float32 does not hold; 0 for others."""
+    if f.bits > 16 or _same_exponent(f):
+        return 0
+    table = f.decode(np.arange(2**f.bits)).astype(np.float64)
+    with np.errstate(over="ignore"):
+        return 0 if np.array_equal(table.astype(np.float32), table, equal_nan=True) else device.cupy().asarray(table)
 
 
 def _prepared(x: Any, f: Format, rounding: Any, overflow: Any, words: Any, word_bits: int | None, start: int) -> tuple[Any, int, Launch]:
@@ -187,7 +200,7 @@ def _without_words(f: Format, rule: Rounding, policy: Overflow) -> Launch:
 @cache
 def _fixed(f: Format, rule: Rounding, policy: Overflow) -> tuple[Plan, tuple[int, ...], tuple[Any, ...]]:
     """(plan, the first eight numbers of the array, what they point to)."""
-    p = plan(f, rule, policy)
+    p = _whole(f, rule, policy) or plan(f, rule, policy)
     if p.kind in ("definition", "binary64") or f.bits > 32:
         raise _missing(f, rule, f"overflow {policy}")
     cp = device.cupy()
@@ -197,12 +210,26 @@ def _fixed(f: Format, rule: Rounding, policy: Overflow) -> tuple[Plan, tuple[int
         tables = tuple(cp.asarray(t) for t in as_cells(p.cells))
     elif p.neighbours is not None:
         tables = tuple(cp.asarray(t) for t in p.neighbours.table)
-    way = "cells" if p.cells else "neighbours" if p.neighbours else "plan"
+    way = "cells" if p.cells else "neighbours" if p.neighbours else "whole" if p.kind == "whole" else "plan"
     if rule.stochastic and p.kind in Kinds:
         way = "bc" if VARIANTS[rule.name] else "stochastic"
     pointers = [t.data.ptr for t in tables] + [0] * (5 - len(tables))
     half = p.neighbours.table[2].size // 2 if p.neighbours else 0
     return p, (HOW.index(way), scalars.data.ptr, *pointers, half), (scalars, *tables)
+
+
+def _whole(f: Format, rule: Rounding, policy: Overflow) -> Plan | None:
+    """The plan of a deterministic cast to an integer of 25 to 32 bits (`lp_encode_whole` of core/cast.h); None for others."""
+    units = f.fraction_bits if isinstance(f, FixedFormat) else 0
+    if not isinstance(f, IntFormat) or not 24 < f.bits <= 32 or rule.name not in BASES or units > 126 or not f.signed:
+        return None
+    found, raises_above = outcomes(f, rule, policy)
+    base, c_odd, c_neg = BASES[rule.name]
+    fields = found | {
+        "shift": 0, "emin": 150 - units, "limit_pos": int(f.max * 2**units), "limit_neg": int(-f.min * 2**units), "sign": 0, "sign_of_zero": 0,
+        "flip": 0xFFFFFFFF, "one": 1, "mask": 2**f.bits - 1, "base": base, "c_odd": c_odd, "c_neg": c_neg, "use_sign": 1,
+    }  # fmt: skip
+    return Plan("whole", np.array([fields[name] for name in FIELDS], np.uint32), raises_above)
 
 
 def as_cells(c: Cells) -> tuple[np.ndarray, np.ndarray]:

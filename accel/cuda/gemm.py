@@ -3,7 +3,7 @@
 High precision, and codes of formats that are too wide for exact sums, are multiplied k ascending in float32 (`product`); block-scaled codes piece by
 piece, each piece exact and rounded once: small whole numbers by the integer units (`integers`), others in float64
 (kernels/gemm_float64.cu), their elements decoded to float32 before. Models: the default, exact or sequential
-float32 sums with any chunk, matrix units (`tensor_core`); other accumulators have no kernel.
+float32 sums with any chunk, matrix units (`tensor_core`), sequential sums in small floats (`chain`); other accumulators have no kernel.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device, integers, product, tensor_core
+from lpref.accel.cuda import arrays, chain, device, integers, product, tensor_core
 from lpref.accel.cuda.qtensor import CudaQTensor
 from lpref.ref.errors import BackendError, ShapeError
 from lpref.ref.formats import format as format_named
@@ -69,6 +69,10 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None) -> Any:
     if model.inner == "auto" and not exact:
         a, b = _plain(a), _plain(b)
     sequential = model.inner == "sequential" or (model.inner == "auto" and not exact)
+    if not (model.format == model.outer == "float32") and chain.covers(model):
+        fa, fb = factors(a), factors(b)
+        _refuse_changing(model, fa, fb)
+        return chain.gemm(fa, fb, model)
     _covered(model, exact, sequential)
     length = integers.piece(a, b) if model == Accumulate() and exact else None
     if length is not None:
@@ -102,7 +106,7 @@ def _covered(model: Accumulate, exact: bool, sequential: bool) -> None:
     if not plain_sums or not (sequential or (model.inner in ("auto", "exact") and exact)):
         what = f"{model.inner} sums in {model.format}" if model.inner != "exact" or exact else "exact sums of high precision"
         raise BackendError(f"no kernel makes {what}", where="gemm",
-                           remedy="on the device: auto, exact sums of codes, sequential float32 sums, matrix units; else use the host")  # fmt: skip
+                           remedy="on the device: auto, exact sums of codes, sequential sums, matrix units; else use the host")  # fmt: skip
 
 
 def factors(x: Any, whole: bool = False) -> Factors:
@@ -119,6 +123,7 @@ def factors(x: Any, whole: bool = False) -> Factors:
         raise BackendError(f"gemm got a {type(x).__name__}", where="cuda", remedy="quantize CuPy arrays, or use the host for all operands")
     elements = product.Strided(x.folded() if whole else x.decoded(), *((columns, 1) if k_last else (1, columns)))
     quantum, bits, _ = _facts(x.quantizer)
+    bits += x.zero is not None  # the difference of a code and a zero point has one bit more
     common: dict[str, Any] = {"tensor": x.tensor_scale, "quantum": quantum, "bits": bits}
     if not x.scales or whole or not x.scales[0].size:
         return Factors(elements, shape, **common)
@@ -135,13 +140,15 @@ def _facts(q: Quantizer) -> tuple[int, int, bool]:
 
 
 def _summable(x: Any) -> bool:
-    """`lpref.ref.linalg.gemm.exactly_summable`; tensors on the device have no zero points."""
-    return _facts(x.quantizer)[2] if isinstance(x, CudaQTensor) else exactly_summable(x)
+    """`lpref.ref.linalg.gemm.exactly_summable`."""
+    if not isinstance(x, CudaQTensor) or x.zero is not None:
+        return exactly_summable(x)
+    return x.linear and _facts(x.quantizer)[2]
 
 
 def _plain(x: Any) -> HighPrecision:
     """`lpref.ref.linalg.gemm.plain`; a cast without scales is its elements."""
-    bare = isinstance(x, CudaQTensor) and x.quantizer.scale.rule == "none"
+    bare = isinstance(x, CudaQTensor) and x.quantizer.scale.rule == "none" and format_named(x.quantizer.format).bits <= 16
     return HighPrecision(x.decoded(), x.k_axis) if bare else plain(x)
 
 

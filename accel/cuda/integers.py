@@ -43,6 +43,8 @@ def piece(a: Any, b: Any) -> int | None:
     """LP_PIECE for the product of these operands: the length of their blocks along k, 0 for all of K; None where the kernel does not serve."""
     if not (isinstance(a, CudaQTensor) and isinstance(b, CudaQTensor)):
         return None
+    if a.zero is not None or b.zero is not None or not (a.linear and b.linear):
+        return None
     found = [whole(x.quantizer.format) for x in (a, b)]
     steps = {x.quantizer.blocks.k or 0 for x in (a, b) if x.scales} - {0}
     depth = a.logical_shape[a.k_axis]

@@ -16,6 +16,8 @@ from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Quantizer
 from lpref.ref.quantize.qtensor import matrix_shape
 from lpref.ref.quantize.quantize import check_tail
+from lpref.ref.quantize.state import settled
+from lpref.ref.scaling import hindsight
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +37,12 @@ class Job:
     step: Any  # of the rules learned and constant, or None: an array or number
     words: Any
     counters: Counters
+    state: Mapping[str, Any] | None = None
+
+    @property
+    def target(self) -> float:
+        """The element value that the statistic is mapped to."""
+        return float(self.fmt.max if self.q.scale.target is None else self.q.scale.target)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -59,7 +67,7 @@ def job_of(x: Any, q: Quantizer, state: Mapping[str, Any] | None, amax: Any, wor
     check_tail(shape, axis, q)
     if q.scale.rule != "none":
         plans.check(q)
-    elif q.scale.nonfinite == "raise" or fmt.bits > 16:
+    elif q.scale.nonfinite == "raise":
         raise plans.unsupported(q, f"a plain cast to {q.format} with nonfinite {q.scale.nonfinite}")
     encode_scale = None
     if q.scale.rule == "te" and q.scale.history == "delayed":
@@ -69,13 +77,23 @@ def job_of(x: Any, q: Quantizer, state: Mapping[str, Any] | None, amax: Any, wor
         encode_scale = cp.asarray(scale, np.float32).reshape(1) if device.on_device(scale) else feed.upload(one_number, scale)
     grid = q.blocks.grid(shape, axis)
     step = None
-    if q.scale.rule in ("learned", "constant"):
-        step = state["scale"] if q.scale.rule == "learned" and state and "scale" in state else q.scale.value
-        if state and "zero" in state:
-            raise plans.unsupported(q, "a learned zero point")
+    if q.scale.rule in ("learned", "constant", "double_rounding"):
+        step = state["scale"] if q.scale.learned and state and "scale" in state else q.scale.value
     given = None if amax is None else _given_amax(cp.asarray(amax, np.float32), q, grid, where)
+    if q.scale.rule == "amax" and q.scale.history == "hindsight" and hindsight.known(state):
+        given = feed.upload(one_number, state["amax"] if state else 0)
+    state = _begun(x, q, state, k_axis)
     matrix = cp.ascontiguousarray(x.reshape(shape))
-    return Job(matrix, q, fmt, kind, tuple(x.shape), axis, q.blocks.on(shape, axis), grid, given, encode_scale, step, words, Counters.take())
+    return Job(matrix, q, fmt, kind, tuple(x.shape), axis, q.blocks.on(shape, axis), grid, given, encode_scale, step, words, Counters.take(), state)
+
+
+def _begun(x: Any, q: Quantizer, state: Mapping[str, Any] | None, k_axis: int) -> Mapping[str, Any] | None:
+    """The state; flexpoint without one settles on x first (`lpref.ref.quantize.state.settled`), waiting for the device each round."""
+    if q.scale.rule != "flexpoint" or state is not None:
+        return state
+    from lpref.accel.cuda.quantize import quantize
+
+    return settled(q, x, made=lambda now: quantize(x, q, state=now, k_axis=k_axis))
 
 
 def one_number(x: Any) -> np.ndarray:
@@ -94,7 +112,7 @@ def _narrow(x: Any) -> Any:
 def _given_amax(amax: Any, q: Quantizer, grid: tuple[int, int], where: str) -> Any:
     if q.scale.rule == "nvfp4" and amax.size == 1:
         return amax.reshape(1)
-    if q.scale.rule in ("amax", "te", "mx") and q.scale.history == "current" and amax.size in (1, grid[0] * grid[1]):
+    if q.scale.rule in ("amax", "te", "mx", "coat") and q.scale.history == "current" and amax.size in (1, grid[0] * grid[1]):
         return amax.reshape(-1)
     raise ShapeError(f"amax of shape {amax.shape} for rule {q.scale.rule!r} and {grid[0]} x {grid[1]} blocks", where=where,
                      remedy="give a scalar, or one amax per block; delayed and plain casts read none")  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import device, embed, plans, word_address
+from lpref.accel.cuda import device, embed, measure, plans, word_address
 from lpref.accel.cuda import scales as scales_of
 from lpref.accel.cuda.hadamard import NONE, held_signs
 from lpref.accel.cuda.job import Job
@@ -137,6 +137,6 @@ def _amaxes(sides: Sequence[Side]) -> dict[Side, Any]:
         found[turned] = targets[-1]
         found |= {side: targets[0] for side in plain}
     elif plain:
-        measured = scales_of.tensor_amax(plain[0].job)
+        measured = measure.tensor_amax(plain[0].job)
         found |= {side: measured for side in plain}
     return found

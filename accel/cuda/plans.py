@@ -30,9 +30,16 @@ TUNING = {
 }  # fmt: skip
 """Kernel -> sixteens (tiles, columns: eights) a thread and step, the registers that a thread may have, and what goes ahead (LP_AHEAD: blocks: the
 loads of the next step; rows: the random words of so many sixteens); measured on an H200."""
-OTHERS = ("learned", "constant", "fan_in", "absmean")
-"""Rules whose scales are not made from amax; they have the generic kernels only."""
-WHAT_EXISTS = "rules none, amax, te, mx, nvfp4 (without select), learned, constant, fan_in and absmean, nonfinite propagate (mx: or saturate)"
+OTHERS = (
+    "learned", "constant", "fan_in", "absmean", "bfp", "coat", "two_eps", "shift", "moments", "deviation", "center", "affine", "minmax", "s2fp8",
+    "clip", "flexpoint", "overflow_rate", "double_rounding",
+)  # fmt: skip
+"""Rules that have the generic kernels only."""
+CAST = ("ue5m3", "binary16", "bfloat16")
+"""Formats of stored scales that a cast makes after the scale."""
+WHAT_EXISTS = (
+    "every rule but twn, trit_planes, double, quartic (nvfp4 without select; clip: sums), nonfinite propagate (mx: or saturate)"
+)
 
 
 def unsupported(q: Quantizer, why: str) -> BackendError:
@@ -46,12 +53,10 @@ def check(q: Quantizer) -> None:
     s = q.scale
     if s.rule not in (*RULES, *OTHERS) or s.select != "none":
         raise unsupported(q, f"scale rule {s.rule}" + (f" with select {s.select}" if s.rule == "nvfp4" else ""))
-    if s.center:
-        raise unsupported(q, "scale rule absmean with center")
+    if s.rule == "clip" and s.criterion == "percentile":
+        raise unsupported(q, "scale rule clip with criterion percentile")
     if s.nonfinite != "propagate" and (s.rule, s.nonfinite) != ("mx", "saturate"):
         raise unsupported(q, f"nonfinite {s.nonfinite}")
-    if s.history == "hindsight":
-        raise unsupported(q, "history hindsight")
     if s.rule in RULES:
         _stored(q)
 
@@ -89,7 +94,7 @@ def _threshold(mode: str, target: float, precision: int) -> int:
 
 def _stored(q: Quantizer) -> tuple[int, float]:
     """(kind of the stored scale, its smallest value)."""
-    if q.scale.format in ("float32", "e8m0"):
+    if q.scale.format in ("float32", "e8m0", *CAST):
         return int(q.scale.format == "e8m0"), 0.0
     small = format_named(q.scale.format)
     e4m3 = isinstance(small, FloatFormat) and (small.max, small.trailing_bits, small.bias, small.nan_code) == (448.0, 3, 7, 0x7F)
@@ -98,15 +103,20 @@ def _stored(q: Quantizer) -> tuple[int, float]:
     return 2, small.min_subnormal
 
 
+def cast_after(q: Quantizer) -> bool:
+    """Whether a cast makes the stored scales."""
+    return q.scale.format in CAST
+
+
 def scale_bytes(q: Quantizer) -> int:
-    """Bytes of a stored scale."""
-    return 4 if q.scale.format == "float32" else 1
+    """Bytes of a scale as the rule's kernel stores it; 2: a cast does."""
+    return 2 if cast_after(q) else 4 if q.scale.format == "float32" else 1
 
 
 def divides(q: Quantizer) -> bool:
     """Whether elements are divided by their factor."""
     signs = q.scale.rule == "absmean" and not has_zero(q)
-    return q.scale.rule == "mx" or (q.scale.rule in ("amax", *OTHERS) and q.scale.apply == "divide" and not signs)
+    return q.scale.rule == "mx" or (q.scale.rule in ("amax", "learned", "constant", "fan_in", "absmean") and q.scale.apply == "divide" and not signs)
 
 
 def has_zero(q: Quantizer) -> bool:
@@ -123,7 +133,7 @@ def word_bits(q: Quantizer) -> int:
 def macros(q: Quantizer) -> tuple[tuple[str, Any], ...] | None:
     """The element format for elements.cuh; None where only the generic kernels serve."""
     fmt, r = format_named(q.format), word_bits(q)
-    if q.scale.rule in OTHERS:
+    if q.scale.rule in OTHERS or cast_after(q):
         return None
     plain = OVERFLOW.get(q.overflow) == OVERFLOW["saturate"] and q.rounding in ("nearest_even", "stochastic") and r in (0, 8, 16)
     if not plain or not fmt.signed or fmt.bits not in (4, 6, 8):

@@ -17,23 +17,28 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cpu.cast_plan import NEVER
-from lpref.accel.cuda import cast, device, doubt, feed, panels, plans, word_address
+from lpref.accel.cuda import cast, device, doubt, feed, levels, measure, panels, plans, word_address
 from lpref.accel.cuda import scales as scales_of
 from lpref.accel.cuda.job import Job, job_of
+from lpref.accel.cuda.levels import Levels
 from lpref.accel.cuda.qtensor import CudaQTensor, Observed, pack
 from lpref.ref.errors import NonFiniteError, WordsError
 from lpref.ref.formats import FloatFormat, Format
 from lpref.ref.formats import format as format_named
+from lpref.ref.formats.integers import integer
 from lpref.ref.quantize import Quantizer, lookup
 from lpref.ref.quantize.packing import code_dtype, row_bytes
-from lpref.ref.quantize.quantize import element_range, overflow_limits
+from lpref.ref.quantize.quantize import WIDE_BITS, element_range, overflow_limits
 from lpref.ref.random import WordAddress
+from lpref.ref.rounding import default_word_bits
 from lpref.ref.rounding import overflow as overflow_of
 from lpref.ref.rounding import rounding as rounding_of
 
 LONGEST_ROW = 16 * 2 * 1024
 LARGEST = 2**36
 BLOCKS = (16, 32, 64, 128)
+WIDE = integer(WIDE_BITS)
+"""What elements are rounded to before a zero point is added."""
 
 
 def quantize(
@@ -95,7 +100,7 @@ def _outputs(job: Job) -> tuple[Any, Any, Any]:
     """Codes, scales and tensor scale to write to."""
     cp, (rows, columns) = device.cupy(), job.shape
     codes = cp.empty((rows, row_bytes(columns, job.fmt.bits)), code_dtype(job.fmt.bits))
-    scales = cp.empty(job.grid, np.uint32 if plans.scale_bytes(job.q) == 4 else np.uint8)
+    scales = cp.empty(job.grid, {1: np.uint8, 2: np.uint16, 4: np.uint32}[plans.scale_bytes(job.q)])
     rule = job.q.scale.rule
     own = np.float32(1) / np.float32(job.q.scale.multiplier) if rule in ("amax", "mx") else np.float32(1)
     return codes, scales, cp.empty((), np.float32) if rule == "nvfp4" else constant(float(own))
@@ -107,9 +112,13 @@ def constant(value: float) -> Any:
     return device.cupy().asarray(np.float32(value))
 
 
-def _result(job: Job, codes: Any, scales: Any, tensor_scale: Any) -> CudaQTensor:
-    levels = () if job.q.scale.rule == "none" else (scales,)
-    return CudaQTensor(codes, levels, tensor_scale, job.axis, job.logical_shape, job.q, Observed(job.counters, int(job.x.size)))
+def _result(job: Job, codes: Any, scales: Any, tensor_scale: Any, made: Levels | None = None) -> CudaQTensor:
+    stored = () if job.q.scale.rule in ("none", "s2fp8") else (scales,)
+    observed = Observed(job.counters, int(job.x.size), *((made.told, made.shown) if made else ()))
+    if made is None:
+        return CudaQTensor(codes, stored, tensor_scale, job.axis, job.logical_shape, job.q, observed)
+    stored = (*(stored if made.codes is None else (made.codes,)), *made.more)
+    return CudaQTensor(codes, stored, tensor_scale, job.axis, job.logical_shape, job.q, observed, made.points, None, made.aux)
 
 
 def _grid_size(job: Job, run: Any) -> tuple[int]:
@@ -119,7 +128,7 @@ def _grid_size(job: Job, run: Any) -> tuple[int]:
 def _tensor(job: Job) -> CudaQTensor:
     codes, scales, ts = _outputs(job)
     delayed = job.encode_scale is not None
-    measured = 0 if delayed else scales_of.tensor_amax(job)
+    measured = 0 if delayed else measure.tensor_amax(job)
     run = _kernel(job, "tensor", "tensor")
     own = np.int32(not delayed and job.amax is None)
     state = job.encode_scale if delayed else 0
@@ -130,7 +139,7 @@ def _tensor(job: Job) -> CudaQTensor:
 
 def _blocks(job: Job) -> CudaQTensor:
     codes, scales, ts = _outputs(job)
-    measured = scales_of.tensor_amax(job) if job.q.scale.rule == "nvfp4" else 0
+    measured = measure.tensor_amax(job) if job.q.scale.rule == "nvfp4" else 0
     run = _kernel(job, "blocks", "blocks", LP_K=job.block[1])
     args = (job.x, codes, scales, ts, job.x.size, scales_of.rule(job.q), measured, job.counters.row, *_address(job))
     run(_grid_size(job, run), (device.THREADS,), args)
@@ -194,26 +203,33 @@ def _generic(job: Job) -> CudaQTensor:
     """Amax, scales, elements, packing."""
     cp, q, fmt, (rows, columns) = device.cupy(), job.q, job.fmt, job.shape
     codes, scales, ts = _outputs(job)
-    made = cast.launch(fmt, rounding_of(q.rounding), overflow_of(q.overflow), _words(job), q.word_bits, job.shape)
-    if made.plan.raises_above not in (NEVER, 0x7F800000):
+    none = q.scale.rule == "none"
+    made = Levels(_ones(), _ones(), levels.MULTIPLY) if none else scales_of.levels_of(job, scales, ts)
+    wide = fmt if made.points is None else WIDE
+    r = q.word_bits or default_word_bits(fmt)
+    run_cast = cast.launch(wide, rounding_of(q.rounding), overflow_of(q.overflow), _words(job), r, job.shape)
+    if run_cast.plan.raises_above not in (NEVER, 0x7F800000):
         raise plans.unsupported(q, f"overflow {q.overflow}")
-    if q.scale.rule == "none":
-        values = factors = _ones()
-        block = (max(rows, 1), max(columns, 1))
-    else:
-        values, factors = scales_of.blocks(job, scales, ts)
-        block = job.block
     flat = codes if fmt.bits not in (1, 2, 4, 6) else cp.empty((rows, columns), np.uint8)
-    run = device.function("generic", "elements", (("LP_IN", job.kind),))
-    divide, multiplier = np.int32(plans.divides(q)), np.float32(q.scale.multiplier)
-    target = (flat, np.int32(flat.itemsize), job.counters.row)
-    args = (job.x, rows, columns, *block, values, factors, divide, multiplier, _limits(q), made.array, _zeros(fmt), *target)
-    run(*device.plane(rows, columns), args)
-    may = made.plan.raises_above != NEVER and (q.scale.rule in ("te", "none", "learned", "constant", "fan_in") or job.amax is not None)
+    _elements(job, made, run_cast, flat)
+    own = ("te", "none", "learned", "constant", "fan_in", "flexpoint", "overflow_rate", "double_rounding", "affine", "minmax")
+    may = run_cast.plan.raises_above != NEVER and (q.scale.rule in own or job.amax is not None)
     if may and doubt.above(job.counters.row[3:], 0):
-        fmt.encode(np.float32(np.nan), rounding_of(q.rounding), q.overflow, np.zeros((), np.uint32))  # raises
+        wide.encode(np.float32(np.nan), rounding_of(q.rounding), q.overflow, np.zeros((), np.uint32))  # raises
         raise NonFiniteError("an element is NaN", where=f"quantize {q.name or q.format}")
-    return _result(job, flat if flat is codes else pack(flat, fmt.bits), scales, ts)
+    return _result(job, flat if flat is codes else pack(flat, fmt.bits), scales, ts, made)
+
+
+def _elements(job: Job, made: Levels, run_cast: cast.Launch, flat: Any) -> None:
+    """Codes of the elements under the scales."""
+    q, (rows, columns) = job.q, job.shape
+    block = (max(rows, 1), max(columns, 1)) if q.scale.rule == "none" else job.block
+    run = device.function("generic", "elements", (("LP_IN", job.kind),))
+    offsets, points = (0 if a is None else a for a in (made.offsets, made.points))
+    making = (offsets, points, np.int32(made.how), np.float32(made.stop), np.float32(made.down), np.int32(made.more_of), np.int32(job.fmt.bits))
+    reading = (np.float32(q.scale.multiplier), _limits(q, made.points is not None), run_cast.array, _zeros(job.fmt))
+    target = (flat, np.int32(flat.itemsize), job.counters.row)
+    run(*device.plane(rows, columns), (job.x, rows, columns, *block, made.values, made.factors, *making, *reading, *target))
 
 
 def _words(job: Job) -> Any:
@@ -235,17 +251,19 @@ def _ones() -> Any:
 
 
 @cache
-def _limits(q: Quantizer) -> Any:
-    """Where elements are clipped (NaN: nowhere below), and beyond what they count as overflowed."""
+def _limits(q: Quantizer, shifted: bool) -> Any:
+    """Where elements are clipped (NaN: nowhere below), and beyond what they count as overflowed. shifted: they have zero points."""
     fmt = format_named(q.format)
     low, high = element_range(q, fmt)
-    clip = q.scale.rule != "none" and q.narrow and fmt.min < low
+    clip = shifted or (q.scale.rule != "none" and q.narrow and fmt.min < low)
     return device.cupy().asarray(np.array([low if clip else np.nan, high, *overflow_limits(q, fmt)], np.float32))
 
 
 @cache
 def _zeros(fmt: Format) -> Any:
-    """Bit set of the codes whose value is 0."""
+    """Bit set of the codes whose value is 0; 0 for integers of many bits, where it is code 0."""
+    if fmt.bits > 16:
+        return 0
     codes = np.zeros(max(2**fmt.bits, 32), np.uint8)
     codes[: 2**fmt.bits] = fmt.decode(np.arange(2**fmt.bits)) == 0
     return device.cupy().asarray(np.packbits(codes, bitorder="little").view(np.uint32))

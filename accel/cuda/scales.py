@@ -1,8 +1,7 @@
 """The scales of a quantizer's blocks on the device, where the element pass needs them before: a grid of codes, values and factors.
 
-Rules of amax measure it (kernels/amax.cu) and have one thread a block (core/scales.h); mean magnitudes have a block of threads each
-(kernels/operand.cu); a given step is
-refused, as its page says, where it is not a positive number.
+Rules of amax measure it (`measure`) and have one thread a block (core/scales.h, core/rules.h); mean magnitudes have a block of threads each
+(kernels/operand.cu); a given step is refused, as its page says, where it is not a positive number; what needs sums, extremes or searches is `rules`.
 """
 
 from __future__ import annotations
@@ -12,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device, doubt, feed, plans
+from lpref.accel.cuda import arrays, device, doubt, feed, levels, measure, plans, rules
 from lpref.accel.cuda.job import Job
+from lpref.accel.cuda.levels import DIVIDE, MULTIPLY, Levels
 from lpref.ref.quantize import Quantizer
 from lpref.ref.scaling import fan_in_scales, given_scales
 
@@ -24,60 +24,86 @@ def rule(q: Quantizer) -> Any:
     return device.cupy().asarray(plans.rule_of(q).view(np.uint8))
 
 
-def tensor_amax(job: Job) -> Any:
-    """float32 bits of the tensor's amax, one uint32: given, or measured."""
-    return reach(job.x, job.kind, job.counters.spare()) if job.amax is None else job.amax.view(np.uint32)
-
-
-def reach(x: Any, kind: int = 0, out: Any = None) -> Any:
-    """float32 bits of the greatest magnitude of a contiguous array, one uint32 (NaN wins); into `out`, which holds 0."""
-    out = device.cupy().zeros(1, np.uint32) if out is None else out
-    if x.size:
-        run = device.function("amax", "amax_flat", (("LP_IN", kind),))
-        run((device.blocks_for(x.size // 32, 512, 4),), (512,), (x, x.size, out))
-    return out
-
-
 def blocks(job: Job, scales: Any, ts: Any) -> tuple[Any, Any]:
-    """Values and factors of the grid; the codes go to `scales`."""
-    made = {"learned": _given, "constant": _given, "fan_in": _fan_in, "absmean": _absmean}.get(job.q.scale.rule, _of_amax)
-    return made(job, scales, ts)
+    """Values and factors of the grid, where they are all that the rule gives; the codes go to `scales`."""
+    made = levels_of(job, scales, ts)
+    return made.values, made.factors
 
 
-def _of_amax(job: Job, scales: Any, ts: Any) -> tuple[Any, Any]:
-    cp, (rows, columns), (br, bc) = device.cupy(), job.shape, job.block
-    count = job.grid[0] * job.grid[1]
-    values, factors = cp.empty(max(count, 1), np.float32), cp.empty(max(count, 1), np.float32)
-    if job.amax is not None and job.q.scale.rule != "nvfp4":
-        found = cp.ascontiguousarray(cp.broadcast_to(job.amax, (count,))).view(np.uint32)
-    else:
-        found = cp.zeros(max(count, 1), np.uint32)
-        if job.x.size:
-            span = min(br, 32)
-            strips = -(-rows // br) * -(-br // span)
-            by_eight = bc % 8 == 0 and columns % 8 == 0 and job.x.data.ptr % 16 == 0
-            run = device.function("amax", "amax_tiles" if by_eight else "amax_grid", (("LP_IN", job.kind),))
-            threads = strips * columns // (8 if by_eight else 1)
-            run((device.blocks_for(threads),), (device.THREADS,), (job.x, rows, columns, br, bc, span, found))
-    tensor = tensor_amax(job) if job.q.scale.rule == "nvfp4" else 0
+def levels_of(job: Job, scales: Any, ts: Any) -> Levels:
+    """The scales of any rule; codes go to `scales` where the result has none, the tensor scale to ts."""
+    rule = job.q.scale.rule
+    if rule in rules.OF_BLOCKS:
+        return rules.OF_BLOCKS[rule](job, scales)
+    if rule in AMAX:
+        return _further(job, scales)
+    others = {"learned": _given, "constant": _given, "double_rounding": _given, "fan_in": _fan_in, "absmean": _absmean}
+    if rule in others:
+        return others[rule](job, scales)
+    return _of_amax(job, scales, ts)
+
+
+def _of_amax(job: Job, scales: Any, ts: Any) -> Levels:
+    """amax, te, mx, nvfp4."""
+    (values, factors, _), count, q = rules.grid_of(job), job.grid[0] * job.grid[1], job.q
+    found, tensor = measure.block_amax(job), measure.tensor_amax(job) if q.scale.rule == "nvfp4" else 0
     run = device.function("generic", "scales_grid", (("LP_IN", 0),))
     state = 0 if job.encode_scale is None else job.encode_scale
-    args = (found, count, rule(job.q), tensor, state, scales, np.int32(scales.itemsize), values, factors, ts)
-    run((device.blocks_for(count),), (device.THREADS,), args)
-    return values, factors
+    where = rules.written(scales, values, factors)
+    run((device.blocks_for(count),), (device.THREADS,), (found, count, rule(q), tensor, state, *where, ts))
+    how = DIVIDE if plans.divides(q) else MULTIPLY
+    if not plans.cast_after(q):
+        return Levels(values, factors, how)
+    if q.scale.format == "binary16":  # elements meet the scale before its rounding
+        codes, decoded = levels.stored(values, q.scale.format)
+        return Levels(decoded, factors, how, codes=codes.reshape(job.grid))
+    codes, decoded = levels.stored(levels.raised(values, q.scale.format), q.scale.format)
+    return Levels(decoded, decoded if how == DIVIDE else levels.inverse(decoded), how, codes=codes.reshape(job.grid))
 
 
-def _given(job: Job, scales: Any, ts: Any) -> tuple[Any, Any]:
-    cp, count, step = device.cupy(), job.grid[0] * job.grid[1], job.step
+AMAX = {"bfp": 0, "coat": 1, "two_eps": 2, "shift": 3}
+"""Rules of amax that have the generic kernels only; their numbers in kernels/generic.cu."""
+
+
+def _further(job: Job, scales: Any) -> Levels:
+    """bfp, coat, two_eps, shift."""
+    (values, factors, _), count, s = rules.grid_of(job), job.grid[0] * job.grid[1], job.q.scale
+    tensor, number = measure.tensor_amax(job) if s.rule == "shift" else 0, s.group if s.rule == "shift" else job.fmt.bits - 1
+    own = (np.int32(AMAX[s.rule]), tensor, np.float32(job.target), np.float32(s.eps), np.int32(s.mode == "ceil"), np.int32(number))
+    run = device.function("generic", "scales_of_amax", (("LP_IN", 0),))
+    run((device.blocks_for(count),), (device.THREADS,), (measure.block_amax(job), count, *own, *rules.written(scales, values, factors)))
+    if not plans.cast_after(job.q):
+        return Levels(values, factors, MULTIPLY if s.rule == "two_eps" else DIVIDE)
+    codes, decoded = levels.stored(values, s.format)
+    return Levels(decoded, factors, DIVIDE, codes=codes.reshape(job.grid))
+
+
+def _given(job: Job, scales: Any) -> Levels:
+    """learned, constant, double_rounding."""
+    cp, count, step, s = device.cupy(), job.grid[0] * job.grid[1], job.step, job.q.scale
     there = cp.ascontiguousarray(step).reshape(-1) if device.on_device(step) else feed.upload(numbers, step)
     if there.size != 1 and tuple(np.shape(step)) != job.grid:
-        given_scales(np.ones(np.shape(step), np.float32), job.grid, job.q.scale)  # raises
-    values, factors, refused = cp.empty(max(count, 1), np.float32), cp.empty(max(count, 1), np.float32), cp.zeros(1, np.uint64)
-    own = (np.float32(job.q.scale.eps), np.int32(job.q.scale.apply != "divide"))
+        given_scales(np.ones(np.shape(step), np.float32), job.grid, s)  # raises
+    (values, factors, _), refused = rules.grid_of(job), cp.zeros(1, np.uint64)
+    twice = s.rule == "double_rounding"
+    down = 2.0 ** (s.high - job.fmt.bits) if twice else 1.0
+    own = (np.float32(s.eps), np.int32(s.apply != "divide"), np.float32(down))
     arrays.each("generic", "given", count, there, np.int32(there.size > 1), count, *own, scales, values, factors, refused, defines=(("LP_IN", 0),))
     if count and doubt.above(refused, 0):
-        given_scales(cp.asnumpy(step) if device.on_device(step) else step, job.grid, job.q.scale)  # raises
-    return values, factors
+        given_scales(cp.asnumpy(step) if device.on_device(step) else step, job.grid, s)  # raises
+    if twice:
+        return Levels(values, factors, levels.ROUNDED, stop=2.0 ** (s.high - 1), down=1 / down)
+    return Levels(values, factors, rules.apply_of(job), points=_points(job, tuple(np.shape(step))))
+
+
+def _points(job: Job, shape: tuple[int, ...]) -> Any:
+    """Learned zero points on the grid, int32; None where the state has none."""
+    zero = None if job.state is None or job.q.scale.rule != "learned" else job.state.get("zero")
+    if zero is None:
+        return None
+    cp = device.cupy()
+    there = (zero if device.on_device(zero) else feed.upload(numbers, zero)).astype(np.int32)
+    return cp.ascontiguousarray(cp.broadcast_to(there.reshape(job.grid if there.size == job.grid[0] * job.grid[1] else (1, 1)), job.grid))
 
 
 def numbers(step: Any) -> np.ndarray:
@@ -85,17 +111,20 @@ def numbers(step: Any) -> np.ndarray:
     return np.asarray(step, np.float32).reshape(-1)
 
 
-def _fan_in(job: Job, scales: Any, ts: Any) -> tuple[Any, Any]:
+def _fan_in(job: Job, scales: Any) -> Levels:
     made = fan_in_scales(job.shape[job.axis], job.grid, job.q.scale)
     scales[...] = feed.upload(feed.same, made.codes)
-    return feed.upload(feed.same, made.values), feed.upload(feed.same, made.factor)
+    how = DIVIDE if made.operation == "divide" else MULTIPLY
+    return Levels(feed.upload(feed.same, made.values), feed.upload(feed.same, made.factor), how)
 
 
-def _absmean(job: Job, scales: Any, ts: Any) -> tuple[Any, Any]:
-    cp, count = device.cupy(), job.grid[0] * job.grid[1]
-    values, factors = cp.empty(max(count, 1), np.float32), cp.empty(max(count, 1), np.float32)
-    if count and job.x.size:
+def _absmean(job: Job, scales: Any) -> Levels:
+    """absmean, with or without center."""
+    (values, factors, count), s = rules.grid_of(job), job.q.scale
+    if count:
         run = device.function("operand", "absmean", (("LP_IN", job.kind),))
-        own = (np.float32(job.q.scale.eps), np.int32(plans.has_zero(job.q)), np.int32(job.q.scale.apply != "divide"))
+        own = (np.float32(s.eps), np.int32(plans.has_zero(job.q)), np.int32(s.apply != "divide"))
         run((count,), (1024,), (job.x, *job.shape, *job.block, *own, scales, values, factors))
-    return values, factors
+    if s.center:
+        return Levels(values, factors, levels.CENTERED, rules.means(job))
+    return Levels(values, factors, DIVIDE if plans.divides(job.q) else MULTIPLY)

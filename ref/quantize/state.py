@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -82,16 +82,24 @@ def update_state(q: Quantizer | str, state: Mapping[str, Any] | None, observed: 
     return {**state, "scale": scale, "history": history}
 
 
+def phase(q: Quantizer, state: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What of a state chooses the operations that quantize a tensor, beside the numbers in them: whether a range is known, whether scales are
+    searched, how many scales there are."""
+    if q.scale.history != "hindsight":
+        return ()
+    return (clip.searches(q.scale, state), np.shape(state["scale"])) if q.scale.rule == "clip" else (hindsight.known(state),)
+
+
 def _target(q: Quantizer) -> float:
     """The element value that the statistic is mapped to."""
     return q.scale.target if q.scale.target is not None else format_named(q.format).max
 
 
-def settled(q: Quantizer | str, x: Any, limit: int = 32) -> dict[str, Any]:
+def settled(q: Quantizer | str, x: Any, limit: int = 32, made: Callable[[Any], Any] | None = None) -> dict[str, Any]:
     """The state of flexpoint after quantizing `x` again and again until its scale stands still: how a tensor is initialized.
 
     Each round starts from an empty history, so that only the present tensor speaks; at most `limit` rounds (a scale moves by at least the
-    headroom a round, and has 32 values).
+    headroom a round, and has 32 values). made: x quantized under a state, where the definition's `quantize` does not read it.
 
     >>> import numpy as np
     >>> float(settled("flexpoint16", np.full((4, 4), 0.3, np.float32))["scale"])
@@ -100,9 +108,10 @@ def settled(q: Quantizer | str, x: Any, limit: int = 32) -> dict[str, Any]:
     from lpref.ref.quantize.quantize import quantize
 
     q = lookup(q) if isinstance(q, str) else q
+    made = made or (lambda now: quantize(x, q, state=now))
     state = init_state(q)
     for _ in range(limit):
-        after = update_state(q, {**init_state(q), "scale": state["scale"]}, [quantize(x, q, state=state).observed])
+        after = update_state(q, {**init_state(q), "scale": state["scale"]}, [made(state).observed])
         if after["scale"] == state["scale"]:
             return after
         state = after

@@ -99,6 +99,15 @@ def deviation(x: NDArray[np.float32], block: tuple[int, int], s: NDArray[np.floa
     """The mean of 1 - cos(x, Q(x)) over the blocks that are not zero; 0 where all are."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         d = costs(cells(x, block), s, np.float32(target), "cosine")
+    return mean_deviation(d)
+
+
+def mean_deviation(d: NDArray[np.float64]) -> float:
+    """The mean over the blocks that have a cosine; 0 where none has.
+
+    >>> mean_deviation(np.array([0.5, np.nan]))
+    0.5
+    """
     good = d[np.isfinite(d)]
     return float(reduce.tree_sum(good) / good.size) if good.size else 0.0
 

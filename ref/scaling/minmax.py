@@ -62,7 +62,7 @@ def _picked(x: NDArray[np.float32], block: tuple[int, int], pick: np.ufunc) -> N
 
 
 def spanned(x: NDArray[np.float32], block: tuple[int, int], span: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The range of every block."""
+    """The range of every block; an end that is zero is +0."""
     if span == "rows" and x.size:
         low, high = extremes(x, (1, x.shape[1]))
         return reduce.tree_mean(low.reshape(-1)).reshape(1, 1), reduce.tree_mean(high.reshape(-1)).reshape(1, 1)
@@ -70,7 +70,7 @@ def spanned(x: NDArray[np.float32], block: tuple[int, int], span: str) -> tuple[
     if span == "symmetric":
         high = np.maximum(-low, high)
         low = -high
-    return low, high
+    return low + np.float32(0), high + np.float32(0)
 
 
 def minmax_scales(

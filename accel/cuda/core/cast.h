@@ -52,6 +52,14 @@ LPREF_FN lp_u32 lp_encode(lp_u32 x, const lp_plan *p) {
     return lp_finish(position, a, negative, p);
 }
 
+/* Deterministic roundings to integers of up to 32 bits: what is above 2^24 spacings is a whole number of them already. */
+LPREF_FN lp_u32 lp_encode_whole(lp_u32 x, const lp_plan *p) {
+    lp_i32 up = (lp_i32)((x & LP_ABS) >> 23) - (lp_i32)p->emin;
+    if (up <= 0) return lp_encode(x, p);
+    lp_u64 position = (lp_u64)((x & 0x7FFFFFu) | 0x800000u) << lp_imin(up, 39);
+    return lp_finish(position > 0xFFFFFFFFull ? 0xFFFFFFFFu : (lp_u32)position, x & LP_ABS, (x >> 31) & p->use_sign, p);
+}
+
 /* `stochastic` (variant A) with the low r bits of word: up iff floor(nu 2^r) + R >= 2^r, for any D. */
 LPREF_FN lp_u32 lp_encode_stochastic(lp_u32 x, const lp_plan *p, lp_u32 word, lp_u32 r) {
     lp_u32 a = x & LP_ABS, negative = (x >> 31) & p->use_sign, add = word << (32u - r);

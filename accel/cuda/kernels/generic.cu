@@ -4,7 +4,7 @@
  * Versions: 1. this one. */
 #include "code.cuh"
 #include "pack.h"
-#include "scales.h"
+#include "rules.h"
 #include "tally.cuh"
 
 extern "C" __global__ void scales_grid(const lp_u32 *amax, lp_i64 n, const lp_rule *rule, const lp_u32 *tensor_amax, const float *encode_scale,
@@ -26,21 +26,37 @@ extern "C" __global__ void scales_grid(const lp_u32 *amax, lp_i64 n, const lp_ru
             s = lp_block_scale(amax[i], &q, &t);
         }
         if (bytes == 4) ((lp_u32 *)codes)[i] = s.code;
-        else ((lp_u8 *)codes)[i] = (lp_u8)s.code;
+        else if (bytes == 1) ((lp_u8 *)codes)[i] = (lp_u8)s.code;
         values[i] = s.value;
         factors[i] = s.factor;
     }
 }
 
-/* Scales from steps: one, or one a block (each). refused: set to 1 where a step is not finite and positive. */
-extern "C" __global__ void __launch_bounds__(256) given(const float *step, int each, lp_i64 n, float eps, int inverse, lp_u32 *codes, float *values, float *factors,
-                                                        lp_u64 *refused) {
+/* scales_grid of the rules of amax in core/rules.h: number: the magnitude bits of bfp, the group of shift; tensor: the tensor's amax (shift) */
+extern "C" __global__ void __launch_bounds__(256) scales_of_amax(const lp_u32 *amax, lp_i64 n, int rule, const lp_u32 *tensor, float target, float eps, int mode,
+                                                                 int number, void *codes, int bytes, float *values, float *factors) {
+    for (lp_i64 i = (lp_i64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (lp_i64)gridDim.x * blockDim.x) {
+        float a = lp_float(amax[i]);
+        lp_scale s = rule == 0   ? lp_bfp_scale(a, eps, mode, number)
+                     : rule == 1 ? lp_coat_scale(a, eps, target)
+                     : rule == 2 ? lp_two_eps_scale(a, eps, target)
+                                 : lp_shift_scale(a, lp_float(*tensor), target, number);
+        if (bytes == 4) ((lp_u32 *)codes)[i] = s.code;
+        else if (bytes == 1) ((lp_u8 *)codes)[i] = (lp_u8)s.code;
+        values[i] = s.value;
+        factors[i] = s.factor;
+    }
+}
+
+/* Scales from steps: one, or one a block (each); decoding multiplies with `up` times the step. refused: set to 1 where a step is not finite and positive. */
+extern "C" __global__ void __launch_bounds__(256) given(const float *step, int each, lp_i64 n, float eps, int inverse, float up, lp_u32 *codes, float *values,
+                                                        float *factors, lp_u64 *refused) {
     for (lp_i64 i = (lp_i64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (lp_i64)gridDim.x * blockDim.x) {
         float s = step[each ? i : 0];
         s = s < eps ? eps : s;
         if (!(s > 0.0f && lp_bits(s) < LP_INF)) *refused = 1;
-        codes[i] = lp_bits(s);
-        values[i] = s;
+        codes[i] = lp_bits(lp_mul(s, up));
+        values[i] = lp_mul(s, up);
         factors[i] = inverse ? lp_min(lp_div(1.0f, s), lp_float(LP_FLT_MAX)) : s;
     }
 }
@@ -55,30 +71,56 @@ extern "C" __global__ void doubted(const lp_u64 *count, lp_u64 limit, lp_u32 *wo
     for (lp_i64 r = (lp_i64)blockIdx.y * blockDim.y + threadIdx.y; r < R; r += (lp_i64)gridDim.y * blockDim.y)   \
         for (lp_u32 c = blockIdx.x * blockDim.x + threadIdx.x; c < (lp_u64)C; c += gridDim.x * blockDim.x)
 
-/* limits: low, high (NaN: no clipping), overflow low, overflow high. zeros: a bit set of the codes whose value is 0. */
+enum { MORE_NOTHING, MORE_HALF, MORE_TOP };
+
+/* two's complement of so many bits */
+LPREF_FN lp_i32 signed_code(lp_u32 code, int bits) { return (lp_i32)(code << (32 - bits)) >> (32 - bits); }
+
+/* how, offsets, stop, down: of `lp_scaled`. points: zero points of blocks, or null. more: what else is counted (counters[5]: elements that would overflow at
+ * half the scale, or the largest magnitude of a code), bits: of a code, where points or counts need them.
+ * limits: low, high (NaN: no clipping; with zero points: the range), overflow low, overflow high. zeros: a bit set of the codes whose value is 0 (null: code 0). */
 extern "C" __global__ void __launch_bounds__(256) elements(const void *x, lp_i64 R, lp_i64 C, lp_i64 br, lp_i64 bc, const float *values, const float *factors,
-    int divide, float multiplier, const float *limits, const lp_u64 *cast, const lp_u32 *zeros, void *codes, int bytes, lp_u64 *counters) {
+    const float *offsets, const lp_i32 *points, int how, float stop, float down, int more, int bits, float multiplier, const float *limits, const lp_u64 *cast,
+    const lp_u32 *zeros, void *codes, int bytes, lp_u64 *counters) {
     Ready g = ready(cast);
     lp_i64 wide = (C + bc - 1) / bc;
     float low = limits[0], high = limits[1], below = limits[2], above = limits[3];
-    lp_u32 over = 0, under = 0, top = 0, nan = 0;
+    lp_u32 over = 0, under = 0, top = 0, nan = 0, further = 0;
     EACH(r, c) {
         lp_i64 i = r * C + c, at = r / br * wide + c / (lp_u32)bc;
-        lp_u32 bits = source(x, i), a = bits & LP_ABS;
-        float factor = factors[at], value = values[at], v = lp_float(bits);
-        int dead = value != value;
-        float u = divide ? lp_div(v, factor) : lp_mul(v, factor);
+        float factor = factors[at], value = values[at], v = lp_float(source(x, i));
+        int dead = value != value, lost;
+        lp_u32 a = lp_bits(v) & LP_ABS, code;
+        float u = lp_scaled(how, v, factor, offsets ? offsets[at] : 0.0f, stop, down);
         if (multiplier != 1.0f) u = lp_mul(u, multiplier);
         u = dead ? 0.0f : u;
-        over += a < LP_INF && (u > above || u < below);
-        if (low == low && u == u) u = lp_min(lp_max(u, low), high);
-        lp_u32 code = code_of(g, lp_bits(u), i);
-        int zero = (zeros[code >> 5] >> (code & 31u)) & 1u;
-        under += !dead && a != 0 && (zero || value == 0.0f);
         nan |= u != u;
         top = lp_umax(top, a);
+        if (points) {
+            lp_i32 z = points[at];
+            double whole = lp_dadd((double)u, (double)z);
+            over += a < LP_INF && (whole > (double)above || whole < (double)below);
+            lp_i32 q = lp_imin(lp_imax(signed_code(code_of(g, lp_bits(u), i), 24) + z, (lp_i32)low), (lp_i32)high);
+            code = (lp_u32)q & ((1u << bits) - 1u);
+            lost = q == z;
+        } else {
+            over += a < LP_INF && (u > above || u < below);
+            if (low == low && u == u) u = lp_min(lp_max(u, low), high);
+            code = code_of(g, lp_bits(u), i);
+            lost = zeros ? (zeros[code >> 5] >> (code & 31u)) & 1u : code == 0;
+        }
+        if (more == MORE_HALF) {
+            float w = lp_div(v, lp_div(value, 2.0f));
+            further += a < LP_INF && (w > above || w < below);
+        } else if (more == MORE_TOP) {
+            lp_i32 q = signed_code(code, bits);
+            further = lp_umax(further, (lp_u32)(q < 0 ? -q : q));
+        }
+        under += !dead && a != 0 && (lost || value == 0.0f);
         put(codes, i, code, bytes);
     }
+    if (more == MORE_HALF) atomicAdd(counters + 5, (lp_u64)further);
+    if (more == MORE_TOP) atomicMax(counters + 5, (lp_u64)further);
     lp_tally(over, under, top, nan, counters);
 }
 
@@ -122,19 +164,27 @@ LPREF_FN lp_u32 code_at(const void *codes, lp_i64 r, lp_i64 c, lp_i64 pitch, int
     return (two >> (bit & 7)) & ((1u << bits) - 1u);
 }
 
-/* what: 0 the element; 1 (element x block scale) x tensor scale in float64, rounded once; 2 fl32(element x block scale).
- * kind: 0 float32, 1 float64, 2 bfloat16 (to nearest even) */
+/* what: 0 the element; 1 (element x block scale) x tensor scale in float64, rounded once; 2 fl32(element x block scale); 3 fl32(fl32(element / block
+ * scale) + offset). kind: 0 float32, 1 float64, 2 bfloat16 (to nearest even). exact: values by code that float32 does not hold, or null. zeros: zero
+ * points of blocks, or null. */
 extern "C" __global__ void __launch_bounds__(256) dequantize(const void *codes, lp_i64 R, lp_i64 C, lp_i64 pitch, int bytes, int bits, const lp_u32 *table, int up,
-                                                             lp_i64 br, lp_i64 bc, const float *scales, const float *tensor_scale, int what, void *out, int kind) {
+                                                             lp_i64 br, lp_i64 bc, const float *scales, const float *tensor_scale, const double *exact,
+                                                             const lp_i32 *zeros, const float *offsets, int what, void *out, int kind) {
     lp_i64 wide = (C + bc - 1) / bc;
     double outer = what == 1 ? (double)*tensor_scale : 1.0;
     EACH(r, c) {
-        float element = lp_float(value_of(code_at(codes, r, c, pitch, bytes, bits), table, up)), scale = what ? scales[r / br * wide + c / (lp_u32)bc] : 1.0f;
-        lp_i64 i = r * C + c;
-        if (what == 1) {
-            double v = lp_dmul(lp_dmul((double)element, (double)scale), outer);
+        lp_i64 i = r * C + c, at = r / br * wide + c / (lp_u32)bc;
+        lp_u32 code = code_at(codes, r, c, pitch, bytes, bits);
+        float element = lp_float(value_of(code, table, up)), scale = what ? scales[at] : 1.0f;
+        if (zeros) element = lp_sub(element, (float)zeros[at]);
+        if (what == 1 || what == 3) {
+            double v = what == 3 ? (double)lp_add(lp_div(element, scale), offsets[at]) : lp_dmul(lp_dmul(exact ? exact[code] : up < -1 ? whole_value(code, up) : (double)element, (double)scale), outer);
             if (kind == 1) ((double *)out)[i] = v;
             else ((float *)out)[i] = lp_narrow(v);
+            continue;
+        }
+        if (kind == 1 && (exact || up < -1)) {
+            ((double *)out)[i] = exact ? exact[code] : whole_value(code, up);
             continue;
         }
         float v = what ? lp_mul(element, scale) : element;

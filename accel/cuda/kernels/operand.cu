@@ -3,24 +3,11 @@
  * Both are sums of lpref.ref.reduce: 1024 lanes, lane l adds x[l], x[l + 1024], ... in order, then halving. stats_lanes gives a warp 32 lanes, eight
  * loads in flight, so that a tensor is read by 32 multiprocessors; absmean gives a block of the quantizer to a team of 1024 (reduce.cuh).
  * Versions: 1. this one. */
-#define LANES 1024
+#include "lanes.cuh"
 #define LP_TEAM LANES
 #define LP_SLOTS 1
 #include "reduce.cuh"
 #include "source.cuh"
-
-LPREF_FN double halved(double *lanes, double mine) {
-    int l = (int)threadIdx.x;
-    lanes[l] = mine;
-    __syncthreads();
-    for (int half = LANES / 2; half; half /= 2) {
-        if (l < half) lanes[l] = lp_dadd(lanes[l], lanes[l + half]);
-        __syncthreads();
-    }
-    double total = lanes[0];
-    __syncthreads();
-    return lp_dadd(total, 0.0);
-}
 
 /* lanes [2, 1024]: squared errors and squared values of the elements where both are finite; seen: {bits of the largest error, elements} */
 extern "C" __global__ void __launch_bounds__(32) stats_lanes(const float *x, const double *decoded, lp_i64 n, double *lanes, lp_u64 *seen) {
