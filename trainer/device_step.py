@@ -18,15 +18,13 @@ import numpy as np
 
 from lpref.accel.cuda import device, doubt, feed, graph, qtensor, update
 from lpref.ref.optim import update_loss_scale
-from lpref.ref.quantize.state import phase as quantizer_phase
 from lpref.ref.recipes import Context
 from lpref.trainer import memory
 from lpref.trainer.data.batches import Batch
+from lpref.trainer.fed_states import FedStates
 from lpref.trainer.step import StepResult, TrainState, applied, both_passes, mean_loss, seed_of, skipped
 
 EAGER = "LPREF_CUDA_GRAPH"
-READ_BY_KERNELS = ("scale", "amax", "low", "high")
-"""Entries of quantizer states that kernels read; the host reads the others, and `lpref.ref.quantize.state.phase` says what it makes of them."""
 GRAPHS = 8
 """Kinds of steps whose graphs are kept."""
 
@@ -102,8 +100,7 @@ class DeviceStep:
         micro, fed = prepared.spec.train.micro_batches, self.place.feed
         self.seed, self.inverse = fed.array((), np.float32), fed.array((1,), np.float32)
         self.rules, self.queue = fed.array((2, update.WORDS), np.uint32), fed.array((2,), np.uint32)
-        self.states: dict[str, dict[str, Any]] = {}
-        self.sources: dict[Any, np.ndarray] = {}
+        self.states = FedStates(fed, prepared.rules.quantizers.places)
         self.kinds: dict[Any, Kind] = {}
         self.weights: list[Any] = []
         self.moments: Any = None
@@ -211,9 +208,7 @@ class DeviceStep:
     def _kind(self, state: TrainState, batches: Sequence[Batch]) -> Kind:
         p, fed = self.p, self.place.feed
         phase = p.in_force(state).key if p.recipes.changes else ""
-        of = p.rules.quantizers.places
-        ways = tuple(quantizer_phase(of[place], own) for place, own in state.quantizers.items() if place in of)
-        key = (phase, ways, tuple(a.shape for batch in batches for a in (batch.inputs, batch.targets)))
+        key = (phase, self.states.phases(state.quantizers), tuple(a.shape for batch in batches for a in (batch.inputs, batch.targets)))
         if key not in self.kinds:
             if len(self.kinds) == GRAPHS:
                 del self.kinds[next(iter(self.kinds))]
@@ -233,18 +228,8 @@ class DeviceStep:
             self.rules[...] = update.coefficients(p.rules.optimizer.rule, state.update + 1, lr)
         for held, batch in zip(kind.batches, batches, strict=True):
             held.inputs[...], held.targets[...] = batch.inputs, batch.targets
-        self.states = {place: {key: self._fed(place, key, value) for key, value in own.items()} for place, own in state.quantizers.items()}
+        self.states.fill(state.quantizers)
         return lr
-
-    def _fed(self, place: str, key: str, value: Any) -> Any:
-        """A number of a quantizer's state: a source where kernels read it, else as it is."""
-        if key not in READ_BY_KERNELS:
-            return value
-        found = (place, key, np.shape(value))
-        if found not in self.sources:
-            self.sources[found] = self.place.feed.array(np.shape(value), np.float32)
-        self.sources[found][...] = value
-        return self.sources[found]
 
     def _run(self, kind: Kind, collect: bool) -> Outcome:
         """The step, eagerly."""
@@ -276,7 +261,7 @@ class DeviceStep:
         numbers = self.place.feed.numbers
         step, update_ = (self.place.feed.number(name, numbers[name]) for name in ("step", "update"))
         return FedContext(
-            self.p.spec.train.seed, step, update_, micro=micro, state=self.states, observed={}, collect=collect, feed=self.place.feed
+            self.p.spec.train.seed, step, update_, micro=micro, state=self.states.now, observed={}, collect=collect, feed=self.place.feed
         )
 
     def _foretold(self, state: TrainState) -> TrainState:

@@ -103,8 +103,10 @@ def test_equal_weights_for_long(recipe: str) -> None:
 @pytest.mark.parametrize("numerics", ["exact", "fast"])
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_op_of_a_step_keeps_its_contract(name: str, numerics: str) -> None:
-    """Ops of a step on the GPU, each made again on the CPU from the same inputs: tells which one breaks training. Grade fast refuses sums that are coarser
-    than float32's, and says which grade makes them."""
+    """Ops of a step on the GPU, each made again on the CPU from the same inputs: tells which one breaks training.
+
+    Grade fast refuses sums that are coarser than float32's, and says which grade makes them.
+    """
     cuda = backend("cuda", numerics)
     seen = Lockstep(cuda, backend("cpu", "exact"))
     ops = RecordingBackend(cuda, seen)
