@@ -11,7 +11,7 @@ from device_cases import wide
 
 from lpref.accel.cuda import plans
 from lpref.ref.errors import BackendError
-from lpref.ref.quantize import QUANTIZERS, Quantizer, init_state, quantize, update_state
+from lpref.ref.quantize import QUANTIZERS, Quantizer, init_state, lookup, quantize, update_state
 from lpref.ref.random import WordAddress
 from lpref.ref.scaling import Blocks, Scale
 
@@ -31,7 +31,7 @@ def served(q: Quantizer) -> bool:
 def quantizers() -> Iterator[tuple[str, Quantizer]]:
     """(name, quantizer)."""
     for name, q in QUANTIZERS.items():
-        if q.scale.rule in plans.OTHERS and served(q):
+        if (q.scale.rule in plans.OTHERS or q.scale.select != "none") and served(q):
             yield name, q
     made = {
         "hbfp_tiles": Quantizer("int8", TILE, Scale("bfp", format="e8m0", mode="ceil", eps=1e-8), rounding="stochastic"),
@@ -59,6 +59,7 @@ def quantizers() -> Iterator[tuple[str, Quantizer]]:
         "binary16_scales": Quantizer("int8", Blocks(32, 32), Scale(format="binary16")),
         "ue5m3_scales": Quantizer("e2m1", Blocks(1, 16), Scale(format="ue5m3")),
         "ue5m3_inverse": Quantizer("e2m1", Blocks(1, 16), Scale(format="ue5m3", apply="mul_inverse", eps=1e-3)),
+        "select_2d": replace(lookup("nvfp4_2d"), scale=replace(lookup("nvfp4_2d").scale, select="mse", scale_max=256)),
         "lns": Quantizer("lns8_g8_zero", ALL, Scale()),
         "overflow_rate": Quantizer("int10", ALL, Scale("overflow_rate", history="delayed", window=2)),
         "overflow_rate_away": Quantizer("int12", ALL, Scale("overflow_rate", history="delayed"), rounding="nearest_away"),

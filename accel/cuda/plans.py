@@ -37,8 +37,10 @@ OTHERS = (
 """Rules that have the generic kernels only."""
 CAST = ("ue5m3", "binary16", "bfloat16")
 """Formats of stored scales that a cast makes after the scale."""
+LINES = 32
+"""Rows of a block among whose scales nvfp4 selects, at most."""
 WHAT_EXISTS = (
-    "every rule but twn, trit_planes, double, quartic (nvfp4 without select; clip: sums), nonfinite propagate (mx: or saturate)"
+    "every rule but twn, trit_planes, double, quartic and clip's percentile, nonfinite propagate (mx: or saturate)"
 )
 
 
@@ -51,8 +53,9 @@ def unsupported(q: Quantizer, why: str) -> BackendError:
 def check(q: Quantizer) -> None:
     """Raise BackendError for rules without kernels."""
     s = q.scale
-    if s.rule not in (*RULES, *OTHERS) or s.select != "none":
-        raise unsupported(q, f"scale rule {s.rule}" + (f" with select {s.select}" if s.rule == "nvfp4" else ""))
+    lines = q.blocks.other or LINES + 1
+    if s.rule not in (*RULES, *OTHERS) or (s.select != "none" and lines > LINES):
+        raise unsupported(q, f"scale rule {s.rule}" + (f" with select {s.select} over {lines} lines" if s.rule == "nvfp4" else ""))
     if s.rule == "clip" and s.criterion == "percentile":
         raise unsupported(q, "scale rule clip with criterion percentile")
     if s.nonfinite != "propagate" and (s.rule, s.nonfinite) != ("mx", "saturate"):
@@ -133,7 +136,7 @@ def word_bits(q: Quantizer) -> int:
 def macros(q: Quantizer) -> tuple[tuple[str, Any], ...] | None:
     """The element format for elements.cuh; None where only the generic kernels serve."""
     fmt, r = format_named(q.format), word_bits(q)
-    if q.scale.rule in OTHERS or cast_after(q):
+    if q.scale.rule in OTHERS or cast_after(q) or q.scale.select != "none":
         return None
     plain = OVERFLOW.get(q.overflow) == OVERFLOW["saturate"] and q.rounding in ("nearest_even", "stochastic") and r in (0, 8, 16)
     if not plain or not fmt.signed or fmt.bits not in (4, 6, 8):

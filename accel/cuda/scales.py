@@ -33,6 +33,8 @@ def blocks(job: Job, scales: Any, ts: Any) -> tuple[Any, Any]:
 def levels_of(job: Job, scales: Any, ts: Any) -> Levels:
     """The scales of any rule; codes go to `scales` where the result has none, the tensor scale to ts."""
     rule = job.q.scale.rule
+    if job.q.scale.select != "none":
+        return _selected(job, scales, ts)
     if rule in rules.OF_BLOCKS:
         return rules.OF_BLOCKS[rule](job, scales)
     if rule in AMAX:
@@ -59,6 +61,16 @@ def _of_amax(job: Job, scales: Any, ts: Any) -> Levels:
         return Levels(decoded, factors, how, codes=codes.reshape(job.grid))
     codes, decoded = levels.stored(levels.raised(values, q.scale.format), q.scale.format)
     return Levels(decoded, decoded if how == DIVIDE else levels.inverse(decoded), how, codes=codes.reshape(job.grid))
+
+
+def _selected(job: Job, scales: Any, ts: Any) -> Levels:
+    """nvfp4 with select: `lpref.ref.scaling.four_over_six`."""
+    (values, factors, count), s, (br, bc) = rules.grid_of(job), job.q.scale, job.block
+    own = (np.float32(s.scale_max), np.int32(job.axis), np.int32(s.select == "mae"))
+    run = device.function("select", "four_over_six", (("LP_IN", job.kind),))
+    args = (job.x, *job.shape, br, bc, count, measure.block_amax(job), measure.tensor_amax(job), *own, scales, values, factors, ts)
+    run((device.blocks_for(32 * max(count, 1)),), (device.THREADS,), args)
+    return Levels(values, factors, MULTIPLY)
 
 
 AMAX = {"bfp": 0, "coat": 1, "two_eps": 2, "shift": 3}

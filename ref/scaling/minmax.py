@@ -1,7 +1,7 @@
 r"""Minimum and maximum: codes 0 .. n of an unsigned integer format span the block's own range, $\hat x = q / S + m$.
 
 The scheme of compressed activations (ActNN, GACT, EXACT): zero need not be in the range, and the offset m is a number, not a code. float32, in
-this order, over the block without padding::
+this order, over the block without padding, an end that is zero as +0::
 
     m, M              extremes: min x, max x of the block     symmetric: -max|x|, max|x|
                       rows: the means of the rows' min x and of their max x (one block; the defined sum of float32, divided by their number)

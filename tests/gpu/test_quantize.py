@@ -155,7 +155,7 @@ def test_the_tensor_on_the_device() -> None:
 
 def test_errors() -> None:
     x = cp.ones((4, 64), np.float32)
-    for name, kind, words in (("nf4_double", BackendError, "scale rule double"), ("nvfp4_4over6_mae", BackendError, "select mae")):
+    for name, kind, words in (("nf4_double", BackendError, "scale rule double"), ("ternary_twn", BackendError, "scale rule twn")):
         with pytest.raises(kind, match=words):
             quantize(x, name)
     with pytest.raises(BackendError, match="no kernel reads int32"):

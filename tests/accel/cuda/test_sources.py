@@ -38,7 +38,8 @@ CASES += [("peaks", {"LP_FROM": of, "LP_K": k, "LP_SIZE": 16, "LP_THREADS": 256,
 CASES += [("embed", {**dict(embed.macros(lookup(q)) or ()), "LP_DOWN": i % 2}) for i, q in enumerate(("nvfp4", "nvfp4", "mxfp8_e4m3", "mxfp8_e5m2"))]
 TEAMS = ((32, 1), (32, 32), (64, 16), (256, 4), (512, 2), (1024, 1))
 IN_FLOAT64 = (
-    "rules", "search", "chain", "generic", "cast", "elementwise", "activation", "norm", "loss", "optim", "operand", "attention", "gemm_float64",
+    "rules", "search", "select", "chain",
+    "generic", "cast", "elementwise", "activation", "norm", "loss", "optim", "operand", "attention", "gemm_float64",
     "flash_forward",
 )  # fmt: skip
 CASES += [(name, {}) for name in ("activation", "elementwise", "embedding", "hadamard", "image", "rope")]
@@ -47,7 +48,8 @@ CASES += [("norm", {"LP_TEAM": t, "LP_SLOTS": s, "LP_X": x, "LP_DY": dy, "LP_Y":
           for t, s, x, dy, y in ((32, 4, 0, 1, 1), (32, 32, 1, 1, 0), (512, 2, 1, 0, 1))]  # fmt: skip
 CASES += [("hadamard", {"LP_SIZE": size}) for size in (1, 2, 16, 32, 64)]
 CASES += [(name, {"LP_TEAM": t, "LP_SLOTS": s}) for t, s in TEAMS for name in ("reduce", "norm", "loss")] + [("optim", dict(optim.TEAM))]
-CASES += [("rules", {"LP_TEAM": t, "LP_SLOTS": s, "LP_IN": i % 3}) for i, (t, s) in enumerate(TEAMS)] + [("search", {"LP_IN": 1}), ("chain", {})]
+CASES += [("rules", {"LP_TEAM": t, "LP_SLOTS": s, "LP_IN": i % 3}) for i, (t, s) in enumerate(TEAMS)]
+CASES += [("search", {"LP_IN": 1}), ("chain", {}), ("select", {"LP_IN": 2})]
 CASES += [("update", {"LP_RULE": rule, "LP_ORDER": order}) for rule, order in ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2))]
 CASES += [("gemm_int8", {"LP_PIECE": n}) for n in (0, 16, 32, 64, 128)]
 CASES += [("operand", {"LP_IN": 1}), *(("attention", {"LP_SLOTS": s}) for s in (1, 4, 32))]
