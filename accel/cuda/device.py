@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cuda import nvrtc
-from lpref.ref.errors import BackendError
+from lpref.ref.errors import BackendError, LprefError
 
 LEAST_CAPABILITY = (8, 0)
 LEAST_DRIVER = 12000
@@ -180,11 +180,15 @@ def dry() -> bool:
 
 
 def compile_ahead(step: Callable[[], None]) -> None:
-    """Compiles the modules that step() launches, all processors at work. In it nothing is launched: its arrays hold anything."""
+    """Compiles the modules that step() launches, all processors at work. In it nothing is launched: its arrays hold anything, which the host may
+    refuse where it looks; what would come behind is compiled when it is launched."""
     wanted: dict[tuple[str, Macros], None] = {}
     _ahead.wanted = wanted
     try:
         step()
+    except LprefError as error:
+        if isinstance(error, BackendError):  # what has no kernel, whatever the numbers
+            raise
     finally:
         _ahead.wanted = None
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -27,6 +27,11 @@ def grid_of(job: Job) -> tuple[Any, Any, int]:
     return cp.empty(max(count, 1), np.float32), cp.empty(max(count, 1), np.float32), count if job.x.size else 0
 
 
+def on_grid(job: Job, numbers: Any) -> Any:
+    """A number a block, in the shape of the grid."""
+    return numbers[: job.grid[0] * job.grid[1]].reshape(job.grid)
+
+
 def apply_of(job: Job) -> int:
     """How elements meet the scales of a rule that reads `apply`."""
     return DIVIDE if job.q.scale.apply == "divide" else MULTIPLY
@@ -125,7 +130,7 @@ def minmax(job: Job, scales: Any) -> Levels:
     each(job, "minmax", count, low, high, count, *own, offsets, added, *written(scales, values, factors))
     codes, decoded = levels.stored(values, s.format)
     more, _ = levels.stored(added, s.format)
-    return Levels(decoded, factors, levels.SPAN, offsets, codes=codes.reshape(job.grid), more=(more.reshape(job.grid),), told=told_of(job))
+    return Levels(decoded, factors, levels.SPAN, offsets, codes=on_grid(job, codes), more=(on_grid(job, more),), told=told_of(job))
 
 
 def s2fp8(job: Job, scales: Any) -> Levels:
@@ -133,6 +138,8 @@ def s2fp8(job: Job, scales: Any) -> Levels:
     (values, alpha, count), beta = grid_of(job), device.cupy().empty(1, np.float32)
     target = 2.0**15 if job.q.scale.target is None else job.q.scale.target
     over_blocks(job, "s2fp8", count, np.float32(elementary.log2(np.float32(target))), beta, *written(scales, values, alpha))
+    if not count:
+        alpha, beta = device.cupy().ones(1, np.float32), device.cupy().zeros(1, np.float32)
     return Levels(values, alpha, levels.SQUEEZED, beta, aux={"alpha": alpha, "beta": beta})
 
 
@@ -152,7 +159,7 @@ def clip(job: Job, scales: Any) -> Levels:
     if count:
         run = device.function("search", "search", (("LP_IN", job.kind),))
         run((min(count, 65535),), (1024,), (*args, scales, values, factors, costs))
-    shown = {"clip": values.reshape(job.grid), "deviation": costs} if s.history == "hindsight" and count else {}
+    shown = {"clip": on_grid(job, values), "deviation": costs} if s.history == "hindsight" and count else {}
     return Levels(values, factors, DIVIDE, shown=shown)
 
 

@@ -58,9 +58,9 @@ def _of_amax(job: Job, scales: Any, ts: Any) -> Levels:
         return Levels(values, factors, how)
     if q.scale.format == "binary16":  # elements meet the scale before its rounding
         codes, decoded = levels.stored(values, q.scale.format)
-        return Levels(decoded, factors, how, codes=codes.reshape(job.grid))
+        return Levels(decoded, factors, how, codes=rules.on_grid(job, codes))
     codes, decoded = levels.stored(levels.raised(values, q.scale.format), q.scale.format)
-    return Levels(decoded, decoded if how == DIVIDE else levels.inverse(decoded), how, codes=codes.reshape(job.grid))
+    return Levels(decoded, decoded if how == DIVIDE else levels.inverse(decoded), how, codes=rules.on_grid(job, codes))
 
 
 def _selected(job: Job, scales: Any, ts: Any) -> Levels:
@@ -87,7 +87,7 @@ def _further(job: Job, scales: Any) -> Levels:
     if not plans.cast_after(job.q):
         return Levels(values, factors, MULTIPLY if s.rule == "two_eps" else DIVIDE)
     codes, decoded = levels.stored(values, s.format)
-    return Levels(decoded, factors, DIVIDE, codes=codes.reshape(job.grid))
+    return Levels(decoded, factors, DIVIDE, codes=rules.on_grid(job, codes))
 
 
 def _given(job: Job, scales: Any) -> Levels:
