@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import host_gpu
 import numpy as np
@@ -17,7 +18,8 @@ from lpref.accel.reference import operand as definition
 from lpref.accel.reference import reference_ops
 from lpref.ref.backend import Bits, Kernel
 from lpref.ref.errors import BackendError, FormatError, ShapeError
-from lpref.ref.linalg import HighPrecision
+from lpref.ref.linalg import Accumulate, HighPrecision
+from lpref.ref.linalg import gemm as definition_of_gemm
 from lpref.ref.quantize import lookup, quantize
 
 DEFINITIONS = reference_ops("exact")
@@ -87,11 +89,31 @@ def test_operands_in_bfloat16(place: Place, name: str) -> None:
         assert np.array_equal(place.here(place.there(t).in_bfloat16(scaled)), (values >> 16).astype(np.uint16))
 
 
+CHAINS = (
+    "bf16_sequential", Accumulate("sequential", "e6m9_ieee", "exact", 24, outer="e6m9_ieee"), Accumulate("sequential", "e5m10_ieee", "float32"),
+    Accumulate("sequential", "float32", "exact", 7, outer="bfloat16"),
+)  # fmt: skip
+"""Sums in other formats than float32."""
+
+
+@pytest.mark.parametrize("model", CHAINS)
+def test_chains(place: Place, model: Any) -> None:
+    draw = Draw(9)
+    codes = (quantize(draw(n, 70), replace(lookup(q), tail="pad_zero")) for n, q in ((8, "mxfp4"), (5, "fp8_row")))
+    sides = [HighPrecision(draw.wild(9, 70), 1), *codes]
+    for a in sides:
+        for b in sides:
+            with np.errstate(all="ignore"):
+                want = definition_of_gemm(a, b, model)
+            got = place.here(gemm.gemm(place.there(a), place.there(b), model))
+            assert Bits().mismatch(want, got, (), {}) is None
+
+
 def test_what_is_refused(place: Place) -> None:
     x = HighPrecision(place.put(np.ones((2, 3), np.float32)), 1)
     with pytest.raises(ShapeError, match="contraction axes have 3 and 2"):
         gemm.gemm(x, HighPrecision(x.values, 0))
-    for model in ("pairwise", "kahan", "exact", "bf16_sequential", "int32_wrap"):
+    for model in ("pairwise", "kahan", "exact", "int32_wrap"):
         with pytest.raises(BackendError, match="no kernel makes"):
             gemm.gemm(x, x, model)
     with pytest.raises(BackendError, match="no CuPy array"):
