@@ -141,8 +141,7 @@ class Transformer(Model):
     def branch(
         self, name: str, norm: str, number: int, x: Tensor, ctx: Context, f: Callable[[Tensor], Tensor], first: str
     ) -> Tensor:
-        """The residual stream x with the branch f, which has a norm before or behind it. first: the layer of f that alone reads its input; "": several.
-        """
+        """The residual stream x with the branch f, which has a norm before or behind it. first: the one layer that reads what f gets, if one."""
         x, h = self.split(name, x, number, ctx)
         if self.cfg.norm_place == "pre":
             h = f(self.norm(norm, h, ctx, self.read_in(f"{name}.{first}", ctx) if first else "float32"))
