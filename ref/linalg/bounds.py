@@ -91,16 +91,16 @@ def in_output(bound: Any) -> Any:
     at most u |.| or q / 2 each; |y| <= (|r(y)| + q) / (1 - u), |m| <= |y| + B. Infinite where |y| + B reaches the format's largest number.
     """
 
-    def bound_of(expected: Any, a: Any, b: Any, accumulate: Any = None, output: str = "float32") -> NDArray[np.float64]:
+    def bound_of(expected: Any, a: Any, b: Any, accumulate: Any = None, output: str = "float32") -> Any:
         return rounded_bound(expected, bound(a, b), output)
 
     return bound_of
 
 
-def rounded_bound(expected: Any, within: Any, output: str) -> NDArray[np.float64]:
+def rounded_bound(expected: Any, within: Any, output: str) -> Any:
     """The bound of two numbers that are rounded to a format, from that of the numbers (`in_output`); expected: the one of the definition, rounded."""
     if output == "float32":
-        return np.asarray(within, np.float64)
+        return within
     form = formats.format(output)
     u, q, largest = 2.0 ** -(form.precision or 0), form.min_subnormal, form.max
     reach = (np.abs(np.asarray(expected, np.float64)) + q) / (1.0 - u) + within
