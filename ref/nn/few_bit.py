@@ -4,8 +4,8 @@ With 2^b pieces of [-10, 10] the derivative f' is replaced by
 
 .. math:: \sum_i q_i\,[t_i < x \le t_{i+1}], \qquad \text{the pieces and levels of least } \int_{-10}^{10} (f'(x) - q(x))^2 dx
 
-Beyond the ends the outer pieces go on. Bounds t are those of a grid of 1000 steps (dynamic programming, exact on the grid), levels q the means of f' at the
-middles of the grid's steps; float32. What is saved of x is the number of its piece, b bits. NaN falls into piece 0.
+Beyond the ends the outer pieces go on. Bounds t are those of a grid of 1000 steps (dynamic programming, exact on the grid), levels q the means
+of f' at the middles of the grid's steps; float32. What is saved of x is the number of its piece, b bits. NaN falls into piece 0.
 
 Source: Few-bit Backward, arXiv 2202.00441, sec. 3; the published package skolai/fewbit, functional GELU of 3 bits. Source level: read (constants).
 Deviation: the package finds its bounds off a grid; they lie within one step of these.
