@@ -19,10 +19,13 @@ def order2_bits_per_byte(train: np.ndarray, valid: np.ndarray) -> float:
     True
     """
     alpha, beta = 0.01, 1.0
-    a, b, c = (train[i : train.size - 2 + i].astype(np.int64) for i in range(3))
-    n_abc = np.bincount((a << 16) | (b << 8) | c, minlength=1 << 24)
-    n_bc = np.bincount((b << 8) | c, minlength=1 << 16)
-    n_ab, n_b = np.bincount((a << 8) | b, minlength=1 << 16), np.bincount(b, minlength=256)
+    each = train[: train.size - 2].astype(np.int64)
+    for i in (1, 2):
+        each <<= 8
+        each |= train[i : train.size - 2 + i]
+    n_abc = np.bincount(each, minlength=1 << 24)
+    n_ab, n_bc = n_abc.reshape(-1, 256).sum(1), n_abc.reshape(256, -1).sum(0)
+    n_b = n_bc.reshape(256, 256).sum(1)
     x, y, z = (valid[i : valid.size - 2 + i].astype(np.int64) for i in range(3))
     back = (n_bc[(y << 8) | z] + alpha) / (n_b[y] + 256 * alpha)
     p = (n_abc[(x << 16) | (y << 8) | z] + beta * back) / (n_ab[(x << 8) | y] + beta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import sysconfig
 from pathlib import Path
@@ -24,10 +25,11 @@ def stdlib_files(root: Path) -> list[tuple[str, Path]]:
     Symbolic links are not followed, so that a distribution's links into its configuration do not decide the corpus.
     """
     found = []
-    for path in root.rglob("*.py"):
-        relative = path.relative_to(root)
-        if not EXCLUDED.intersection(relative.parts[:-1]) and path.is_file() and not path.is_symlink():
-            found.append((relative.as_posix(), path))
+    for folder, inner, files in os.walk(root):
+        inner[:] = [name for name in inner if name not in EXCLUDED]  # not even looked into: installed packages are many files
+        for path in (Path(folder, name) for name in files if name.endswith(".py")):
+            if path.is_file() and not path.is_symlink():
+                found.append((path.relative_to(root).as_posix(), path))
     return sorted(found)
 
 
