@@ -245,17 +245,20 @@ class DeviceStep:
             grads = update.contiguous(p.model.grads())
             for tensor in p.model.params.values():
                 tensor.grad = None
-            by, queue = (feed.upload(feed.same, source) for source in (self.inverse, self.queue))
-            held = [loss.data for loss in losses]
-            verdict = update.judge(list(grads.values()), held, words, queue, by, p.rules.clip, self.halt, self.told)
-            if self.whole:
-                update.update(p.rules.optimizer, p.model.arrays(), grads, self.moments, feed.upload(feed.same, self.rules), by, verdict)
+            self._end(grads, [loss.data for loss in losses], words)
         outcome.observed, outcome.pages, outcome.grads = observed, pages, {} if self.whole else grads
         feed.copy_to_host(self.heard, self.told)
         while len(self.copies) < len(pages):
             self.copies.append(feed.pinned(pages[0].rows.nbytes).view(np.uint64).reshape(pages[0].rows.shape))
         for copy, page in zip(self.copies, pages, strict=False):
             feed.copy_to_host(copy, page.rows)
+
+    def _end(self, grads: Mapping[str, Any], losses: Sequence[Any], words: Any) -> None:
+        """Verdict and update."""
+        p, (by, queue) = self.p, [feed.upload(feed.same, source) for source in (self.inverse, self.queue)]
+        verdict = update.judge(list(grads.values()), losses, words, queue, by, p.rules.clip, self.halt, self.told)
+        if self.whole:
+            update.update(p.rules.optimizer, p.model.arrays(), grads, self.moments, feed.upload(feed.same, self.rules), by, verdict)
 
     def _context(self, micro: int, collect: bool) -> FedContext:
         numbers = self.place.feed.numbers

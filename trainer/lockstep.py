@@ -1,13 +1,14 @@
 """A training step in lockstep: every op of it on the spec's backend held against another backend, and the graph of the step against its eager twin.
 
-The step runs operation by operation (`step_of`), from the first weights of the run; its ops are judged by `lpref.conformance.diff.lockstep`. On the
-cuda backend the same steps then run as they do in training, the first one eagerly and those behind it as the replays of a captured graph: losses,
-norms and weights must be the bits of the eager ones, so that what was found out about each op of the eager step holds for the captured step.
+The step runs operation by operation, from the first weights of the run; its ops are judged by `lpref.conformance.diff.lockstep`. On the cuda backend
+it is the eager step of `DeviceStep`, whose verdict and update, which are no op, are held against `guarded_step`. The same steps then run as they do
+in training, the first one eagerly and those behind it as the replays of a captured graph: losses, norms and weights must be the bits of the eager
+ones, so that what was found out about each op of the eager step holds for the captured step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,16 +18,19 @@ import numpy as np
 from lpref.accel import backend
 from lpref.autodiff.tensor import number
 from lpref.conformance.diff.lockstep import Lockstep, Row, differences
-from lpref.ref.errors import SpecError
+from lpref.ref.contracts import Bits
+from lpref.ref.errors import NonFiniteError, SpecError
+from lpref.ref.optim import OptimContext, guarded_step
 from lpref.ref.recording import RecordingBackend
 from lpref.trainer.data import load_data
 from lpref.trainer.data.batches import Batch, train_batch
 from lpref.trainer.loop import start_state
-from lpref.trainer.passes import step_of
 from lpref.trainer.setup import Prepared, load_backend, prepare_on
 from lpref.trainer.spec import TrainSpec
-from lpref.trainer.stepping import looked_into
+from lpref.trainer.step import Rules, StepResult, TrainState
+from lpref.trainer.stepping import HostStep, looked_into
 
+Arrays = Mapping[str, np.ndarray]
 REPLAYED = 3
 """Steps of the graph check at least: one eager, two replays."""
 
@@ -71,15 +75,59 @@ def lockstep(spec: TrainSpec, against: str = "reference", steps: int = 1, *, dat
     seen = Lockstep(inner, backend(against, "exact"), number)
     run = prepare_on(RecordingBackend(inner, seen), spec, data)
     seen.rows.clear()  # what made the model
-    state = start_state(run)
-    reports: list[tuple[Any, ...]] = []
+    why = f"the {inner.name} backend has no graph" if inner.name != "cuda" else looked_into(run)
+    by = HostStep(run) if why else watched(run, seen)
+    state, reports = start_state(run), []
     with np.errstate(all="ignore"):
         for _ in range(steps):
             seen.next_step()
-            state, result = step_of(run, state, batches(run, state.step), False)
-            reports.append((repr(result.loss), repr(result.grad_norm), result.skipped))
-    graph, differs = _graph(prepare_on(inner, spec, data), spec, data, steps, reports, _weights(run))
+            ((state, result),) = by.steps(state, 1, partial(batches, run))
+            reports.append(_report(result))
+    graph, differs = f"none: the steps run operation by operation ({why})", list[str]()
+    if not why:
+        graph, differs = _graph(lambda: prepare_on(inner, spec, data), max(steps, REPLAYED), reports, _weights(run))
     return Lockstepped(inner.name, inner.numerics, against, spec.name, spec.recipe_name, steps, list(seen.rows.values()), graph, tuple(differs))
+
+
+def watched(run: Prepared, seen: Lockstep) -> Any:
+    """The eager step of the device, whose update is judged too."""
+    from lpref.trainer.device_step import DeviceStep
+
+    class Watched(DeviceStep):
+        """Holds what the device makes of weights and moments against `guarded_step`."""
+
+        def steps(self, state: TrainState, *args: Any, **kwargs: Any) -> list[tuple[TrainState, StepResult]]:
+            self.before = state
+            return super().steps(state, *args, **kwargs)
+
+        def _end(self, grads: Mapping[str, Any], losses: Sequence[Any], words: Any) -> None:
+            host, p, state = self.p.backend.arrays.host, self.p, self.before
+            params, made, moments = ({name: np.array(host(a)) for name, a in held.items()} for held in (p.model.arrays(), grads, self.moments))
+            super()._end(grads, losses, words)
+            if self.whole:
+                finite = all(bool(np.isfinite(host(loss)).all()) for loss in losses)
+                found = {"params": _weights(p), "moments": {name: np.array(host(a)) for name, a in self.moments.items()}}
+                expected = updated(p.rules, state, params, made, moments, finite, seen.against)
+                seen.compare("update", "", "guarded_step", Bits(), expected, found)
+
+    by = Watched(run)
+    by.eager = True
+    return by
+
+
+def updated(
+    rules: Rules, state: TrainState, params: Arrays, grads: Arrays, moments: Arrays, finite: bool, ops: Any
+) -> dict[str, Mapping[str, np.ndarray]]:
+    """Weights and moments after `guarded_step` on a backend of the host."""
+    ctx = OptimContext(state.step, state.update, rules.seed, float(rules.schedule(state.update)), rules.schedule.lr, rules.steps)
+    try:
+        done = guarded_step(
+            rules.optimizer, params, grads, moments, ctx, loss_scale=rules.loss_scale, scale=state.loss_scale, clip=rules.clip, backend=ops,
+            finite=finite,
+        )  # fmt: skip
+    except NonFiniteError:  # finite gradients whose squares overflow
+        return {"params": params, "moments": moments}
+    return {"params": done.params, "moments": done.state}
 
 
 def batches(run: Prepared, step: int) -> list[Batch]:
@@ -93,36 +141,36 @@ def _weights(run: Prepared) -> dict[str, np.ndarray]:
     return {name: np.array(run.backend.arrays.host(array)) for name, array in run.model.arrays().items()}
 
 
+def _report(result: StepResult) -> tuple[str, str, bool]:
+    return repr(result.loss), repr(result.grad_norm), result.skipped
+
+
 def _graph(
-    run: Prepared, spec: TrainSpec, data: Any, judged: int, reports: list[tuple[Any, ...]], judged_weights: Mapping[str, np.ndarray]
+    fresh: Callable[[], Prepared], steps: int, reports: Sequence[tuple[str, str, bool]], judged: Mapping[str, np.ndarray]
 ) -> tuple[str, list[str]]:
-    """(what was compared, where the steps as they are trained differ from those that were judged and go on as these)."""
-    if run.backend.name != "cuda":
-        return f"none: the steps of the {run.backend.name} backend run operation by operation", []
-    why = looked_into(run)
-    if why:
-        return f"none: the steps run operation by operation ({why})", []
+    """(what was compared, where steps as they are trained differ from eager ones). reports, judged: of the eager steps that were judged."""
     from lpref.trainer.device_step import DeviceStep
 
-    eager, steps = prepare_on(run.backend, spec, data), max(judged, REPLAYED)
-    by, state, state_, found = DeviceStep(run), start_state(run), start_state(eager), []
+    run, eager = fresh(), fresh()
+    by, twin, state, state_ = DeviceStep(run), DeviceStep(eager), start_state(run), start_state(eager)
+    twin.eager, found = True, []
     for step in range(steps):
         with np.errstate(all="ignore"):
             ((state, one),) = by.steps(state, 1, partial(batches, run))
-            state_, other = step_of(eager, state_, batches(eager, state_.step), False)
-        seen, said = ((repr(r.loss), repr(r.grad_norm), r.skipped) for r in (one, other))
-        where = f"step {step + 1}, {'a replay' if any(kind.captured for kind in by.kinds.values()) else 'eager'}"
-        if step < judged and said != reports[step]:
-            found.append(f"step {step + 1}: operation by operation a second time: (loss, norm, skipped) {said}, before {reports[step]}")
-        if seen != said:
-            found.append(f"{where}: (loss, norm, skipped) {seen}, operation by operation {said}")
+            ((state_, other),) = twin.steps(state_, 1, partial(batches, eager))
+        replay = any(kind.captured for kind in by.kinds.values())
+        where = f"step {step + 1}, {'a replay' if replay else 'before the capture'}"
+        if step < len(reports) and _report(other) != reports[step]:
+            found.append(f"step {step + 1} once more, eagerly: (loss, norm, skipped) {_report(other)}, before {reports[step]}")
+        if step == len(reports) - 1:
+            found += _apart(f"step {step + 1} once more, eagerly", judged, _weights(eager))
+        if _report(one) != _report(other):
+            found.append(f"{where}: (loss, norm, skipped) {_report(one)}, eagerly {_report(other)}")
         found += _apart(where, _weights(eager), _weights(run))
-        if step == judged - 1:
-            found += _apart(f"step {step + 1}, operation by operation a second time", judged_weights, _weights(eager))
         if found:
             break
-    replays = sum(kind.captured is not None for kind in by.kinds.values())
-    return f"{steps} steps as they are trained, {replays} graph{'s' if replays != 1 else ''}", found
+    graphs = sum(kind.captured is not None for kind in by.kinds.values())
+    return f"{steps} steps as they are trained, {graphs} graph{'s' if graphs != 1 else ''}", found
 
 
 def _apart(where: str, expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> list[str]:

@@ -106,6 +106,11 @@ KERNELS |= {op: storing(KERNELS[op], cast.rounded) for op in STORED}
 GEMM, GEMM_FAST = (in_format(product, cast.rounded) for product in (gemm, operand.gemm_fast))
 
 
+def stored(op: str, contract: Contract) -> Contract:
+    """The contract of an op, with the option `store` where it has that."""
+    return in_store(contract) if op in STORED else contract
+
+
 class CpuBackend(Backend):
     """Fast functions on the host. Grade "fast" fuses and reorders inside matrix products and attention; all else has the same bits in both grades."""
 
@@ -124,7 +129,7 @@ class CpuBackend(Backend):
                 "gemm": (GEMM_FAST, GEMM_BOUND),
                 "gemms": (one_by_one(GEMM_FAST), GEMMS_BOUND),
                 "matmul": (product.matmul_fast, MATMUL_BOUND),
-                **{op: (partial(KERNELS[op], fused=True), in_store(Bound(ATTENTION_THEOREM, bound))) for op, bound in ATTENTION_BOUNDS.items()},
+                **{op: (partial(KERNELS[op], fused=True), stored(op, Bound(ATTENTION_THEOREM, bound))) for op, bound in ATTENTION_BOUNDS.items()},
             }
         table = {op: (KERNELS.get(op, definition), Bits()) for op, definition in definitions.items()} | products
         super().__init__("cpu", numerics, [Kernel(op, f, definitions[op], contract) for op, (f, contract) in table.items()])

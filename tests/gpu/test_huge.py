@@ -23,7 +23,7 @@ from lpref.ref.random import WordAddress
 
 CPU, CUDA = lpref.backend("cpu", "exact"), lpref.backend("cuda", "exact")
 COLUMNS, PERIOD = 1024, 1021
-ROWS = 2**21 + 130
+ROWS = 2**21 + 128
 EDGES = (0, 2**20, 2**21, ROWS - 2)
 """Rows at elements 0, 2^30 and 2^31, and the last."""
 GIB = 2**30
@@ -74,9 +74,9 @@ def same(expected: object, actual: object) -> None:
     assert Bits().mismatch(expected, cuda_place().here(actual), (), {}) is None
 
 
-@pytest.mark.parametrize("op", ["exp", "add", "maximum", "rint", "greater", "relu", "silu", "where"])
+@pytest.mark.parametrize("op", ["exp", "add", "greater", "silu", "where"])
 def test_elementwise(op: str, x: cp.ndarray, base: np.ndarray) -> None:
-    inputs = {"add": (x, x), "maximum": (x, np.float32(0.5)), "greater": (x, np.float32(0)), "where": (x > 0, x, np.float32(0))}.get(op, (x,))
+    inputs = {"add": (x, x), "greater": (x, np.float32(0)), "where": (x > 0, x, np.float32(0))}.get(op, (x,))
     found = getattr(CUDA, op)(*inputs)
     for where in near():
         there = tuple(a[where].get() if isinstance(a, cp.ndarray) else a for a in inputs)
@@ -180,7 +180,8 @@ def test_tables(x: cp.ndarray, base: np.ndarray) -> None:
     found = CUDA.embedding_backward(x[: len(ids)], ids, ROWS)
     few, place = np.unique(ids, return_inverse=True)
     same(CPU.embedding_backward(base[: len(ids)], place, len(few)), found[cp.asarray(few)])
-    assert int(cp.count_nonzero(found.sum(axis=1))) == len(few)
+    others = np.setdiff1d(np.arange(0, ROWS, 997), few)
+    assert not found[cp.asarray(others)].any()
 
 
 def test_optimizer(x: cp.ndarray, base: np.ndarray) -> None:

@@ -17,9 +17,11 @@ import pytest
 from lpref.accel import backend
 from lpref.accel.cuda import feed, graph, quantize
 from lpref.accel.cuda.backend import CudaBackend
+from lpref.cli.diff_step import text
 from lpref.ref.errors import BackendError, SpecError
 from lpref.ref.optim import LossScale
 from lpref.ref.random import WordAddress
+from lpref.trainer import lockstep
 from lpref.trainer.data import load_data
 from lpref.trainer.data.batches import Batch, train_batch
 from lpref.trainer.device_step import DeviceStep
@@ -40,7 +42,8 @@ class Again:
     """Stands for a graph."""
 
     def __init__(self, function) -> None:
-        self.function, self.place = function, PLACES[-1]
+        self.function = function
+        (self.place,) = (place for place in PLACES if place.feed.constants is not None)  # the one that captures
 
     def launch(self) -> None:
         self.place.feed.constants = []
@@ -158,6 +161,28 @@ def test_a_doubt_is_raised_by_the_eager_repetition() -> None:
     run.model.params[name].data[...] = np.nan
     with pytest.raises(SpecError, match="is not a positive number"):
         by.steps(state, 1, partial(batches, run))
+
+
+def test_lockstep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every op and the update of the eager step, and the replays against it; then a graph that goes its own way."""
+    monkeypatch.setattr(lockstep, "load_backend", lambda spec: CudaBackend("exact"))
+    spec, data = load_spec("train/ci_gpt", [*SMALL, "recipe=bf16", "backend=cuda"]), load_data("stdlib")
+    found = lockstep.lockstep(spec, "cpu", 2, data=data)
+    assert found.good, text(found)
+    assert found.graph == "3 steps as they are trained, 1 graph"
+    assert {"gemm", "gemms", "guarded_step"} <= {row.op for row in found.rows}
+    launched = DeviceStep._start
+
+    def start(self, kind, collect, turn):
+        outcome = launched(self, kind, collect, turn)
+        if kind.captured is not None:
+            self.weights[0][0, 0] += np.float32(1)
+        return outcome
+
+    monkeypatch.setattr(DeviceStep, "_start", start)
+    found = lockstep.lockstep(spec, "cpu", data=data)
+    assert not found.good
+    assert found.graph_differs[0].startswith("step 2, a replay: wte.weight: 1 of ")
 
 
 def test_a_number_of_a_step_is_not_read_outside() -> None:
