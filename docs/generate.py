@@ -105,16 +105,24 @@ FAMILIES = {
 }  # fmt: skip
 
 
+def step_costs() -> dict[str, str]:
+    """Recipe -> time of its step over float32's, as it was timed."""
+    file = Path(__file__).resolve().parents[1] / "bench" / "results" / "recipes_cpu.json"
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
+    return {row["recipe"]: f"{row['value']:.1f} ×" + (f" ({row['note']})" if row.get("note") else "") for row in rows}
+
+
 def recipe_pages() -> dict[str, str]:
     """`recipes/*.md`: the prose and the YAML of every recipe, and one table a family."""
     from lpref.specs import RECIPE, recipe
     from lpref.specs.page import recipe_prose, recipe_text
 
-    found = {name: recipe(name) for name in RECIPE.names()}
-    pages, intro = {}, "`lpref show NAME` prints a page, `lpref train -s recipe=NAME` runs it.\n"
+    found, costs = {name: recipe(name) for name in RECIPE.names()}, step_costs()
+    pages, intro = {}, "`lpref show NAME` prints a page, `lpref train -s recipe=NAME` runs it. The last column is the time of a training step\n"
+    intro += "of the default model on the CPU over that of float32 (`bench/results/recipes_cpu.json` has commit, processor and what multiplies the work).\n"
     for family, title in FAMILIES.items():
-        rows = [f"| [{name}]({name}.md) | {r.title} | {r.source} |" for name, r in found.items() if r.family == family]
-        intro += "\n".join([f"\n## {title}\n", "| name | | source |", "|---|---|---|", *rows]) + "\n"
+        rows = [f"| [{name}]({name}.md) | {r.title} | {r.source} | {costs.get(name, '')} |" for name, r in found.items() if r.family == family]
+        intro += "\n".join([f"\n## {title}\n", "| name | | source | step |", "|---|---|---|---|", *rows]) + "\n"
     for name, r in found.items():
         prose = "\n".join(f"**{label}.**\n\n```text\n{text}\n```\n" for label, text in recipe_prose(name).items())
         yaml = "".join(line + "\n" for line in recipe_text(name).splitlines() if not line.startswith("#"))

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from lpref.autodiff import Tensor
 from lpref.autodiff import functional as F
-from lpref.models.config import complain, positive
+from lpref.models.config import complain, one_of, positive
 from lpref.models.model import Model
 from lpref.models.parameters import LinearSite, ParameterSpec, linear_parameters, norm_parameters
-from lpref.ref.errors import ShapeError
+from lpref.ref.errors import ShapeError, SpecError
+from lpref.ref.nn.range_norm import check_chunks, constant
 from lpref.ref.recipes import Context
 
 
@@ -38,10 +39,14 @@ class CNNConfig:
     groups: int = 4
     """Groups of a normalisation."""
     norm_eps: float = 1e-5
+    norm: Literal["group", "range"] = "group"
+    """range: Range batch normalization (`lpref.ref.nn.range_norm`) in the place of group normalization."""
+    range_chunks: int = 16
+    """Chunks of a channel's values whose extremes it averages."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
-        found = positive(self, "image", "channels", "classes", "blocks", "groups")
+        found = positive(self, "image", "channels", "classes", "blocks", "groups", "range_chunks") + one_of(self, "norm", ("group", "range"))
         if not self.widths:
             found.append("widths: needs at least one stage")
         if not found:
@@ -120,8 +125,9 @@ class CNN(Model):
         return self.linear("classifier", F.mean(x.reshape(n, channels, -1), axis=2), ctx)
 
     def normed(self, v: Convolution, x: Tensor, ctx: Context) -> Tensor:
-        """The convolution followed by its group normalisation."""
-        return self.group_norm(f"{v.name}.norm", self.conv(v.name, x, v.kernel, v.stride, ctx), ctx)
+        """The convolution followed by its normalisation."""
+        normal = self.range_norm if self.cfg.norm == "range" else self.group_norm
+        return normal(f"{v.name}.norm", self.conv(v.name, x, v.kernel, v.stride, ctx), ctx)
 
     def relu(self, name: str, x: Tensor, ctx: Context) -> Tensor:
         """ReLU behind a convolution, or behind the sum of a block."""
@@ -135,6 +141,19 @@ class CNN(Model):
         kinds = ("residual_split", "residual_add")
         yield from ((kind, f"{name}.{kind.removeprefix('residual_')}") for name in blocks for kind in kinds)
         yield ("loss", "loss")
+
+    def range_norm(self, name: str, x: Tensor, ctx: Context) -> Tensor:
+        """Each channel to mean 0 and a range-estimated deviation of 1 over the batch at hand (at evaluation too), then a scale and a shift."""
+        if self.under("norm", name, ctx) is not None:
+            raise SpecError(["operations.norm: range normalization has no form under a recipe"], where=name, remedy="use model.norm=group")
+        shape, chunks = (1, x.shape[1], 1, 1), self.cfg.range_chunks
+        rows = x.transpose(1, 0, 2, 3).reshape(x.shape[1], -1)
+        check_chunks(rows.shape[1], chunks)
+        cut = rows.reshape(x.shape[1], chunks, -1)
+        spread = F.mean(F.max(cut, 2), 1) + F.mean(F.max(-cut, 2), 1)
+        inverse = 1.0 / (spread * constant(cut.shape[2]) + self.cfg.norm_eps)
+        weight, bias = (self.params[f"{name}.{part}"].reshape(*shape) for part in ("weight", "bias"))
+        return (x - F.mean(rows, 1).reshape(*shape)) * inverse.reshape(*shape) * weight + bias
 
     def group_norm(self, name: str, x: Tensor, ctx: Context) -> Tensor:
         """Each group of channels of each image to mean 0 and variance 1, then a scale and a shift for each channel."""

@@ -38,14 +38,19 @@ def range_batch_norm(
     """
     channels = x.shape[1]
     rows = np.ascontiguousarray(np.moveaxis(x, 1, 0)).reshape(channels, -1)
-    if rows.shape[1] % chunks or rows.shape[1] // chunks < 2:
-        raise ShapeError(f"{rows.shape[1]} values of a channel in {chunks} chunks", where="range_batch_norm", remedy="use equal chunks of 2 or more")
+    check_chunks(rows.shape[1], chunks)
     cut = rows.reshape(channels, chunks, -1)
     spread = reduce.tree_mean(np.max(cut, axis=2)) - reduce.tree_mean(np.min(cut, axis=2))
     inverse = np.float32(1) / (spread * np.float32(constant(cut.shape[2])) + np.float32(eps))
     shape = (1, channels, *([1] * (x.ndim - 2)))
     centered = x - reduce.tree_mean(rows).reshape(shape)
     return np.asarray(centered * inverse.reshape(shape) * weight.reshape(shape) + bias.reshape(shape))
+
+
+def check_chunks(values: int, chunks: int) -> None:
+    """Raise ShapeError where a channel's values are not `chunks` equal chunks of two or more."""
+    if values % chunks or values // chunks < 2:
+        raise ShapeError(f"{values} values of a channel in {chunks} chunks", where="range_batch_norm", remedy="use equal chunks of 2 or more")
 
 
 def constant(n: int) -> float:
