@@ -83,10 +83,10 @@ def row(name: str, fp32: WholeStep) -> dict[str, Any]:
     if step.prepared.recipe.schedule:
         step.state = replace(step.state, step=late, update=late)
         value = max(value, timed(step, fp32))
-    why = products(step.prepared.recipe)
+    exact = ["grade exact: every addition rounded"] if step.numerics == "exact" else []
+    why = ", ".join(exact + [text for text in [products(step.prepared.recipe)] if text])
     found: dict[str, Any] = {"name": f"{name} step, time / fp32", "recipe": name, "value": value, "unit": "x"}
-    found |= {"numerics": step.numerics, "note": why} if why or step.numerics != "fast" else {}
-    return found if why or step.numerics != "fast" else {**found, "bar": BAR, "direction": "at most"}
+    return {**found, "numerics": step.numerics, "note": why} if why else {**found, "bar": BAR, "direction": "at most"}
 
 
 def rows() -> list[dict[str, Any]]:

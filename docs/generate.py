@@ -119,7 +119,7 @@ def recipe_pages() -> dict[str, str]:
 
     found, costs = {name: recipe(name) for name in RECIPE.names()}, step_costs()
     pages, intro = {}, "`lpref show NAME` prints a page, `lpref train -s recipe=NAME` runs it. The last column is the time of a training step\n"
-    intro += "of the default model on the CPU over that of float32 (`bench/results/recipes_cpu.json` has commit, processor and what multiplies the work).\n"
+    intro += "of the default model on the CPU over that of float32; `bench/results/recipes_cpu.json` has commit, processor and what multiplies it.\n"
     for family, title in FAMILIES.items():
         rows = [f"| [{name}]({name}.md) | {r.title} | {r.source} | {costs.get(name, '')} |" for name, r in found.items() if r.family == family]
         intro += "\n".join([f"\n## {title}\n", "| name | | source | step |", "|---|---|---|---|", *rows]) + "\n"
