@@ -68,7 +68,7 @@ def cases(draw: Callable[..., Any]) -> dict[str, tuple[float, Callable[[], Any]]
         "hadamard 16, last axis": (2 * n, lambda: hadamard.hadamard(x, 16, 1, signs)),
         "hadamard 16, first axis": (2 * n, lambda: hadamard.hadamard(x, 16, 0, signs)),
         "hadamard 256, last axis": (2 * n, lambda: hadamard.hadamard(x, 256, 1)),
-        "softmax_cross_entropy": (2 * logits.nbytes, lambda: loss.softmax_cross_entropy(logits, targets)),
+        "softmax_cross_entropy": (logits.nbytes, lambda: loss.softmax_cross_entropy(logits, targets)),
         "softmax_cross_entropy_backward": (2 * logits.nbytes, lambda: loss.softmax_cross_entropy_backward(1.0, probs, targets)),
         "embedding": (2 * n, lambda: embedding.embedding(x, ids % TOKENS)),
         "embedding_backward": (n + VOCAB * WIDTH * 4, lambda: embedding.embedding_backward(x, ids, VOCAB)),

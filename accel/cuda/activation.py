@@ -1,4 +1,7 @@
-"""Activations of CuPy arrays: the pages of `lpref.ref.nn.activation` in one pass each, with their bits."""
+"""Activations of CuPy arrays: the pages of `lpref.ref.nn.activation` in one pass each, with their bits.
+
+Inputs may be of bfloat16; results are stored in the format `store`.
+"""
 
 from __future__ import annotations
 
@@ -26,71 +29,71 @@ CONSTANTS = {
 
 def relu(x: Any) -> Any:
     """`lpref.ref.nn.relu`."""
-    (x,) = arrays.floats("relu", x)
-    return _each("relu", x, x)
+    return _each("relu", x)
 
 
 def relu_backward(dy: Any, x: Any) -> Any:
     """`lpref.ref.nn.relu_backward`."""
     check_same("relu_backward", dy, x)
-    return _each("relu", *arrays.floats("relu_backward", dy, x))
+    return _each("relu_backward", x, dy)
 
 
 def silu(x: Any) -> Any:
     """`lpref.ref.nn.silu`."""
-    return _each("silu", *arrays.floats("silu", x))
+    return _each("silu", x)
 
 
 def silu_backward(dy: Any, x: Any) -> Any:
     """`lpref.ref.nn.silu_backward`."""
     check_same("silu_backward", dy, x)
-    return _each("silu_backward", *arrays.floats("silu_backward", dy, x))
+    return _each("silu_backward", x, dy)
 
 
-def gelu(x: Any, kind: str = "tanh") -> Any:
+def gelu(x: Any, kind: str = "tanh", *, store: str = "float32") -> Any:
     """`lpref.ref.nn.gelu`."""
-    return _each(f"gelu_{_known(kind)}", *arrays.floats("gelu", x), constants=CONSTANTS[kind])
+    return _each(f"gelu_{_known(kind)}", x, constants=CONSTANTS[kind], store=store)
 
 
-def gelu_backward(dy: Any, x: Any, kind: str = "tanh") -> Any:
+def gelu_backward(dy: Any, x: Any, kind: str = "tanh", *, store: str = "float32") -> Any:
     """`lpref.ref.nn.gelu_backward`."""
     check_same("gelu_backward", dy, x)
-    return _each(f"gelu_{_known(kind)}_backward", *arrays.floats("gelu_backward", dy, x), constants=CONSTANTS[kind])
+    return _each(f"gelu_{_known(kind)}_backward", x, dy, constants=CONSTANTS[kind], store=store)
 
 
 def swiglu(g: Any, u: Any) -> Any:
     """`lpref.ref.nn.swiglu`."""
     check_same("swiglu", g, u)
-    g, u = arrays.floats("swiglu", g, u)
+    g, u = _alike("swiglu", g, u)
     y = device.cupy().empty(g.shape, np.float32)
-    arrays.each("activation", "swiglu", g.size, g, u, g.size, 1, 1, y)
+    _launch("swiglu", g.size, arrays.kinds(LP_X=g), g, u, g.size, 1, 1, y)
     return y
 
 
 def swiglu_backward(dy: Any, g: Any, u: Any) -> tuple[Any, Any]:
     """`lpref.ref.nn.swiglu_backward`."""
     check_same("swiglu_backward", g, u, dy)
-    dy, g, u = arrays.floats("swiglu_backward", dy, g, u)
+    (dy,), (g, u) = arrays.values("swiglu_backward", dy), _alike("swiglu_backward", g, u)
     dg, du = device.cupy().empty(g.shape, np.float32), device.cupy().empty(g.shape, np.float32)
-    arrays.each("activation", "swiglu_backward", g.size, dy, g, u, g.size, 1, 1, dg, du)
+    _launch("swiglu_backward", g.size, arrays.kinds(LP_X=g, LP_DY=dy), dy, g, u, g.size, 1, 1, dg, du)
     return dg, du
 
 
-def swiglu_packed(gu: Any) -> Any:
+def swiglu_packed(gu: Any, *, store: str = "float32") -> Any:
     """`lpref.ref.nn.swiglu_packed`."""
     half = check_halves("swiglu_packed", gu)
-    (gu,) = arrays.floats("swiglu_packed", gu)
-    y = device.cupy().empty((len(gu), half), np.float32)
-    arrays.each("activation", "swiglu", y.size, *_halves(gu, half), y.size, half, 2 * half, y)
+    (gu,) = arrays.values("swiglu_packed", gu)
+    y = arrays.empty((len(gu), half), store)
+    _launch("swiglu", y.size, arrays.kinds(LP_X=gu, LP_Y=y), *_halves(gu, half), y.size, half, 2 * half, y)
     return y
 
 
-def swiglu_packed_backward(dy: Any, gu: Any) -> Any:
+def swiglu_packed_backward(dy: Any, gu: Any, *, store: str = "float32") -> Any:
     """`lpref.ref.nn.swiglu_packed_backward`."""
     half = check_halves("swiglu_packed_backward", gu, dy)
-    dy, gu = arrays.floats("swiglu_packed_backward", dy, gu)
-    d = device.cupy().empty(gu.shape, np.float32)
-    arrays.each("activation", "swiglu_backward", dy.size, dy, *_halves(gu, half), dy.size, half, 2 * half, *_halves(d, half))
+    dy, gu = arrays.values("swiglu_packed_backward", dy, gu)
+    d = arrays.empty(gu.shape, store)
+    kinds = arrays.kinds(LP_X=gu, LP_DY=dy, LP_Y=d)
+    _launch("swiglu_backward", dy.size, kinds, dy, *_halves(gu, half), dy.size, half, 2 * half, *_halves(d, half))
     return d
 
 
@@ -100,14 +103,27 @@ def _halves(gu: Any, half: int) -> tuple[Any, Any]:
     return flat, flat[half:]
 
 
+def _alike(op: str, g: Any, u: Any) -> tuple[Any, ...]:
+    """Two arrays that the kernels read as one type."""
+    return arrays.values(op, g, u) if arrays.is_sixteen(g) == arrays.is_sixteen(u) else arrays.floats(op, arrays.wide(g), arrays.wide(u))
+
+
 def _known(kind: str) -> str:
     if kind not in GELU_KINDS:
         raise UnknownNameError("gelu kind", kind, GELU_KINDS)
     return kind
 
 
-def _each(entry: str, *args: Any, constants: tuple[Any, ...] = ()) -> Any:
-    """The kernel over args of one shape; the last one's shape is the result's."""
-    out = device.cupy().empty(args[-1].shape, np.float32)
-    arrays.each("activation", entry, out.size, *args, out.size, *constants, out)
-    return out
+def _launch(entry: str, n: int, kinds: tuple[tuple[str, int], ...], *args: Any) -> None:
+    """Four blocks a multiprocessor, four elements a thread and step."""
+    if n:
+        device.function("activation", entry, kinds)((device.blocks_for(-(-n // 4), waves=4),), (device.THREADS,), args)
+
+
+def _each(entry: str, x: Any, *dy: Any, constants: tuple[Any, ...] = (), store: str = "float32") -> Any:
+    """The kernel over x, or dy and x; x's shape is the result's."""
+    *before, x = arrays.values(entry, *dy, x)
+    y = arrays.empty(x.shape, store)
+    kinds = arrays.kinds(LP_X=x, LP_Y=y, **({"LP_DY": before[0]} if before else {}))
+    _launch(entry, y.size, kinds, *before, x, y.size, *constants, y)
+    return y

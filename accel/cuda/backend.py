@@ -47,10 +47,12 @@ PRODUCTS_BOUND = Bound(PRODUCT_BOUND.theorem, of_each(PRODUCT_BOUND.bound))
 GEMM = in_format(gemm.gemm, operand.rounded)
 NATIVE = {
     "operand", "quantize", "gemm", "gemms", "add", "sub", "mul", "rmsnorm", "rmsnorm_backward", "layernorm", "layernorm_backward",
-    "attention", "attention_backward", "attention_packed", "attention_packed_backward",
+    "attention", "attention_backward", "attention_packed", "attention_packed_backward", "relu", "relu_backward", "silu", "silu_backward",
+    "gelu", "gelu_backward", "swiglu", "swiglu_backward", "swiglu_packed", "swiglu_packed_backward",
+    "softmax_cross_entropy", "softmax_cross_entropy_backward", "tree_sum", "tree_mean",
 }  # fmt: skip
 """Ops that read arrays of bfloat16 themselves; the others get float32 of them (`arrays.widened`)."""
-STORE = {"rmsnorm", "layernorm"}
+STORE = {"rmsnorm", "layernorm", "gelu", "gelu_backward", "swiglu_packed", "swiglu_packed_backward"}
 """Ops of `lpref.accel.reference.STORED` whose kernels write bfloat16 themselves; of the others a kernel rounds the result."""
 KERNELS: dict[str, Callable[..., Any]] = {
     "operand": operand.operand,
@@ -152,8 +154,8 @@ def to_device(x: Any) -> Any:
 
 
 def to_host(x: Any) -> Any:
-    """A CuPy array or quantized tensor in NumPy, bfloat16 as float32; waits for the device. Everything else as it is."""
-    if isinstance(x, CudaQTensor):
+    """A CuPy array, quantized tensor or probabilities in NumPy, bfloat16 as float32; waits for the device. Everything else as it is."""
+    if isinstance(x, (CudaQTensor, loss.Softmax)):
         return x.host()
     if arrays.is_sixteen(x):
         return (device.cupy().asnumpy(x.view(np.uint16)).astype(np.uint32) << np.uint32(16)).view(np.float32)

@@ -16,7 +16,7 @@ from lpref.ref.errors import ShapeError
 from lpref.ref.nn.embedding import check_ids
 
 FEW = 4096
-"""Ids up to which a block takes 32 columns, so that there are enough blocks."""
+"""Positions up to which a warp takes 32 columns, so that there are enough warps."""
 
 
 def embedding(table: Any, ids: Any) -> Any:
@@ -39,13 +39,16 @@ def embedding_backward(dy: Any, ids: Any, V: int) -> Any:
     cp, n, width = device.cupy(), int(ids.size), dy.shape[-1]
     if not (n and width):
         return cp.zeros((V, width), np.float32)
-    table, chunk = cp.empty((V, width), np.float32), 32 if V <= FEW else 256
+    table = cp.zeros((V, width), np.float32)
     if device.on_device(ids):
         keys = _sorted(cp, ids)
         starts = cp.searchsorted(keys, cp.arange(V + 1, dtype=np.int64) * np.int64(n)).astype(np.int64)
     else:
         keys, starts = feed.upload(sorted_keys, ids), feed.upload(starts_of, ids, V)
-    device.function("embedding", "table_gradient")((V, -(-width // chunk)), (32, 8), (dy, keys, starts, n, width, np.int32(chunk), table))
+    args = (dy, keys, starts, n, width, table)
+    across = 1 if n > FEW else min(-(-width // 32), 65535)
+    device.function("embedding", "rare_rows")((-(-n // 8), across), (32, 8), args)
+    device.function("embedding", "frequent_rows")((-(-n // 32), -(-width // 32)), (32, 16), args)
     return table
 
 

@@ -1,10 +1,13 @@
 """Softmax cross-entropy of CuPy arrays: the page of `lpref.ref.nn.loss`, a team of threads a row, with its bits.
 
-Targets may lie on the host, where checking them waits for nothing, or on the device, where it waits for their range.
+Forward gives the probabilities as what they are made of (`Softmax`): the gradient computes them again where it needs them, with the same bits, so
+that logits are read once in each direction and probabilities are never written. Targets may lie on the host, where checking them waits for
+nothing, or on the device, where it waits for their range.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,27 +16,75 @@ from lpref.accel.cuda import arrays, device
 from lpref.accel.cuda.reduce import row_sums
 from lpref.ref.nn.loss import check_targets
 
+LONG = 4096
+"""Classes from which on a row has a block to itself that reads it by fours."""
+LONG_TEAM = (("LP_TEAM", 256), ("LP_SLOTS", 4))
 
-def softmax_cross_entropy(logits: Any, targets: Any) -> tuple[Any, Any]:
+
+@dataclass(frozen=True)
+class Softmax:
+    """Probabilities [N, V], not yet computed. tops, sums [N]: each row's maximum, and the sum of exp(logits - maximum)."""
+
+    logits: Any
+    tops: Any
+    sums: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.logits.shape)
+
+    @property
+    def ndim(self) -> int:
+        return 2
+
+    def array(self) -> Any:
+        """The probabilities on the device."""
+        return _gradient(self, 0, 0, np.float32(1), 1)
+
+    def host(self) -> np.ndarray:
+        """The probabilities in NumPy; waits for the device."""
+        return np.asarray(device.cupy().asnumpy(self.array()))
+
+
+def softmax_cross_entropy(logits: Any, targets: Any) -> tuple[Any, Softmax]:
     """(loss, probs): `lpref.ref.nn.softmax_cross_entropy`; the loss stays on the device, 0-d."""
     check_targets("softmax_cross_entropy", logits, targets)
-    (logits,) = arrays.floats("softmax_cross_entropy", logits)
+    (logits,) = arrays.values("softmax_cross_entropy", logits)
     (rows, n), cp = logits.shape, device.cupy()
-    probs, losses = cp.empty(logits.shape, np.float32), cp.empty((1, rows), np.float32)
-    arrays.rows("loss", "cross_entropy", rows, n, logits, arrays.integers(targets), rows, n, probs, losses)
-    return row_sums(losses, rows).reshape(()), probs
+    tops, sums, losses = cp.empty(rows, np.float32), cp.empty(rows, np.float32), cp.empty((1, rows), np.float32)
+    ids, out, defines = arrays.integers(targets), (tops, sums, losses), arrays.kinds(LP_X=logits)
+    if LONG <= n < 1 << 30 and n % 4 == 0 and rows >= device.processors() and logits.data.ptr % 16 == 0:
+        room, four = device.shared_memory() // 2 - 4096, 4 * logits.itemsize
+        run = device.function("loss", "cross_entropy_long", (*LONG_TEAM, *defines))
+        run.max_dynamic_shared_size_bytes = room
+        kept = min(n // 4, room // four)
+        run((min(rows, 2 * device.processors()),), (256,), (logits, ids, rows, n, np.int32(kept), *out), shared_mem=four * kept)
+    else:
+        arrays.rows("loss", "cross_entropy", rows, n, logits, ids, rows, n, *out, defines=defines)
+    return row_sums(losses, rows).reshape(()), Softmax(logits, tops, sums)
 
 
 def softmax_cross_entropy_backward(dloss: Any, probs: Any, targets: Any) -> Any:
-    """dlogits: `lpref.ref.nn.softmax_cross_entropy_backward`; dloss: a number, or one on the device."""
+    """dlogits: `lpref.ref.nn.softmax_cross_entropy_backward`; probs: an array or `Softmax`; dloss: a number, or one on the device."""
     check_targets("softmax_cross_entropy_backward", probs, targets)
-    (probs,) = arrays.floats("softmax_cross_entropy_backward", probs)
-    rows, n = probs.shape
-    dlogits, count = device.cupy().empty(probs.shape, np.float32), np.float32(rows)
+    if not isinstance(probs, Softmax):
+        (probs,) = arrays.values("softmax_cross_entropy_backward", probs)
     if device.on_device(dloss):
-        (pointer,), number = arrays.floats("softmax_cross_entropy_backward", dloss.reshape(())), np.float32(0)
+        (pointer,), number = arrays.floats("softmax_cross_entropy_backward", arrays.wide(dloss).reshape(())), np.float32(0)
     else:
         pointer, number = 0, np.float32(dloss)
-    args = (probs, arrays.integers(targets), rows, n, pointer, number, count, dlogits)
-    device.function("loss", "cross_entropy_backward", arrays.ONE)(*device.plane(rows, n), args)
-    return dlogits
+    return _gradient(probs, arrays.integers(targets), pointer, number, probs.shape[0])
+
+
+def _gradient(probs: Any, ids: Any, pointer: Any, number: np.float32, count: int) -> Any:
+    """(probs - onehot) times (the number, or what the pointer leads to) / count; ids 0: without onehot."""
+    (rows, n), of = probs.shape, (probs.logits, probs.tops, probs.sums) if isinstance(probs, Softmax) else (probs, 0, 0)
+    out = device.cupy().empty((rows, n), np.float32)
+    steps = -(-n // 4) if n % 4 == 0 else n
+    wide = min(256, 1 << max(steps - 1, 1).bit_length())
+    across = max(1, min(64, steps // (8 * wide)))
+    high = min(-(-rows * wide // 256), 65535, max(1, 64 * device.processors() // across))
+    args = (*of, ids, rows, n, pointer, number, np.float32(count), out)
+    defines = (*arrays.ONE, *arrays.kinds(LP_X=of[0], LP_Y=out))
+    device.function("loss", "cross_entropy_backward", defines)((across, high), (wide, 256 // wide), args)
+    return out

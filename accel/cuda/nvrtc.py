@@ -15,7 +15,7 @@ from pathlib import Path
 from lpref.ref.errors import BackendError
 
 FOLDER = Path(__file__).parent
-OPTIONS = ("--std=c++17", "--ftz=false", "--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--restrict")
+OPTIONS = ("--std=c++17", "--ftz=false", "--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--restrict", "--device-as-default-execution-space")
 
 
 def _candidates() -> Iterator[str]:

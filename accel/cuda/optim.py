@@ -67,7 +67,9 @@ def sums_of_squares(held: Sequence[Any], by: Any = 0, odd: Any = 0) -> Any:
     """
     cp = device.cupy()
     lanes, sums = cp.empty((len(held), LANES), np.float32), cp.empty(len(held), np.float32)
-    device.function("optim", "squares", TEAM)((LANES // 32, len(held)), (32, 8), (table(held), by, lanes, odd))
+    longest = sorted(range(len(held)), key=lambda i: -held[i].size)
+    rows = np.array([(held[i].data.ptr, held[i].size, i) for i in longest], np.uint64)
+    device.function("optim", "squares", TEAM)((LANES // 32, len(held)), (32, 32), (feed.upload(feed.same, rows), by, lanes, odd))
     device.function("optim", "halved", TEAM)((len(held),), (LANES,), (lanes, sums))
     return sums
 

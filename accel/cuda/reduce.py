@@ -1,7 +1,8 @@
 """`lpref.ref.reduce` of CuPy arrays: the one sum along any axes, its mean, the greatest magnitude.
 
 Rows (the summed axes last): a team of threads a row. Other axes: 32 columns x 256 groups of lanes, spread over blocks so that a
-narrow matrix fills the device, and a second kernel for their sums. Axes that do not lie together are copied together first.
+narrow matrix fills the device, and a second kernel for their sums; of bfloat16 two columns a thread. Axes that do not lie together are copied
+together first.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ def row_sums(x: Any, count: float = -1.0) -> Any:
 
 
 def _sum(op: str, x: Any, axis: Axis, keepdims: bool, mean: bool) -> Any:
+    if arrays.is_sixteen(x):
+        return _sum_sixteen(op, x, axis, keepdims, mean)
     view, shape = _view(op, "the sum", x, axis, keepdims)
     batch, n, width = view.shape
     count = float(n) if mean else -1.0
@@ -71,6 +74,18 @@ def _sum(op: str, x: Any, axis: Axis, keepdims: bool, mean: bool) -> Any:
         return column_sums(view, count).reshape(shape)
     (partial,) = arrays.columns("reduce", "groups_of_columns", 1, batch, n, width, view, batch, n, width)
     return column_sums(partial, count).reshape(shape)
+
+
+def _sum_sixteen(op: str, x: Any, axis: Axis, keepdims: bool, mean: bool) -> Any:
+    """The sum of bfloat16: down long columns as they are, two a thread; others as float32."""
+    n, width = (len(x), math.prod(x.shape[1:])) if x.ndim > 1 and axis in (0, (0,)) else (0, 0)
+    if width % 2 or n <= arrays.GROUPS:
+        return _sum(op, arrays.wide(x), axis, keepdims, mean)
+    partial = device.cupy().empty((1, arrays.GROUPS, width), np.float32)
+    if width:
+        grid, (bits,) = (-(-width // 64), arrays.GROUPS // 8), arrays.values(op, x)
+        device.function("reduce", "groups_of_pairs", arrays.ONE)(grid, (32, 8), (bits, 1, n, width // 2, np.uint32(arrays.GROUPS), partial))
+    return column_sums(partial, float(n) if mean else -1.0).reshape((1, *x.shape[1:]) if keepdims else x.shape[1:])
 
 
 def _view(op: str, what: str, x: Any, axis: Axis, keepdims: bool) -> tuple[Any, tuple[int, ...]]:

@@ -99,19 +99,6 @@ LPREF_FN lp_i32 team_max(lp_i32 v) {
 #endif
     return v;
 }
-
-/* maximum of x[i], i < n, n > 0; NaN wins */
-LPREF_FN float row_max(const float *x, lp_i64 n) {
-    lp_i32 best = (lp_i32)0x80000000u, top = 0;
-    LP_COLUMNS(i, n) {
-        lp_u32 bits = lp_bits(x[i]);
-        best = lp_imax(best, lp_rank(bits));
-        top = lp_imax(top, (lp_i32)(bits & LP_ABS));
-    }
-    best = team_max(best);
-    top = team_max(top);
-    return lp_float(top > (lp_i32)LP_INF ? LP_NAN : (lp_u32)lp_rank((lp_u32)best));
-}
 #endif
 
 /* sum[s] <- the sum of the lanes g, g + 1024 / PER, ... of N terms side by side, term(i, v), i < n: 16 rows are read before any is added */

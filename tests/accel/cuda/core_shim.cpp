@@ -1,5 +1,6 @@
 // The functions of accel/cuda/core over arrays, for ctypes.
 #include "cast.h"
+#include "decided.h"
 #include "elementary.h"
 #include "element.h"
 #include "pack.h"
@@ -59,6 +60,14 @@ void elements(const float *u, long n, int kind, lp_u32 trailing, int emin, float
     }
 UNARY(exp) UNARY(exp2) UNARY(log) UNARY(log2) UNARY(sin) UNARY(cos) UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(rsqrt) UNARY(sqrt)
 UNARY(neg) UNARY(magnitude) UNARY(sign) UNARY(rint)
+#define DECIDED(name, function) \
+    void decided_##name(const float *x, long n, float *y, lp_u8 *known, float *whole) { \
+        for (long i = 0; i < n; ++i) { \
+            known[i] = function::decided(x[i], &y[i]); \
+            lp_each<function, 1>(x + i, whole + i); \
+        } \
+    }
+DECIDED(exp, lp_Exp) DECIDED(tanh, lp_Tanh) DECIDED(sigmoid, lp_Sigmoid)
 #define BINARY(name) \
     void name##_of(const float *x, const float *y, long n, float *out) { \
         for (long i = 0; i < n; ++i) out[i] = lp_##name(x[i], y[i]); \

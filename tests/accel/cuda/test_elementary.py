@@ -1,4 +1,4 @@
-"""core/elementary.h, compiled by g++ without contraction, has the bits of `lpref.ref.elementary`."""
+"""core/elementary.h and core/decided.h, compiled by g++ without contraction, have the bits of `lpref.ref.elementary`."""
 
 from __future__ import annotations
 
@@ -57,3 +57,16 @@ def test_powers(core: ctypes.CDLL) -> None:
     powers[::3] = np.rint(powers[::3])
     core.pow_of(at(x), at(powers), x.size, at(out))
     assert Bits().mismatch(elementary.pow(x, powers), out, (), {}) is None
+
+
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid"])
+def test_what_the_short_sequences_decide_is_the_definition(core: ctypes.CDLL, name: str) -> None:
+    """And they decide nearly everywhere, so that the definition is rarely computed."""
+    lived_in = np.random.default_rng(2).normal(0, 3, 300000).astype(np.float32)
+    for x, rare in ((arguments(), None), (lived_in, 2.0**-11)):
+        y, whole, known = np.empty_like(x), np.empty_like(x), np.empty(x.size, np.uint8)
+        core[f"decided_{name}"](at(x), x.size, at(y), at(known), at(whole))
+        expected, there = FUNCTIONS[name](x), known.astype(bool)
+        assert Bits().mismatch(expected[there], y[there], (), {}) is None
+        assert Bits().mismatch(expected, whole, (), {}) is None
+        assert rare is None or np.mean(~there) < rare
