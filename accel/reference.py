@@ -65,7 +65,10 @@ def in_format(product: Callable[..., Any], cast: Callable[..., Any]) -> Callable
     return gemm
 
 
-STORED = ("rmsnorm", "layernorm", "gelu", "gelu_backward", "swiglu_packed", "swiglu_packed_backward", "attention_packed_backward")
+STORED = (
+    "rmsnorm", "layernorm", "gelu", "gelu_backward", "swiglu_packed", "swiglu_packed_backward", "attention_packed_backward",
+    "softmax_cross_entropy_backward",
+)  # fmt: skip
 """Ops with an option `store`: the format, float32 or bfloat16, in which the result (of several the first) is kept, rounded to nearest even.
 
 Who asks for it knows that all readers round the result to that format themselves, so that no bit of theirs changes."""

@@ -57,6 +57,7 @@ class GPT(Transformer):
     """logits [B, T, vocab] of token ids [B, T], T <= context."""
 
     kind = "gpt"
+    last = "head"
     cfg: GPTConfig
 
     def declare(self) -> list[ParameterSpec]:

@@ -42,6 +42,8 @@ class Model:
     """
 
     kind: ClassVar[str]
+    last: ClassVar[str] = ""
+    """The linear layer whose output is the logits, and which alone reads their gradient."""
 
     def __init__(self, cfg: Any, recipe: Any = None, seed: int = 0, backend: Any = None) -> None:
         """cfg: the kind's configuration.  recipe: a Recipe, None for unquantized layers.  backend: where the arrays live."""
@@ -126,7 +128,9 @@ class Model:
 
     def loss(self, batch: Any, ctx: Context) -> Tensor:
         """Mean cross entropy in nats over all targets of `batch` (`.inputs`, `.targets`), a scalar."""
-        return F.softmax_cross_entropy(self.logits(batch.inputs, ctx), batch.targets, self.under("loss", "loss", ctx))
+        under = self.under("loss", "loss", ctx)
+        back = self.read_in(self.last, ctx, gradient=True) if self.last and under is None else "float32"
+        return F.softmax_cross_entropy(self.logits(batch.inputs, ctx), batch.targets, under, back)
 
     def training_loss(self, batch: Any, ctx: Context) -> Tensor:
         """`loss`, or what the loss hooks of the recipe in force make of it; evaluation asks for `loss`."""

@@ -52,7 +52,7 @@ NATIVE = {
     "softmax_cross_entropy", "softmax_cross_entropy_backward", "tree_sum", "tree_mean",
 }  # fmt: skip
 """Ops that read arrays of bfloat16 themselves; the others get float32 of them (`arrays.widened`)."""
-STORE = {"rmsnorm", "layernorm", "gelu", "gelu_backward", "swiglu_packed", "swiglu_packed_backward"}
+STORE = {"rmsnorm", "layernorm", "gelu", "gelu_backward", "swiglu_packed", "swiglu_packed_backward", "softmax_cross_entropy_backward"}
 """Ops of `lpref.accel.reference.STORED` whose kernels write bfloat16 themselves; of the others a kernel rounds the result."""
 KERNELS: dict[str, Callable[..., Any]] = {
     "operand": operand.operand,

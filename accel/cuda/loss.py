@@ -64,7 +64,7 @@ def softmax_cross_entropy(logits: Any, targets: Any) -> tuple[Any, Softmax]:
     return row_sums(losses, rows).reshape(()), Softmax(logits, tops, sums)
 
 
-def softmax_cross_entropy_backward(dloss: Any, probs: Any, targets: Any) -> Any:
+def softmax_cross_entropy_backward(dloss: Any, probs: Any, targets: Any, *, store: str = "float32") -> Any:
     """dlogits: `lpref.ref.nn.softmax_cross_entropy_backward`; probs: an array or `Softmax`; dloss: a number, or one on the device."""
     check_targets("softmax_cross_entropy_backward", probs, targets)
     if not isinstance(probs, Softmax):
@@ -73,13 +73,13 @@ def softmax_cross_entropy_backward(dloss: Any, probs: Any, targets: Any) -> Any:
         (pointer,), number = arrays.floats("softmax_cross_entropy_backward", arrays.wide(dloss).reshape(())), np.float32(0)
     else:
         pointer, number = 0, np.float32(dloss)
-    return _gradient(probs, arrays.integers(targets), pointer, number, probs.shape[0])
+    return _gradient(probs, arrays.integers(targets), pointer, number, probs.shape[0], store)
 
 
-def _gradient(probs: Any, ids: Any, pointer: Any, number: np.float32, count: int) -> Any:
+def _gradient(probs: Any, ids: Any, pointer: Any, number: np.float32, count: int, store: str = "float32") -> Any:
     """(probs - onehot) times (the number, or what the pointer leads to) / count; ids 0: without onehot."""
     (rows, n), of = probs.shape, (probs.logits, probs.tops, probs.sums) if isinstance(probs, Softmax) else (probs, 0, 0)
-    out = device.cupy().empty((rows, n), np.float32)
+    out = arrays.empty((rows, n), store)
     steps = -(-n // 4) if n % 4 == 0 else n
     wide = min(256, 1 << max(steps - 1, 1).bit_length())
     across = max(1, min(64, steps // (8 * wide)))

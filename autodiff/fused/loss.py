@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from lpref.autodiff import functional as F
-from lpref.autodiff.fused import Fused
+from lpref.autodiff.fused import Fused, formats, kept_in
 from lpref.autodiff.primitives import integers, space
 from lpref.autodiff.tensor import Tensor, value_dtype
 from lpref.ref.errors import ShapeError
 
 
-def forward(B: Any, logits: Any, targets: Any) -> tuple[Any, Any]:
+def forward(B: Any, logits: Any, targets: Any, **kept: str) -> tuple[Any, Any]:
     """The backend's loss on rows, mean over rows; a scalar."""
     loss, saved = B.softmax_cross_entropy(logits.reshape((-1, logits.shape[-1])), targets.reshape(-1))
     return space(logits).asarray(loss, dtype=value_dtype(logits, B)).reshape(()), saved
 
 
-def backward(B: Any, dloss: Any, saved: Any, xs: tuple, wants: list[bool], targets: Any) -> tuple[Any, ...]:
+def backward(B: Any, dloss: Any, saved: Any, xs: tuple, wants: list[bool], targets: Any, **kept: str) -> tuple[Any, ...]:
     """dlogits = (softmax − onehot) · dloss / N."""
-    return (B.softmax_cross_entropy_backward(dloss, saved, targets.reshape(-1)).reshape(xs[0].shape),)
+    return (B.softmax_cross_entropy_backward(dloss, saved, targets.reshape(-1), **kept_in(kept, "back")).reshape(xs[0].shape),)
 
 
-def composite(logits: Tensor, targets: Any) -> Tensor:
+def composite(logits: Tensor, targets: Any, **kept: str) -> Tensor:
     """−mean over rows of log_softmax(logits)[target]."""
     z = F.reshape(logits, (-1, logits.shape[-1]))
     xp = space(logits.data)
@@ -34,8 +34,10 @@ def composite(logits: Tensor, targets: Any) -> Tensor:
 CROSS_ENTROPY = Fused("softmax_cross_entropy", forward, backward, composite, "nothing")
 
 
-def softmax_cross_entropy(logits: Tensor, targets: Any, under: Any = None) -> Tensor:
+def softmax_cross_entropy(logits: Tensor, targets: Any, under: Any = None, back: str = "float32") -> Tensor:
     """−(1/N) Σ log softmax(logits)[n, targets[n]]; logits [..., V], targets [...] integers in [0, V). A scalar.
+
+    back: the format in which the gradient of the logits is kept, for a reader that rounds to it anyway.
 
     Raises DTypeError for targets that are not integers, ShapeError when the shapes do not match.
     """
@@ -44,4 +46,4 @@ def softmax_cross_entropy(logits: Tensor, targets: Any, under: Any = None) -> Te
     if tuple(targets.shape) != logits.shape[:-1]:
         raise ShapeError(f"targets of shape {tuple(targets.shape)} for logits of shape {logits.shape}",
                          where="autodiff.softmax_cross_entropy", remedy="targets have the logits' shape without the last axis")  # fmt: skip
-    return CROSS_ENTROPY(logits, targets=targets, under=under)
+    return CROSS_ENTROPY(logits, targets=targets, under=under, **formats("float32", back))
