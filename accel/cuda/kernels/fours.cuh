@@ -9,7 +9,7 @@ template <int N> struct Count {
 /* elements i .. i + N - 1 of x; i a multiple of N */
 template <int N, int KIND> LPREF_FN void take(const void *x, lp_i64 i, float *v) {
     if constexpr (N == 4) {
-        float4 q = load4<KIND>(x, i / 4);
+        float4 q = load4<KIND>(x, i >> 2);
         v[0] = q.x, v[1] = q.y, v[2] = q.z, v[3] = q.w;
     } else {
         v[0] = load<KIND>(x, i);
@@ -19,10 +19,10 @@ template <int N, int KIND> LPREF_FN void take(const void *x, lp_i64 i, float *v)
 template <int N, int KIND> LPREF_FN void give(void *y, lp_i64 i, const float *v) {
     if constexpr (N == 4 && KIND == 1) {
         uint2 q = {short_bits(v[0]) | short_bits(v[1]) << 16, short_bits(v[2]) | short_bits(v[3]) << 16};
-        ((uint2 *)y)[i / 4] = q;
+        ((uint2 *)y)[i >> 2] = q;
     } else if constexpr (N == 4) {
         float4 q = {v[0], v[1], v[2], v[3]};
-        ((float4 *)y)[i / 4] = q;
+        ((float4 *)y)[i >> 2] = q;
     } else {
         store<KIND>(y, i, v[0]);
     }

@@ -157,8 +157,10 @@ extern "C" __global__ void __launch_bounds__(256, 4) cross_entropy_backward(cons
 #pragma unroll
                     for (int k = 0; k < N; ++k) p[k] = v[0][k];
                 }
+                lp_i64 ahead = target - i;
+                int hit = ahead >= 0 && ahead < N ? (int)ahead : N;
 #pragma unroll
-                for (int k = 0; k < N; ++k) p[k] = lp_mul(i + k == target ? lp_sub(p[k], 1.0f) : p[k], scale);
+                for (int k = 0; k < N; ++k) p[k] = lp_mul(k == hit ? lp_sub(p[k], 1.0f) : p[k], scale);
                 give<N, LP_Y>(dlogits, row + i, p);
             });
     }
