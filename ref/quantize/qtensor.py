@@ -68,7 +68,7 @@ class QTensor:
         counts where the rule has one."""
         more = 4 if self.quantizer.scale.rule == "nvfp4" else 0
         more += 0 if self.zero is None else -(-self.zero.size * format_named(self.quantizer.format).bits // 8)
-        more += 0 if self.aux is None else sum(np.asarray(v).nbytes for v in self.aux.values())
+        more += 0 if self.aux is None else sum(int(v.nbytes) for v in self.aux.values())
         more += 0 if self.residual is None else self.residual.nbytes
         return int(self.codes.nbytes + sum(s.nbytes for s in self.scales) + more)
 
