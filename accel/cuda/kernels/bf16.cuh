@@ -2,10 +2,8 @@
  *
  * A fragment of m16n8k16: lane 4 g + q has of A rows g and g + 8, of B column g, of the sum rows g and g + 8 and columns 2 q, 2 q + 1
  * (PTX ISA, "Matrix Fragments for mma.m16n8k16"). Without a GPU the same functions are gpu.h's. */
-#include "base.h"
+#include "vectors.cuh"
 
-typedef struct __align__(8) { lp_u32 x, y; } lp_8;
-typedef struct __align__(16) { lp_u32 x, y, z, w; } lp_16;
 typedef struct __align__(16) { float x, y, z, w; } lp_f4;
 typedef struct __align__(8) { float x, y; } lp_f2;
 

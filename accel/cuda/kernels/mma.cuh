@@ -1,7 +1,5 @@
 /* One instruction of the integer tensor cores: sum (16 x 8 of a warp) += a (16 x WIDE) b (WIDE x 8), int8 and int32, WIDE 16 or 32 by LP_PIECE. */
-#include "base.h"
-
-typedef struct __align__(16) { lp_u32 x, y, z, w; } lp_16;
+#include "vectors.cuh"
 
 #if defined(LP_PIECE) && LP_PIECE == 16
 #define WIDE 16

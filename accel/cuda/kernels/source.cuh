@@ -1,7 +1,5 @@
 /* What a source is (LP_IN: 0 float32, 1 bfloat16, 2 binary16): one element, or sixteen bytes of it. */
-#include "base.h"
-
-typedef struct __align__(16) { lp_u32 x, y, z, w; } lp_16;
+#include "vectors.cuh"
 
 LPREF_FN float of_half(lp_u32 h) {
     float f;
