@@ -24,8 +24,8 @@ LENGTHS = (16, 32)
 """Blocks that a panel holds."""
 WIDE = 64
 THREADS = 128
-REGISTERS = {0: 96, 1: 128}
-"""Of a thread: to nearest, stochastic."""
+REGISTERS = {False: 96, True: 128}
+"""Of a thread: one side of blocks of 16 to nearest, and all others."""
 LARGEST = 2**36
 Transforms = Sequence[tuple[Any, Any]]
 
@@ -86,7 +86,7 @@ def run(sides: Sequence[Side]) -> None:
     job = sides[0].job
     q, (rows, columns), long = job.q, job.shape, max(job.block)
     amaxes = _amaxes(sides) if q.scale.rule == "nvfp4" else {}
-    registers = REGISTERS[int(plans.word_bits(q) > 0)]
+    registers = REGISTERS[plans.word_bits(q) > 0 or long > 16 or len(sides) > 1]
     size = b.size if b is not None else 0
     square = int(b is not None and b.job.block[1] > 1)
     shape = {

@@ -22,23 +22,19 @@ extern "C" __global__ void __launch_bounds__(256) embed(const lp_u8 *codes, lp_i
             uint4 held = ((const uint4 *)codes)[at];
             word[0] = held.x, word[1] = held.y, word[2] = held.z, word[3] = held.w;
 #endif
-            uint4 two[2];
+            lp_u32 w[8];
 #if LP_DOWN
             Bytes own = ((const Bytes *)scales)[row / 16 + u];
+            Pair p[8];
 #pragma unroll
-            for (int i = 0; i < 8; ++i) {
-                float low = scale_value(own.byte[2 * i]), high = scale_value(own.byte[2 * i + 1]);
-                lp_u32 w = word[2 * i * LP_BITS / 32];
-                int place = 2 * i * LP_BITS % 32;
-                lp_u32 made = pack(scaled_element(w, place, low), scaled_element(w, place + LP_BITS, high));
-                (i < 4 ? &two[0].x : &two[1].x)[i % 4] = settled_pair(made, dead_half(low) | dead_half(high) << 16);
-            }
+            for (int i = 0; i < 8; ++i) p[i] = pair_of(scale_value(own.byte[2 * i]), scale_value(own.byte[2 * i + 1]));
 #else
             float scale = scale_value(((const lp_u8 *)scales)[row + u * 16 / bc]);
-            lp_u32 dead = dead_half(scale) * 0x10001u;
-            two[0] = embedded8(word[0], LP_BITS == 8 ? word[1] : 0u, scale, dead);
-            two[1] = embedded8(word[LP_BITS == 8 ? 2 : 1], LP_BITS == 8 ? word[3] : 0u, scale, dead);
+            Pair p[1] = {pair_of(scale, scale)};
 #endif
+#pragma unroll
+            for (int i = 0; i < LP_BITS / 2; ++i) embedded_word(w + i * PAIRS, word[i], p + LP_DOWN * i * PAIRS, LP_DOWN);
+            uint4 two[2] = {{w[0], w[1], w[2], w[3]}, {w[4], w[5], w[6], w[7]}};
             out[2 * at] = two[0];
             out[2 * at + 1] = two[1];
         }

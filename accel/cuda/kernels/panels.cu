@@ -67,10 +67,10 @@ LPREF_FN void row_side(const void *x, const Corner &at, lp_i64 C, const Target &
             store16(t.codes + (lp_i64)unit * (2 * LP_BITS), a, b);
             if (t.out) {
                 float value = scale_value(scale.code);
-                lp_u32 dead = dead_half(value) * 0x10001u;
+                Pair pair = pair_of(value, value);
                 uint4 *to = (uint4 *)(t.out + (lp_i64)unit * 8);
-                to[0] = embedded8(a.lo, a.hi, value, dead);
-                to[1] = embedded8(b.lo, b.hi, value, dead);
+                to[0] = embedded8(a.lo, a.hi, pair);
+                to[1] = embedded8(b.lo, b.hi, pair);
             }
         }
     }
@@ -134,27 +134,30 @@ LPREF_FN Sixteen sixteen_of(const float *v) {
     return s;
 }
 
-/* Codes of two columns and eight rows, left[0] and right[0] the first: pairs of rows beside each other, one code of each column. */
-LPREF_FN void store_columns(lp_u8 *codes, lp_i64 place, lp_i64 C, const Codes &left, const Codes &right) {
+/* Codes of two columns and eight rows, stored, and as numbers where they are wanted. Each word holds whole rows, a code of each column beside the other:
+ * of 4 bits rows 0, 2, 4, 6 and 1, 3, 5, 7; of 8 bits two rows. */
+LPREF_FN void store_columns(const Target &t, lp_i64 place, lp_i64 C, const Codes &left, const Codes &right, const Pair &pair) {
 #if LP_BITS == 4
-    lp_u32 even = (left.lo & 0x0F0F0F0Fu) | (right.lo & 0x0F0F0F0Fu) << 4, odd = (left.lo >> 4 & 0x0F0F0F0Fu) | (right.lo & 0xF0F0F0F0u);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) codes[(place + i * C) / 2] = (lp_u8)((i % 2 ? odd : even) >> i / 2 * 8);
+    lp_u32 word[2] = {(left.lo & 0x0F0F0F0Fu) | (right.lo & 0x0F0F0F0Fu) << 4, (left.lo >> 4 & 0x0F0F0F0Fu) | (right.lo & 0xF0F0F0F0u)};
 #else
-    lp_u32 rows[4] = {__byte_perm(left.lo, right.lo, 0x5140), __byte_perm(left.lo, right.lo, 0x7362), __byte_perm(left.hi, right.hi, 0x5140),
+    lp_u32 word[4] = {__byte_perm(left.lo, right.lo, 0x5140), __byte_perm(left.lo, right.lo, 0x7362), __byte_perm(left.hi, right.hi, 0x5140),
                       __byte_perm(left.hi, right.hi, 0x7362)};
-#pragma unroll
-    for (int i = 0; i < 8; ++i) *(lp_u16 *)(codes + place + i * C) = (lp_u16)(rows[i / 2] >> i % 2 * 16);
 #endif
-}
-
-/* The same as numbers. */
-LPREF_FN void embed_columns(lp_u32 *out, lp_i64 place, lp_i64 C, const Codes &left, const Codes &right, const float *value, lp_u32 dead) {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        lp_u32 a = LP_BITS == 4 || i < 4 ? left.lo : left.hi, b = LP_BITS == 4 || i < 4 ? right.lo : right.hi;
-        int bit = i * LP_BITS % 32;
-        out[(place + i * C) / 2] = settled_pair(pack(scaled_element(a, bit, value[0]), scaled_element(b, bit, value[1])), dead);
+    for (int i = 0; i < LP_BITS / 2; ++i) {
+        const int first = LP_BITS == 4 ? i : 2 * i, step = LP_BITS == 4 ? 2 : 1;
+#pragma unroll
+        for (int j = 0; j < PAIRS; ++j) {
+            lp_u8 *to = t.codes + (place + (first + step * j) * C) * LP_BITS / 8;
+            if (LP_BITS == 4) *to = (lp_u8)(word[i] >> 8 * j % 32);
+            else *(lp_u16 *)to = (lp_u16)(word[i] >> 16 * j % 32);
+        }
+        if (t.out) {
+            lp_u32 w[PAIRS];
+            embedded_word(w, word[i], &pair, 0);
+#pragma unroll
+            for (int j = 0; j < PAIRS; ++j) t.out[(place + (first + step * j) * C) / 2] = w[j];
+        }
     }
 }
 
@@ -182,7 +185,8 @@ LPREF_FN void column_side(const Columns &v, const lp_u8 *drawn_here, const Corne
         over[e] = may_overflow(tops[e], factor);
         value[e] = scale_value(s[e].code);
     }
-    lp_u32 dead = dead_half(value[0]) | dead_half(value[1]) << 16, row = (lp_u32)(at.row / LP_K);
+    Pair pair = pair_of(value[0], value[1]);
+    lp_u32 row = (lp_u32)(at.row / LP_K);
 #if LP_SQUARE
     if (lane % (LP_K / 2) == 0) t.scales[row * (C / LP_K) + c / LP_K] = (lp_u8)s[0].code;
 #else
@@ -199,12 +203,8 @@ LPREF_FN void column_side(const Columns &v, const lp_u8 *drawn_here, const Corne
             code16(first[e], second[e], x, magnitudes(x), s[e], b[e], quick[e], over[e], w[e], seen);
         }
         lp_i64 place = (at.row + 16 * part) * C + c;
-        store_columns(t.codes, place, C, first[0], first[1]);
-        store_columns(t.codes, place + 8 * C, C, second[0], second[1]);
-        if (t.out) {
-            embed_columns(t.out, place, C, first[0], first[1], value, dead);
-            embed_columns(t.out, place + 8 * C, C, second[0], second[1], value, dead);
-        }
+        store_columns(t, place, C, first[0], first[1], pair);
+        store_columns(t, place + 8 * C, C, second[0], second[1], pair);
     }
 }
 #endif
