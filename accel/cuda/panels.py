@@ -27,6 +27,8 @@ THREADS = 128
 REGISTERS = {False: 96, True: 128}
 """Of a thread: one side of blocks of 16 to nearest, and all others."""
 LARGEST = 2**36
+JOINED = False
+"""Whether rows and columns of one tensor go in one launch: proved without a GPU, neither proved nor timed on one yet."""
 Transforms = Sequence[tuple[Any, Any]]
 
 
@@ -76,16 +78,22 @@ def together(a: Side, b: Side) -> bool:
     """Whether one launch makes both: the same tensor, rows and columns, and in everything else the same quantizer."""
     one, other = a.job, b.job
     same = plans.macros(one.q) == plans.macros(other.q) and bool((plans.rule_of(one.q) == plans.rule_of(other.q)).all())
-    return same and one.x is other.x and a.rows and b.job.block[1] == 1 and max(one.block) == max(other.block)
+    return JOINED and same and one.x.data.ptr == other.x.data.ptr and a.rows and b.job.block[1] == 1 and max(one.block) == max(other.block)
 
 
 def run(sides: Sequence[Side]) -> None:
-    """Makes one operand, or two that go `together`."""
+    """Makes operands of one tensor: their amaxes from one read, those that go `together` in one launch."""
+    amaxes = _amaxes(sides) if sides[0].job.q.scale.rule == "nvfp4" else {}
+    pair = len(sides) == 2 and (together(*sides) or together(*sides[::-1]))
+    for group in [sides] if pair else [[side] for side in sides]:
+        _launch(group, amaxes)
+
+
+def _launch(sides: Sequence[Side], amaxes: dict[Side, Any]) -> None:
     a = next((s for s in sides if s.rows), None)
     b = next((s for s in sides if not s.rows), None)
     job = sides[0].job
     q, (rows, columns), long = job.q, job.shape, max(job.block)
-    amaxes = _amaxes(sides) if q.scale.rule == "nvfp4" else {}
     registers = REGISTERS[plans.word_bits(q) > 0 or long > 16 or len(sides) > 1]
     size = b.size if b is not None else 0
     square = int(b is not None and b.job.block[1] > 1)
@@ -114,7 +122,7 @@ def _arguments(side: Side | None, amaxes: dict[Side, Any]) -> tuple[Any, ...]:
     if side is None:
         return (0, 0, 0, 0, 0, 0, *word_address.address(None, 0))
     job = side.job
-    tensor = (side.tensor_scale, amaxes[side]) if side in amaxes else (0, 0)
+    tensor = (side.tensor_scale, amaxes[side]) if job.q.scale.rule == "nvfp4" else (0, 0)
     out = 0 if side.embedded is None else side.embedded
     return (side.codes, side.scales, out, *tensor, job.counters.row, *word_address.address(job.words, plans.word_bits(job.q)))
 

@@ -171,13 +171,12 @@ def _panels(job: Job) -> CudaQTensor:
 
 
 def in_panels(wanted: Sequence[tuple[Job, panels.Transforms, bool]]) -> list[CudaQTensor]:
-    """Operands that `panels.fits` (job, transforms, whether as numbers too): of one tensor and going together in one launch, else each in its own."""
+    """Operands of one tensor that `panels.fits` (job, transforms, whether as numbers too)."""
     cp = device.cupy()
     sides = [
         panels.Side(job, *_outputs(job), cp.empty(job.shape, np.uint16) if numbers else None, transforms) for job, transforms, numbers in wanted
     ]
-    pair = len(sides) == 2 and (panels.together(*sides) or panels.together(*sides[::-1]))
-    for group in [sides] if pair else [[side] for side in sides]:
+    for group in [sides] if len({s.job.q.scale.rule for s in sides}) == 1 else [[side] for side in sides]:
         panels.run(group)
     return [replace(_result(s.job, s.codes, s.scales, s.tensor_scale), embedded=s.embedded) for s in sides]
 

@@ -58,15 +58,20 @@ def source(kind: Any, rows: int = 64, columns: int = 208) -> np.ndarray:
     return x.astype(kind)
 
 
+@pytest.mark.parametrize("joined", [False, True])
 @pytest.mark.parametrize("kind", [np.float32, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("name", NAMES)
-def test_rows_and_columns_from_one_read(name: str, kind: Any) -> None:
+def test_rows_and_columns(name: str, kind: Any, joined: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panels, "JOINED", joined)
     q, x = quantizer(name), source(kind)
     x = x[:, :192] if "mx" in name else x
     x = np.ascontiguousarray(x)
     on, values = host_gpu.put(x), x.astype(np.float32)
     jobs = [(job_of(on, q, None, None, WORDS, 1), (), True), (job_of(on, q, None, None, OTHER, 0), TURN, True)]
+    launched, original = [], panels._launch
+    monkeypatch.setattr(panels, "_launch", lambda sides, amaxes: launched.append(len(sides)) or original(sides, amaxes))
     one, two = in_panels(jobs)
+    assert launched == ([2] if joined else [1, 1])
     check(one, reference.operand(values, q, k_axis=1, words=WORDS))
     check(two, reference.operand(values, q, k_axis=0, words=OTHER, transforms=TURN))
 
