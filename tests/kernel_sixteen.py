@@ -57,6 +57,9 @@ def compare(kernels: Mapping[str, Kernel], place: Place, cases: Any, operands: s
             for of in (kind, np.float32):
                 gradients = backward(place.put(do.astype(of, order="K")), *sources, o, saved, *options)
                 made[-1] += gradients if isinstance(gradients, tuple) else [gradients]
+            if op == "attention_packed":
+                short = backward(place.put(do), *sources, o, saved, *options, store="bfloat16")
+                np.testing.assert_array_equal(place.get(short), rounded(place.get(made[-1][-1])), "stored as bfloat16")
         for narrow, wide in zip(*made, strict=True):
             assert narrow.dtype == wide.dtype == np.float32
             np.testing.assert_array_equal(place.get(narrow), place.get(wide), f"{op} {[x.shape for x in given]} {more[-2:]}")

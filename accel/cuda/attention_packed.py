@@ -36,7 +36,7 @@ def attention_packed(
 
 def attention_packed_backward(
     do: Any, qkv: Any, o: Any, saved: Any, batch: int, heads: int, kv_heads: int, rotary: Rotary = None, causal: bool = True,
-    scale: float | None = None, operands: str = "float32", *, fused: bool = False,
+    scale: float | None = None, operands: str = "float32", *, fused: bool = False, store: str = "float32",
 ) -> Any:  # fmt: skip
     """`lpref.ref.attention.attention_packed_backward` of saved probabilities; `fused`: or of logarithms, of grade fast."""
     op = "attention_packed_backward"
@@ -49,7 +49,8 @@ def attention_packed_backward(
     check_heads(op, q, k, v, causal)
     do, o, real = by_head(do, batch, heads), by_head(o, batch, heads), default_scale(q, scale)
     check_saved(op, do, q, k, v, saved, logarithms=fused and flash.serves(q, v))
-    dqkv = device.cupy().empty(qkv.shape, np.float32)
+    within = saved.ndim == 3 and rotary is None
+    dqkv = arrays.empty(qkv.shape, store if within else "float32")
     dq, dk, dv = _columns(dqkv, batch, heads, kv_heads)
     made = (dq, dk, dv) if rotary is None else (*(device.cupy().empty(x.shape, np.float32) for x in (q, k)), dv)
     if saved.ndim == 3:
@@ -58,7 +59,7 @@ def attention_packed_backward(
         backward(do, q, k, v, saved, causal, real, made)
     if rotary is not None:
         dq[...], dk[...] = (rope_backward(x, *rotary) for x in made[:2])
-    return dqkv
+    return dqkv if within else arrays.cast_for_storage(dqkv, store) if store != "float32" else dqkv
 
 
 def _within(op: str, qkv: Any, batch: int, heads: int, kv_heads: int, rotary: Rotary, fused: bool) -> tuple[Any, flash.Turn | None]:

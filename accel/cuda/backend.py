@@ -144,7 +144,9 @@ FAST: dict[str, tuple[Callable[..., Any], Contract]] = {
     "gemms": (one_by_one(blas.gemm), PRODUCTS_BOUND), "matmul": (blas.matmul, MATMUL_BOUND), **FUSED,
 }  # fmt: skip
 """What grade fast has of its own."""
-FAST |= {op: (storing(FAST[op][0], arrays.cast_for_storage), in_store(FAST[op][1])) for op in STORED if op in FAST and op not in STORE}
+FAST |= {
+    op: (FAST[op][0] if op in STORE else storing(FAST[op][0], arrays.cast_for_storage), in_store(FAST[op][1])) for op in STORED if op in FAST
+}
 FAST |= {op: (arrays.widened(f), contract) for op, (f, contract) in FAST.items() if op not in NATIVE}
 
 

@@ -39,11 +39,13 @@ class Tile(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """terms: products for one; turned: queries and keys are rotated; sixteen: queries, keys, values and do are bfloat16 in memory."""
+    """terms: products for one; turned: queries and keys are rotated; sixteen: queries, keys, values and do are bfloat16 in memory;
+    short: so are gradients."""
 
     terms: int
     turned: int = 0
     sixteen: int = 0
+    short: int = 0
 
     @property
     def planes(self) -> tuple[int, int]:
@@ -157,7 +159,7 @@ def shared(entry: str, wide: int, of: Numbers, tile: Tile) -> int:
 def _kernel(name: str, entry: str, by_strides: tuple[Any, ...], turn: Turn | None, terms: int) -> tuple[Launch, Tile]:
     """The kernel for these heads; by_strides: all that is read or written so, queries first, then keys and values."""
     D, E, each = by_strides[0].shape[3], by_strides[2].shape[3], 16 // by_strides[0].itemsize
-    of = Numbers(terms, int(turn is not None), int(each == 8))
+    of = Numbers(terms, int(turn is not None), int(each == 8), int(by_strides[-1].itemsize == 2))
     whole = not D % each and not E % each and all(x.data.ptr % 16 == 0 and not any(s % 16 for s in x.strides[:3]) for x in by_strides)
     group = whole and D == E and D in (32, 64, 128) and device.architecture() == "sm_90"
     tile = plan(entry, -(-max(D, E) // 16) * 16, of, group)
@@ -174,7 +176,7 @@ def _compiled(name: str, entry: str, D: int, E: int, vector: int, of: Numbers, t
 
 def macros(entry: str, D: int, E: int, vector: int, of: Numbers, tile: Tile) -> tuple[tuple[str, int], ...]:
     """What the sources are compiled for."""
-    made = {"D": D, "E": E, "WIDE": -(-max(D, E) // 16) * 16, "VEC": vector, "TERMS": of.terms, "TURN": of.turned, "SIXTEEN": of.sixteen,
+    made = {"D": D, "E": E, "WIDE": -(-max(D, E) // 16) * 16, "VEC": vector, "TERMS": of.terms, "TURN": of.turned, "SIXTEEN": of.sixteen, "SHORT": of.short,
             "MT": tile.fragments, "WARPS": tile.warps, "BN": tile.other, "RESIDENT": tile.resident, "GROUP": tile.group,
             "KEYS": int(entry == "keys")}  # fmt: skip
     return tuple((f"LP_{key}", value) for key, value in sorted(made.items()))

@@ -16,7 +16,7 @@
 #if LP_KEYS == 0
 extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     queries(const Number *q, lp_i64 qb, lp_i64 qh, lp_i64 qt, const Number *k, lp_i64 kb, lp_i64 kh, lp_i64 kt, const Number *v, lp_i64 vb, lp_i64 vh, lp_i64 vt,
-            const float *o, lp_i64 ob, lp_i64 oh, lp_i64 ot, const Number *d, lp_i64 db, lp_i64 dh, lp_i64 dt, float *dq, lp_i64 gb, lp_i64 gh, lp_i64 gt,
+            const float *o, lp_i64 ob, lp_i64 oh, lp_i64 ot, const Number *d, lp_i64 db, lp_i64 dh, lp_i64 dt, Stored *dq, lp_i64 gb, lp_i64 gh, lp_i64 gt,
             const float *lse, volatile float *delta, const float *cos, const float *sin, int H, int group, int T, int S, int causal, float c, float scale) {
     POOL(2 * HALVES);
     int tiles = (T + ROWS - 1) / ROWS, head = (int)blockIdx.x / tiles, first = (tiles - 1 - (int)blockIdx.x % tiles) * ROWS, b = head / H, h = head % H;
@@ -160,7 +160,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
 #else
 extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     keys(const Number *q, lp_i64 qb, lp_i64 qh, lp_i64 qt, const Number *k, lp_i64 kb, lp_i64 kh, lp_i64 kt, const Number *v, lp_i64 vb, lp_i64 vh, lp_i64 vt,
-         const Number *d, lp_i64 db, lp_i64 dh, lp_i64 dt, float *dk, lp_i64 gb, lp_i64 gh, lp_i64 gt, float *dv, lp_i64 wb, lp_i64 wh, lp_i64 wt, const float *lse,
+         const Number *d, lp_i64 db, lp_i64 dh, lp_i64 dt, Stored *dk, lp_i64 gb, lp_i64 gh, lp_i64 gt, Stored *dv, lp_i64 wb, lp_i64 wh, lp_i64 wt, const float *lse,
          const float *delta, const float *cos, const float *sin, int H, int group, int T, int S, int causal, float c, float scale) {
     POOL(2 * HALVES);
     __shared__ float stats[PAIRS][2][LP_BN];

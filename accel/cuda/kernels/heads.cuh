@@ -47,6 +47,11 @@ struct Turn {
     const float *cos, *sin;
 };
 
+#if LP_SHORT /* gradients are stored as bfloat16 */
+typedef lp_u16 Stored;
+#else
+typedef float Stored;
+#endif
 #if LP_SIXTEEN
 typedef lp_u16 Number;
 LPREF_FN lp_u32 bits_of(Number x) { return x; }
@@ -101,6 +106,16 @@ template <int NT> LPREF_FN void zero(float (&sum)[LP_MT][NT][4]) {
 /* Row of the tile of which this thread holds numbers 2 h and 2 h + 1 of the m-th fragments. */
 LPREF_FN int row_of(int m, int h) { return 16 * (LP_MT * WARP + m) + 8 * h + (LANE >> 2); }
 
+/* two numbers, to nearest even */
+LPREF_FN void write(lp_u16 *to, int c, int width, float x0, float x1) {
+    lp_u32 pair = pack(x0, x1);
+    if (LP_VEC > 1) {
+        if (c < width) *(lp_u32 *)(to + c) = pair;
+    } else {
+        if (c < width) to[c] = (lp_u16)pair;
+        if (c + 1 < width) to[c + 1] = (lp_u16)(pair >> 16);
+    }
+}
 LPREF_FN void write(float *to, int c, int width, float x0, float x1) {
     if (LP_VEC > 1) {
         if (c < width) *(lp_f2 *)(to + c) = lp_f2{x0, x1};
@@ -111,7 +126,7 @@ LPREF_FN void write(float *to, int c, int width, float x0, float x1) {
 }
 
 /* y's rows first ... (below `rows`) <- sum times factor; turned back where TURNED */
-template <int WIDTH, bool TURNED> LPREF_FN void store(float *y, lp_i64 pitch, int first, int rows, float (&sum)[LP_MT][LP_WIDE / 8][4], float factor, Turn turn) {
+template <int WIDTH, bool TURNED, class Kept> LPREF_FN void store(Kept *y, lp_i64 pitch, int first, int rows, float (&sum)[LP_MT][LP_WIDE / 8][4], float factor, Turn turn) {
     const int HALF = LP_WIDE / 16;
 #pragma unroll
     for (int m = 0; m < LP_MT; ++m)
