@@ -124,25 +124,33 @@ SMALLER = (Tile(1, 4, 32, 1), Tile(1, 4, 16, 1), Tile(1, 2, 16, 1), Tile(1, 1, 1
 
 
 GROUPS: dict[tuple[str, int, int], tuple[Tile, Tile, Tile]] = {
-    ("forward", 1, 0): (Tile(1, 8, 64, 1, 1),) * 3,
+    ("forward", 1, 0): (Tile(1, 8, 64, 1, 1), Tile(1, 4, 64, 2, 1), Tile(1, 8, 64, 1, 1)),
     ("forward", 3, 0): (Tile(1, 8, 64, 1, 1),) * 3,
     ("queries", 3, 0): (Tile(1, 8, 64, 1, 1), Tile(1, 8, 64, 1, 1), Tile(1, 8, 32, 1, 1)),
-    ("keys", 1, 0): (Tile(1, 8, 64, 1, 1), Tile(1, 8, 64, 1, 1), Tile(1, 8, 32, 1, 1)),
-    ("keys", 3, 0): (Tile(1, 8, 64, 1, 1), Tile(1, 8, 64, 1, 1), Tile(1, 8, 32, 1, 1)),
+    ("keys", 1, 0): (Tile(1, 4, 64, 2, 2), Tile(1, 4, 64, 2, 2), Tile(1, 8, 32, 1, 1)),
+    ("keys", 3, 0): (Tile(1, 4, 64, 2, 2), Tile(1, 4, 64, 2, 2), Tile(1, 8, 32, 1, 1)),
     ("forward", 1, 1): (Tile(1, 4, 64, 3, 1), Tile(1, 4, 64, 3, 1), Tile(1, 4, 64, 2, 1)),
     ("forward", 3, 1): (Tile(1, 4, 64, 3, 1), Tile(1, 4, 64, 3, 1), Tile(1, 4, 64, 2, 1)),
     ("queries", 1, 1): (Tile(1, 4, 64, 3, 1), Tile(1, 4, 64, 3, 1), Tile(1, 8, 64, 1, 1)),
     ("queries", 3, 1): (Tile(1, 4, 64, 3, 1), Tile(1, 4, 64, 3, 1), Tile(1, 8, 64, 1, 1)),
-    ("keys", 1, 1): (Tile(1, 4, 32, 3, 1), Tile(1, 4, 64, 2, 1), Tile(1, 4, 32, 2, 1)),
-    ("keys", 3, 1): (Tile(1, 4, 32, 3, 1), Tile(1, 4, 64, 2, 1), Tile(1, 4, 32, 2, 1)),
+    ("keys", 1, 1): (Tile(1, 4, 64, 3, 2), Tile(1, 4, 64, 2, 1), Tile(1, 4, 64, 2, 2)),
+    ("keys", 3, 1): (Tile(1, 4, 64, 3, 2), Tile(1, 4, 64, 2, 1), Tile(1, 4, 64, 2, 2)),
 }
 """Kernel, terms and whether the sources are bfloat16 -> the same where the matrix units of warpgroups are (sm_90), for heads of 32, 64 and
 128 numbers."""
+TURNED = {
+    "forward": (Tile(1, 8, 64, 1, 1), Tile(1, 8, 64, 1), Tile(1, 8, 64, 1, 1)),
+    "queries": (Tile(1, 8, 64, 1, 1), Tile(1, 8, 32, 2, 1), Tile(1, 8, 32, 1, 1)),
+    "keys": (Tile(1, 8, 64, 1, 1), Tile(1, 8, 64, 1, 1), Tile(1, 8, 32, 1, 1)),
+}
+"""Kernel -> the same for three terms of bfloat16 sources that are rotated on the way."""
 
 
 def plan(entry: str, wide: int, of: Numbers, group: bool) -> Tile:
     """The tile of a kernel for heads of `wide` numbers; group: whether matrix units of warpgroups serve."""
     tiles = GROUPS.get((entry, of.terms, of.sixteen), BEST[entry, of.terms]) if group else BEST[entry, of.terms]
+    if group and of.terms == 3 and of.turned and of.sixteen:
+        tiles = TURNED[entry]
     best = tiles[0 if wide <= 32 else 1 if wide <= 64 else 2]
     return next(tile for tile in (best, *SMALLER) if shared(entry, wide, of, tile) + 24 * tile.other <= device.shared_memory())
 
