@@ -184,8 +184,8 @@ def _compiled(name: str, entry: str, D: int, E: int, vector: int, of: Numbers, t
 
 def macros(entry: str, D: int, E: int, vector: int, of: Numbers, tile: Tile) -> tuple[tuple[str, int], ...]:
     """What the sources are compiled for."""
-    made = {"D": D, "E": E, "WIDE": -(-max(D, E) // 16) * 16, "VEC": vector, "TERMS": of.terms, "TURN": of.turned, "SIXTEEN": of.sixteen, "SHORT": of.short,
-            "MT": tile.fragments, "WARPS": tile.warps, "BN": tile.other, "RESIDENT": tile.resident, "GROUP": tile.group,
+    made = {"D": D, "E": E, "WIDE": -(-max(D, E) // 16) * 16, "VEC": vector, "TERMS": of.terms, "TURN": of.turned, "SIXTEEN": of.sixteen,
+            "SHORT": of.short, "MT": tile.fragments, "WARPS": tile.warps, "BN": tile.other, "RESIDENT": tile.resident, "GROUP": tile.group,
             "KEYS": int(entry == "keys")}  # fmt: skip
     return tuple((f"LP_{key}", value) for key, value in sorted(made.items()))
 
