@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class LprefError(Exception):
@@ -34,6 +35,17 @@ class LprefError(Exception):
     def __str__(self) -> str:
         place = f"{self.where}:{'' if self.message.startswith(chr(10)) else ' '}" if self.where else ""
         return "".join([place, self.message, f"; {self.remedy}" if self.remedy else ""])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross processes whole, whatever their constructors take."""
+        return _remade, (type(self), self.args, dict(self.__dict__))
+
+
+def _remade(cls: type[LprefError], args: tuple[Any, ...], fields: dict[str, Any]) -> LprefError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
 
 
 LISTED = 24  # names in the message of an unknown one

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lpref.ref.errors import LprefError
 from lpref.trainer.environment import cores
+from lpref.trainer.interrupt import Interrupted
 from lpref.trainer.reproduce import figures
 from lpref.trainer.reproduce.experiment import Experiment
 from lpref.trainer.reproduce.ledger import Found, Ledger
@@ -49,20 +51,44 @@ def checked(experiments: Sequence[Experiment], backend: str | None, executor: Ex
 
 
 def completed(jobs: Sequence[Job], ledger: Ledger, out: Path, backend: str | None, executor: Executor | None) -> Iterator[str]:
-    """The keys of the jobs, each as soon as the ledger has its figure."""
+    """The keys of the jobs, each as soon as the ledger has its figure. Raises the first error of a run after all others have ended."""
     wanted: dict[str, Job] = {}
     for job in jobs:
         wanted.setdefault(job.key, job)
     yield from [key for key in wanted if key in ledger.found]
     missing = [job for key, job in wanted.items() if key not in ledger.found]
-    if executor is None:
-        found = ((job, _run(job, out, backend)) for job in missing)
-    else:
-        waiting: dict[Future[Found], Job] = {executor.submit(_run, job, out, backend): job for job in missing}
-        found = ((waiting[done], done.result()) for done in as_completed(waiting))
-    for job, one in found:
-        ledger.put(job.key, one, job.experiment.name, job.arm, job.seed)
+    failures: list[Exception] = []
+    for job, outcome in _outcomes(missing, out, backend, executor):
+        if isinstance(outcome, Exception):
+            failures.append(outcome)
+            continue
+        ledger.put(job.key, outcome, job.experiment.name, job.arm, job.seed)
         yield job.key
+    if failures:
+        raise failures[0]
+
+
+def _outcomes(jobs: Sequence[Job], out: Path, backend: str | None, executor: Executor | None) -> Iterator[tuple[Job, Found | Exception]]:
+    """Each job with its figure, or with what it raised: one that cannot run loses no other's figure."""
+    if executor is None:
+        for job in jobs:
+            try:
+                outcome: Found | Exception = _run(job, out, backend)
+            except Interrupted:
+                raise
+            except LprefError as error:
+                outcome = error
+            yield job, outcome
+        return
+    waiting: dict[Future[Found], Job] = {executor.submit(_run, job, out, backend): job for job in jobs}
+    for done in as_completed(waiting):
+        failure = done.exception()
+        if failure is None:
+            yield waiting[done], done.result()
+        elif isinstance(failure, Exception) and not isinstance(failure, Interrupted):
+            yield waiting[done], failure
+        else:
+            raise failure
 
 
 def _run(job: Job, out: Path, backend: str | None) -> Found:

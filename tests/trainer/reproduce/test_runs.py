@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lpref.ref.errors import OutputError
+from lpref.ref.errors import OutputError, UnknownNameError
 from lpref.trainer.reproduce import figures, runs
 from lpref.trainer.reproduce.experiment import Expectation, Experiment
 from lpref.trainer.reproduce.ledger import Found, Ledger
@@ -86,6 +86,17 @@ def test_a_kept_result_stands_until_the_experiment_changes(tmp_path: Path, count
 def test_processes_find_the_same_figures(tmp_path: Path) -> None:
     one, two = (reproduce([Experiment(**PLANTED), Experiment(**OTHER)], seeds=2, out=tmp_path / str(jobs), jobs=jobs) for jobs in (1, 2))
     assert [r["figures"] for r in one] == [r["figures"] for r in two]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_that_cannot_run_loses_no_other_figure(tmp_path: Path, jobs: int) -> None:
+    bad = {**PLANTED, "name": "bad", "arms": {**OTHER["arms"], "none": {"quantizer": "mxfp4", "distribution": "luck"}},
+           "expect": (Expectation(less="same", more="third"),), "control": ()}  # fmt: skip
+    keep = tmp_path / "kept.json"
+    with pytest.raises(UnknownNameError, match="luck"):
+        reproduce([Experiment(**bad), Experiment(**PLANTED)], seeds=2, out=tmp_path, jobs=jobs, keep=keep)
+    assert list(json.loads(keep.read_text())) == ["planted"]
+    assert len(Ledger(tmp_path / "figures.jsonl").found) == 6
 
 
 def test_the_text_has_claim_interval_verdict_time_device_and_data(tmp_path: Path) -> None:
