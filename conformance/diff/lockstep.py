@@ -184,8 +184,8 @@ def distances(want: np.ndarray, got: np.ndarray) -> np.ndarray:
     """
     one, other = _ordered(want), _ordered(got)
     apart = np.where(one > other, one - other, other - one)
-    if want.dtype.kind == "f":
-        nan, nan_ = np.isnan(want), np.isnan(got)
+    if want.dtype.kind in "fV":  # ml_dtypes' floats are of kind V
+        nan, nan_ = want != want, got != got
         apart = np.where(nan & nan_, np.uint64(0), np.where(nan | nan_, NAN, apart))
     return apart
 
@@ -209,7 +209,7 @@ def hexadecimal(value: Any) -> str:
     >>> hexadecimal(np.float32(1.5)), hexadecimal(np.uint8(200)), hexadecimal(np.int64(-3))
     ('0x1.8000000000000p+0', '0xc8', '-0x3')
     """
-    return float(value).hex() if value.dtype.kind == "f" else hex(int(value))
+    return float(value).hex() if value.dtype.kind in "fV" else hex(int(value))
 
 
 def _holds(value: Any) -> bool:

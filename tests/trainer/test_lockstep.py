@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -127,5 +128,8 @@ def test_distances() -> None:
     assert apart[5] == 2 * 0x3F800000 + 1
     assert distances(np.int8([-3]), np.int8([4])).tolist() == [7]
     assert distances(np.array([True]), np.array([False])).tolist() == [1]
+    b = np.array([1.0, np.nan, 3.0], ml_dtypes.bfloat16)
+    assert distances(b, np.array([1.0078125, np.nan, 3.0], ml_dtypes.bfloat16)).tolist() == [1, 0, 0]
+    assert hexadecimal(b[2]) == "0x1.8000000000000p+1"
     assert hexadecimal(np.float32(-0.0)) == "-0x0.0p+0"
     assert differences((np.float32([1, 2]), [np.uint8([3])]), (np.float32([1, 2]), [np.uint8([5])]), 7)[1:3] == (1, 2)
