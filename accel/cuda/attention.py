@@ -9,12 +9,11 @@ fused kernels have none: for heads wider than `flash.WIDEST`, and for probabilit
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device, flash
+from lpref.accel.cuda import arrays, device, feed, flash
 from lpref.accel.cuda.measure import reach
 from lpref.accel.cuda.product import WHOLE, Causal, Strided, product
 from lpref.ref.attention.dense import check_heads, check_permissions, check_saved, default_scale
@@ -129,7 +128,7 @@ def _slots(S: int) -> int:
     return min(32, 1 << (-(-S // 32) - 1).bit_length())
 
 
-@cache
+@feed.lasting
 def _never() -> Any:
     return device.cupy().zeros(1, np.int32)
 

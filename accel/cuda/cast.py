@@ -120,13 +120,13 @@ def decode(codes: Any, fmt: str | Format) -> Any:
     return out
 
 
-@cache
+@feed.lasting
 def _unread() -> Any:
     """Where kernels write what nobody asks."""
     return device.cupy().zeros(1, np.uint64)
 
 
-@cache
+@feed.lasting
 def values(f: Format) -> tuple[Any, int]:
     """(float32 bits by code, -1); (an unused array, left shift) for formats with float32's exponent, (the same, below -1) for wide integers."""
     cp = device.cupy()
@@ -141,7 +141,7 @@ def values(f: Format) -> tuple[Any, int]:
     return cp.asarray(table.view(np.uint32)), -1
 
 
-@cache
+@feed.lasting
 def exact_values(f: Format) -> Any:
     """float64 values by code of a format that has some that float32 does not hold; 0 for others."""
     if f.bits > 16 or _same_exponent(f):
@@ -190,14 +190,14 @@ def formula(f: Format, rule: Rounding, policy: Overflow) -> tuple[Plan, tuple[np
     return p, tuple(np.uint32(v) for v in p.scalars) if HOW[numbers[0]] == "plan" else None
 
 
-@cache
+@feed.lasting
 def _without_words(f: Format, rule: Rounding, policy: Overflow) -> Launch:
     """`launch` of a deterministic rounding, taken to the device once."""
     p, fixed, held = _fixed(f, rule, policy)
     return Launch(device.cupy().asarray(np.array([*fixed, *[0] * 7], np.uint64)), held, p)
 
 
-@cache
+@feed.lasting
 def _fixed(f: Format, rule: Rounding, policy: Overflow) -> tuple[Plan, tuple[int, ...], tuple[Any, ...]]:
     """(plan, the first eight numbers of the array, what they point to)."""
     p = _whole(f, rule, policy) or plan(f, rule, policy)

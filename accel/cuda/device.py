@@ -96,6 +96,12 @@ def _of_cupy(kind: type) -> bool:
     return kind.__module__.partition(".")[0] == "cupy" and hasattr(kind, "data")
 
 
+def general() -> Any:
+    """Inside, memory is of the general pool, whatever step is at work."""
+    cp = cupy()
+    return cp.cuda.using_allocator(cp.get_default_memory_pool().malloc)
+
+
 def on_device(x: Any) -> bool:
     """Whether x is a CuPy array."""
     return _of_cupy(type(x))  # type: ignore[arg-type]

@@ -99,6 +99,8 @@ def where(condition: Any, x: Any, y: Any) -> Any:
         raise BackendError("where got two Python numbers, which are float64", where="cuda", remedy="make one of them numpy.float32")
     shape = np.broadcast_shapes(condition.shape, np.shape(x), np.shape(y))
     mask = condition if condition.dtype == np.bool_ else condition != 0
+    if all(hasattr(value, "dtype") and value.dtype.kind in "biu" for value in (x, y)):
+        return cp.where(mask, x, y)  # integers have no subnormals
     mask, each, count = _spread(mask, shape)
     out = cp.empty(shape, np.float32)
     arrays.each("elementwise", "each_where", out.size, mask, each, count, *_operand("where", x, shape), *_operand("where", y, shape), out.size, out)

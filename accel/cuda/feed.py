@@ -13,8 +13,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any
+from functools import cache, lru_cache, wraps
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from lpref.accel.cuda import device
 from lpref.ref.errors import BackendError
 from lpref.ref.random import WordAddress
 
+T = TypeVar("T")
 BLOCK = 1 << 18
 TURNS = 16
 """Steps that may be under way at once."""
@@ -168,7 +169,8 @@ def upload(function: Callable[..., Any], *args: Any) -> Any:
         raise BackendError("an array was computed on the host from what a step is fed", where="cuda", remedy="reshape and index it on the device")
     value = np.asarray(function(*args))
     if feed is None or feed.constants is None:
-        return device.cupy().asarray(value)
+        with device.general():
+            return device.cupy().asarray(value)
     feed.constants.append(outside(lambda: device.cupy().asarray(value)))
     return feed.constants[-1]
 
@@ -219,12 +221,22 @@ def _key(arg: Any) -> Any:
     return (arg.seed, _key(arg.step), arg.site, arg.start) if isinstance(arg, WordAddress) else arg
 
 
-def outside(make: Callable[[], Any]) -> Any:
+def outside(make: Callable[[], T]) -> T:
     """make(), its memory from the general pool and its work done when this returns, on a stream that no capture sees."""
-    cp = device.cupy()
-    with cp.cuda.using_allocator(cp.get_default_memory_pool().malloc), beside() as stream:
+    with device.general(), beside() as stream:
         made = make()
         stream.synchronize()
+    return made
+
+
+def lasting(make: Callable[..., T]) -> Callable[..., T]:
+    """`make`, called once for each set of arguments. What it makes is in memory of no step, which would end with that step's run."""
+
+    @cache
+    @wraps(make)
+    def made(*args: Any) -> T:
+        return outside(lambda: make(*args))
+
     return made
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device
+from lpref.accel.cuda import arrays, device, feed
 
 WIDEST = 128
 """Numbers of a head, at most."""
@@ -211,7 +211,7 @@ def _base2(scale: float) -> np.float32:
     return np.float32(float(np.float32(scale)) * LOG2E)
 
 
-@cache
+@feed.lasting
 def _none() -> Turn:
     empty = device.cupy().empty(1, np.float32)
     return Turn(empty, empty)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import algorithms, arrays, device, epilogue
+from lpref.accel.cuda import algorithms, arrays, device, epilogue, feed
 from lpref.accel.cuda.cublaslt import Product, Side
 from lpref.accel.cuda.qtensor import CudaQTensor
 from lpref.ref.quantize import Quantizer
@@ -125,7 +125,7 @@ def _spread(stored: Any, rows: int, columns: int, pitch: int, strides: tuple[int
     return out
 
 
-@cache
+@feed.lasting
 def _one() -> Any:
     return device.cupy().asarray(np.ones(1, np.float32))
 

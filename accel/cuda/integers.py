@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import device
+from lpref.accel.cuda import device, feed
 from lpref.accel.cuda.qtensor import PACKED, CudaQTensor
 from lpref.ref.formats import format as format_named
 from lpref.ref.linalg.gemm import format_grid
@@ -32,7 +32,7 @@ def whole(name: str) -> tuple[np.ndarray, int] | None:
     return table, grid[0]
 
 
-@cache
+@feed.lasting
 def _table(name: str) -> Any:
     found = whole(name)
     assert found is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,11 +27,12 @@ class Page:
 
     def __init__(self) -> None:
         self.owner = device.cupy()
-        self.rows = self.owner.zeros((PAGE, 8), np.uint64)
+        made = getattr(_pages, "made", None)
+        with nullcontext() if made is not None else device.general():
+            self.rows = self.owner.zeros((PAGE, 8), np.uint64)
         self.taken = 0
         self.seen: Any = None
         """The rows in NumPy, None once a kernel may have written to one."""
-        made = getattr(_pages, "made", None)
         if made is not None:
             made.append(self)
 
@@ -91,8 +92,7 @@ class Observed(Mapping[str, Any]):
 
     def _figures(self, row: Any) -> dict[str, Any]:
         over, under, top = (int(v) for v in row[:3])
-        amax = np.uint32(top).view(np.float32) if top <= 0x7F800000 else np.float32(np.nan)
-        counts = {"amax": amax, "count": self._count, "overflowed": over, "underflowed": under}
+        counts = {"amax": _magnitude(top), "count": self._count, "overflowed": over, "underflowed": under}
         told = {name: int(v) if name in COUNTS else np.uint32(v).view(np.float32) for name, v in zip(self._told, row[5:], strict=False)}
         shown = {name: device.cupy().asnumpy(array) for name, array in self._shown.items()}
         if "deviation" in shown:
@@ -113,6 +113,11 @@ class Observed(Mapping[str, Any]):
         return 4 + len(self._shown) + len(self._told)
 
 
+def _magnitude(bits: int) -> np.float32:
+    """What the bits of a greatest magnitude stand for."""
+    return np.uint32(bits).view(np.float32) if bits <= 0x7F800000 else np.float32(np.nan)
+
+
 COUNTS = ("half", "top")
 """Observations of a row that are whole numbers; the others are bits of float32."""
 
@@ -131,8 +136,10 @@ class CudaQTensor(QTensor):
         tensor_scale = np.float32(get(self.tensor_scale))
         zero = None if self.zero is None else get(self.zero)
         aux = None if self.aux is None else {name: np.float32(get(v).reshape(-1)[0]) for name, v in self.aux.items()}
-        own = (self.k_axis, self.logical_shape, self.quantizer, dict(self.observed))
-        return QTensor(get(self.codes), scales, tensor_scale, *own, zero, None, aux)
+        codes, seen = get(self.codes), dict(self.observed)
+        if "amax" not in seen:  # bfloat16 that no kernel has read (`operand.as_codes`)
+            seen = {"amax": _magnitude(int((codes & 0x7FFF).max(initial=0)) << 16), **seen}
+        return QTensor(codes, scales, tensor_scale, self.k_axis, self.logical_shape, self.quantizer, seen, zero, None, aux)
 
     def unpacked(self) -> Any:
         bits, (rows, columns) = format_named(self.quantizer.format).bits, self.shape

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -106,7 +105,7 @@ def _outputs(job: Job) -> tuple[Any, Any, Any]:
     return codes, scales, cp.empty((), np.float32) if rule == "nvfp4" else constant(float(own))
 
 
-@cache
+@feed.lasting
 def constant(value: float) -> Any:
     """A float32 on the device, one array for all who ask."""
     return device.cupy().asarray(np.float32(value))
@@ -243,13 +242,13 @@ def _words(job: Job) -> Any:
     return array.reshape(shape)
 
 
-@cache
+@feed.lasting
 def _ones() -> Any:
     """One scale of 1."""
     return device.cupy().asarray(np.ones(1, np.float32))
 
 
-@cache
+@feed.lasting
 def _limits(q: Quantizer, shifted: bool) -> Any:
     """Where elements are clipped (NaN: nowhere below), and beyond what they count as overflowed. shifted: they have zero points."""
     fmt = format_named(q.format)
@@ -258,7 +257,7 @@ def _limits(q: Quantizer, shifted: bool) -> Any:
     return device.cupy().asarray(np.array([low if clip else np.nan, high, *overflow_limits(q, fmt)], np.float32))
 
 
-@cache
+@feed.lasting
 def _zeros(fmt: Format) -> Any:
     """Bit set of the codes whose value is 0; 0 for integers of many bits, where it is code 0."""
     if fmt.bits > 16:

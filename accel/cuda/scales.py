@@ -6,7 +6,6 @@ Rules of amax measure it (`measure`) and have one thread a block (core/scales.h,
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from lpref.ref.quantize import Quantizer
 from lpref.ref.scaling import fan_in_scales, given_scales
 
 
-@cache
+@feed.lasting
 def rule(q: Quantizer) -> Any:
     """`lp_rule` of core/scales.h on the device."""
     return device.cupy().asarray(plans.rule_of(q).view(np.uint8))
