@@ -67,6 +67,7 @@ def test_a_captured_product_reads_its_scales_when_it_is_replayed(name: str) -> N
 
     x, y = (quantize(PLACE.put(Draw(i)(128, 256)), replace(lookup(name), tail="pad_zero"), k_axis=1, backend="cuda") for i in (5, 6))
     gemm, stream = CUDA["fast"].gemm, cp.cuda.Stream(non_blocking=True)
+    cp.cuda.Device().synchronize()  # this stream does not wait for the one that quantized
     with stream:
         gemm(x, y)
         stream.begin_capture()
