@@ -56,6 +56,13 @@ def _commit() -> str:
     return commit() or "unknown"
 
 
+def _device(backend: str) -> str:
+    """What a backend ran on."""
+    from lpref.accel.cuda.device import describe
+
+    return describe() if backend == "cuda" else f"{cpu_name()} ({cores()} cores)"
+
+
 @cache
 def _measures_hash() -> str:
     """Of the sources of all measurements."""
@@ -72,7 +79,7 @@ def figure(experiment: Experiment, arm: str, seed: int, folder: Path, backend: s
         value, used = float(MEASURES[experiment.measure](seed, **fields)), "cpu"
     else:
         value, used = _trained(experiment, fields, seed, folder, backend)
-    return Found(value, time.process_time() - started, used, f"{cpu_name()} ({cores()} cores)", _commit())
+    return Found(value, time.process_time() - started, used, _device(used), _commit())
 
 
 def _trained(experiment: Experiment, fields: Mapping[str, Any], seed: int, folder: Path, backend: str | None) -> tuple[float, str]:
