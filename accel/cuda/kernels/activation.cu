@@ -10,15 +10,6 @@
 
 #define KERNEL extern "C" __global__ void __launch_bounds__(256, 4)
 
-#ifndef LP_X
-#define LP_X 0
-#endif
-#ifndef LP_DY
-#define LP_DY 0
-#endif
-#ifndef LP_Y
-#define LP_Y 0
-#endif
 #define FOURS_OF(dy, x, y) (aligned<LP_DY>(dy) && aligned<LP_X>(x) && aligned<LP_Y>(y))
 
 /* y = f(x) or f(dy, x) of N elements: f(Count<N>, v [INPUTS][4], out) */

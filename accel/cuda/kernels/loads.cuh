@@ -1,7 +1,18 @@
-/* Arrays that hold float32 values as float32 (KIND 0) or as bfloat16 (1): one element, or four side by side, and the way back to nearest even. */
+/* Arrays that hold float32 values as float32 (KIND 0) or as bfloat16 (1): one element, or four side by side, and the way back to nearest even.
+ * LP_X, LP_DY, LP_Y: the kinds of what kernels usually read, of gradients and of results; float32 where a module is not told. */
 #ifndef LOADS_CUH
 #define LOADS_CUH
 #include "base.h"
+
+#ifndef LP_X
+#define LP_X 0
+#endif
+#ifndef LP_DY
+#define LP_DY 0
+#endif
+#ifndef LP_Y
+#define LP_Y 0
+#endif
 
 template <int KIND> LPREF_FN float load(const void *x, lp_i64 i) {
     if constexpr (KIND == 1) return lp_float((lp_u32)((const lp_u16 *)x)[i] << 16);

@@ -10,12 +10,6 @@
 #include "reduce.cuh"
 #include "fours.cuh"
 
-#ifndef LP_X
-#define LP_X 0
-#endif
-#ifndef LP_Y
-#define LP_Y 0
-#endif
 #if LP_X
 typedef uint2 Four;
 #else

@@ -6,15 +6,6 @@
 #include "loads.cuh"
 #include "reduce.cuh"
 
-#ifndef LP_X
-#define LP_X 0
-#endif
-#ifndef LP_DY
-#define LP_DY 0
-#endif
-#ifndef LP_Y
-#define LP_Y 0
-#endif
 #define X(i) load<LP_X>(x, i)
 #define DY(i) load<LP_DY>(dy, i)
 
