@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from experiments_table import counted, kept_results, table, verdict_of
+
 import lpref
 from lpref.ref import errors
 
@@ -135,32 +137,14 @@ def recipe_pages() -> dict[str, str]:
 def experiment_pages(root: Path) -> dict[str, str]:
     """`experiments/*.md`: every experiment's claim and signs, with the results that are kept in bench/results/experiments.json."""
     from lpref.trainer.reproduce.experiment import experiment, experiment_names
-    from lpref.trainer.reproduce.verdict import AGREES, DIFFERS, INCONCLUSIVE
 
-    kept = root / "bench" / "results" / "experiments.json"
-    results = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    names = experiment_names()
-    rows = ["| | claim | verdict | seeds | seconds |", "|---|---|---|---|---|"]
-    pages = {}
-    for name in names:
-        one, result = experiment(name), results.get(name)
-        verdict = found_of(result)
-        rows.append(f"| [{name}]({name}.md) | {one.title} | {verdict} | {one.seeds} | {result['seconds'] if result else ''} |")
-        pages[f"experiments/{name}.md"] = experiment_page(one, result)
+    results, names = kept_results(root), experiment_names()
+    pages = {f"experiments/{name}.md": experiment_page(experiment(name), results.get(name)) for name in names}
     intro = "Claims of the literature, tested at a size that a laptop holds: `lpref reproduce`. The signs stand in the files before anything runs;"
-    words = {"agree": AGREES, "differ": DIFFERS, "are inconclusive": INCONCLUSIVE}
-    counts = ", ".join(f"{sum(r['verdict'] == verdict for r in results.values())} {word}" for word, verdict in words.items())
     intro += " a verdict compares 95 % intervals over the seeds with them. An experiment's controls hold whatever its claim is worth; those that"
-    intro += f" came out otherwise are marked.\n\nOf {len(names)} experiments {counts}.\n\n" + "\n".join(rows)
+    intro += f" came out otherwise are marked.\n\nOf {len(names)} experiments {counted(results)}.\n\n" + table(results, "[{0}]({0}.md)")
     pages["experiments/index.md"] = toctree("Experiments", intro, names)
     return pages
-
-
-def found_of(result: dict[str, Any] | None) -> str:
-    """The verdict, and whether a control failed."""
-    if result is None:
-        return "not run yet"
-    return str(result["verdict"]) + ("" if result["control_holds"] else ", control does not hold")
 
 
 def experiment_page(one: Any, result: dict[str, Any] | None) -> str:
@@ -171,7 +155,7 @@ def experiment_page(one: Any, result: dict[str, Any] | None) -> str:
     if result is None:
         signs = [f"| {sign.says} | {sign.zero or f'{sign.less or sign.by} < {sign.more}'} |" for sign in (*one.expect, *one.control)]
         return "\n".join([*lines, "| expected | |", "|---|---|", *signs]) + "\n"
-    lines += [f"**{found_of(result)}**; {circumstances(result)}.", "", "| expected | found, 95 % interval |", "|---|---|"]
+    lines += [f"**{verdict_of(result)}**; {circumstances(result)}.", "", "| expected | found, 95 % interval |", "|---|---|"]
     lines += [f"| {row['says']} | {row['sign']} |" for row in result["expect"]]
     lines += [f"| control: {row['says']} | {row['sign']} |" for row in result["control"]]
     lines += ["", "| arm | figure, seed by seed |", "|---|---|"]

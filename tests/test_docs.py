@@ -8,6 +8,7 @@ that file first. Other blocks are shown only.
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import os
 import re
 import shutil
@@ -79,3 +80,13 @@ def named_files(page: Path) -> list[tuple[str, str]]:
     """Files that a page shows: a fenced block whose info string ends in `file=NAME`."""
     text = page.read_text(encoding="utf-8")
     return [(m.group(1), m.group(2)) for m in re.finditer(r"^```\w+ file=(\S+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)]
+
+
+def test_the_table_of_experiments_is_of_the_results_that_are_kept() -> None:
+    spec = importlib.util.spec_from_file_location("experiments_table", ROOT / "docs" / "experiments_table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert module.inserted(page, ROOT) == page, "python3 docs/experiments_table.py"
