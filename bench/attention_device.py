@@ -9,7 +9,6 @@ row; medians of replays, in one process.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import lpref
 from lpref.accel.cuda import nvrtc
+from lpref.trainer.environment import commit
 
 SHAPES = [(32, 4, 128, 32), (64, 6, 256, 64), (16, 12, 1024, 64), (4, 16, 4096, 128)]
 """B, H, T, D"""
@@ -101,10 +101,9 @@ def measured(shape: tuple[int, int, int, int], draw: Callable[..., Any]) -> dict
 
 def write(rows: list[dict[str, Any]], path: str) -> None:
     """The rows, and what they were measured on."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     about = {
         "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode(), "driver": cp.cuda.runtime.driverGetVersion(),
-        "nvrtc": ".".join(map(str, nvrtc.version())), "cupy": cp.__version__, "torch": torch.__version__, "commit": commit,
+        "nvrtc": ".".join(map(str, nvrtc.version())), "cupy": cp.__version__, "torch": torch.__version__, "commit": commit(),
     }  # fmt: skip
     Path(path).write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 

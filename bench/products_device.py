@@ -68,7 +68,7 @@ def graded() -> list[dict[str, Any]]:
 
 def main() -> int:
     rows, only = block_cases(), "peers" in sys.argv[2:]
-    for key in ("bare", "float32", "op"):
+    for key in ("bare", "op"):
         ratios = [row["times_torch"][key] for row in rows if key in row.get("times_torch", {})]
         whole = sum(row["us"]["torch"] for row in rows if "us" in row) / sum(row["us"][key] for row in rows if "us" in row)
         rows.append({"name": f"24 products of layers, {key}", "times_torch": {"sum": whole, "least": min(ratios)}})

@@ -1,12 +1,13 @@
-"""The training step on the GPU: ms a step, eager, replayed with a wait each, replayed back to back; what the kernels of a replay take.
+"""The training step on the GPU: ms a step, eager, replayed with a wait each, replayed back to back; memory; what the kernels of a replay take.
 
-Run: PYTHONPATH=src python bench/step_device.py OUT.json [SPEC:RECIPE …]. Kernel times are CUPTI's, through torch's profiler where torch is there.
+Run: PYTHONPATH=src python bench/step_device.py OUT.json [SPEC:RECIPE or SPEC:PEER …]; a peer is a way of `lpref bench --peer`, timed in this process
+after the same number of steps. Cases that OUT.json holds already and that are not run again stay, with the commit that they were measured at. Kernel
+times are CUPTI's, through torch's profiler where torch is there; `noprofile` as a case leaves them out.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,19 +17,33 @@ import cupy as cp
 import numpy as np
 
 from lpref.accel.cuda import device
+from lpref.cli.bench import PEERS
+from lpref.trainer.bench.models import memory
+from lpref.trainer.bench.run import peer_rows
+from lpref.trainer.bench.timing import free_memory
 from lpref.trainer.data import load_data
 from lpref.trainer.data.batches import train_batch
 from lpref.trainer.device_step import DeviceStep
+from lpref.trainer.environment import commit, package_version
 from lpref.trainer.loop import start_state
 from lpref.trainer.setup import prepare
 from lpref.trainer.spec import load_spec
 
 CASES = [f"{name}:{recipe}" for name in ("train/default", "bench/micro", "bench/nano", "bench/gpt2_163m") for recipe in ("bf16", "nvfp4")]
+CASES += [f"bench/{name}:whole_step" for name in ("micro", "nano", "gpt2_163m")]
+CASES += [f"bench/gpt2_163m:{recipe}" for recipe in ("fp8_delayed", "fp8_current")]
 ROUNDS = 12
+QUEUES, QUEUE = 6, 16
+"""Queues that are timed together, and steps of each."""
 
 
-def measured(name: str, recipe: str) -> dict[str, Any]:
-    """Figures of one spec under one recipe, grade fast."""
+def measured(name: str, recipe: str, profiled: bool) -> dict[str, Any]:
+    """Figures of one spec under one recipe, grade fast, or of a peer."""
+    if recipe in PEERS:
+        (row,) = peer_rows(load_spec(name, ["recipe=bf16"]), [recipe], ROUNDS)
+        keys = {"parameters": "parameters", "synchronised_ms": "ms", "queued_ms": "queued ms", "peak_gib": "peak GiB", "device_gib": "device GiB"}
+        return {"spec": name, "recipe": recipe, "peer": row["recipe"], **{key: row[old] for key, old in keys.items() if old in row}}
+    free = free_memory()
     run = prepare(load_spec(name, ["backend=cuda", "numerics=fast", f"recipe={recipe}"]), data=load_data("stdlib"))
     by, state, s = DeviceStep(run), start_state(run), run.spec.train
     batches = [train_batch(run.data, run.length, s.batch, s.seed, i, 0, s.batch) for i in range(2 * ROUNDS + 8)]
@@ -53,8 +68,12 @@ def measured(name: str, recipe: str) -> dict[str, Any]:
     out["capture_ms"] = (time.perf_counter() - started) * 1e3
     steps(3)
     out["synchronised_ms"] = steps(ROUNDS)
-    out["queued_ms"] = steps(4, 16)
+    steps(1, QUEUE)
+    started = time.perf_counter()
+    steps(QUEUES, QUEUE)
+    out["queued_ms"] = (time.perf_counter() - started) * 1e3 / (QUEUES * QUEUE)
     out["pool_mib"] = by.facts()["step_mib"]
+    out |= {key.lower().replace(" ", "_"): value for key, value in memory(by, free).items()}
     (kind,) = by.kinds.values()
     graph = kind.captured.graph
     out["nodes"] = graph.debug_dot_str().count("KERNEL") if hasattr(graph, "debug_dot_str") else 0
@@ -66,8 +85,8 @@ def measured(name: str, recipe: str) -> dict[str, Any]:
     end.record()
     end.synchronize()
     out["replay_ms"] = cp.cuda.get_elapsed_time(begin, end) / ROUNDS
-    out["tokens_per_s"] = tokens / out["synchronised_ms"] * 1e3
-    out["kernels"] = kernels(graph.launch)
+    out["tokens_per_s"] = tokens / out["queued_ms"] * 1e3
+    out["kernels"] = kernels(graph.launch) if profiled else []
     return out
 
 
@@ -87,17 +106,19 @@ def kernels(launch: Any) -> list[tuple[str, int, float]]:
 
 def main(out: str, *chosen: str) -> None:
     """Everything, printed and written."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    results: dict[str, Any] = {"device": device.describe(), "commit": commit, "figures": []}
-    for case in chosen or CASES:
+    profiled, cases = "noprofile" not in chosen, [case for case in chosen if case != "noprofile"] or CASES
+    kept = json.loads(Path(out).read_text(encoding="utf-8"))["figures"] if Path(out).exists() else []
+    results: dict[str, Any] = {"device": device.describe(), "torch": package_version("torch"), "figures": kept}
+    for case in cases:
+        name, recipe = case.split(":")
         try:
-            found = measured(*case.split(":"))
+            found = measured(name, recipe, profiled) | {"commit": commit()}
         except Exception as error:  # one figure that cannot be made does not cost the others
             print(f"{case}: {type(error).__name__}: {str(error)[:300]}", flush=True)
             continue
-        results["figures"].append(found)
+        results["figures"] = [one for one in results["figures"] if (one["spec"], one["recipe"]) != (name, recipe)] + [found]
         print({key: round(v, 3) if isinstance(v, float) else v for key, v in found.items() if key != "kernels"}, flush=True)
-        for row in found["kernels"][:28]:
+        for row in found.get("kernels", [])[:28]:
             print(f"   {row[2]:9.1f} us {row[1]:5d} x {row[0]}", flush=True)
         cp.get_default_memory_pool().free_all_blocks()
         Path(out).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -6,8 +6,8 @@ import click
 
 from lpref.cli.common import Command, backend_option, echo_json, json_option, set_option, table
 
-PEERS = ("eager", "compile", "compile_graphs", "whole_step")
-"""Ways of `lpref.trainer.bench.torch_steps`, which needs torch to be imported."""
+PEERS = ("eager", "compile", "compile_graphs", "whole_step", "jax", "jax_xla")
+"""Ways of `lpref.trainer.bench.torch_steps` and of `lpref.trainer.bench.jax_gpt`, which need torch and jax to be imported."""
 
 
 @click.command(
@@ -19,7 +19,7 @@ PEERS = ("eager", "compile", "compile_graphs", "whole_step")
 @click.option("--numerics", type=click.Choice(["exact", "fast"]), default="fast", show_default=True, help="Grade of the kernels.")
 @click.option("-n", "--size", type=click.IntRange(min=64), default=2048, show_default=True, help="Rows and columns of the kernels' inputs.")
 @click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True, help="Timed training steps of a spec.")
-@click.option("--peer", "peers", type=click.Choice(PEERS), multiple=True, help="Train each spec in torch as well, on the same GPU in this process.")
+@click.option("--peer", "peers", type=click.Choice(PEERS), multiple=True, help="Train each spec in torch or jax too, on this GPU in this process.")
 @set_option
 @json_option
 def command(

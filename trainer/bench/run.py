@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ def bench(
     names: Sequence[str], *, backend: str | None = None, numerics: str = "fast", size: int = 2048, steps: int = 10, overrides: Sequence[str] = (),
     peers: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """{kernels, models, environment, commit}; no names: every kernel. peers: ways of `torch_steps` that each spec is also trained in.
+    """{kernels, models, environment, commit}; no names: every kernel. peers: ways of `torch_steps` and `jax_gpt` that each spec is also trained in.
 
     Raises: UnknownNameError; BackendError for a backend or a peer that is not here and for a kernel that breaks its contract.
     """
@@ -30,18 +30,30 @@ def bench(
 
 
 def peer_rows(spec: TrainSpec, ways: Sequence[str], steps: int) -> list[dict[str, Any]]:
-    """A row for each way of the torch peer, on this GPU in this process."""
-    if not ways:
-        return []
-    try:
-        import torch
+    """A row for each way of the torch peer and of the jax peer, on this GPU in this process."""
+    return [_peer(way)(spec, way, steps) for way in ways]
 
-        from lpref.trainer.bench.torch_steps import peer_row
+
+def _peer(way: str) -> Callable[[TrainSpec, str, int], dict[str, Any]]:
+    """What trains in this way. Raises: BackendError where its library is not here or sees no GPU."""
+    try:
+        if way.startswith("jax"):
+            from lpref.trainer.bench.jax_gpt import jax, peer_row
+
+            library, there = "jax", jax.default_backend() == "gpu"
+        else:
+            import torch
+
+            from lpref.trainer.bench.torch_steps import peer_row
+
+            library, there = "torch", torch.cuda.is_available()
     except ImportError as error:
-        raise BackendError("the peers of a training step need torch", where="bench", remedy="pip install torch, or leave out --peer") from error
-    if not torch.cuda.is_available():
-        raise BackendError("the peers of a training step run on a GPU, and torch sees none", where="bench", remedy="leave out --peer")
-    return [peer_row(spec, way, steps) for way in ways]
+        name = "jax" if way.startswith("jax") else "torch"
+        remedy = f"pip install {name}, or leave out --peer"
+        raise BackendError(f"the peer {way} of a training step needs {name}", where="bench", remedy=remedy) from error
+    if not there:
+        raise BackendError(f"the peers of a training step run on a GPU, and {library} sees none", where="bench", remedy="leave out --peer")
+    return peer_row
 
 
 def _spec(name: str, backend: str | None, numerics: str, overrides: Sequence[str]) -> TrainSpec:

@@ -1,8 +1,10 @@
-"""The clock: seconds of one call, the median over rounds, on the host or by events of the device."""
+"""The clock: seconds of one call, the median over rounds, on the host or by events of the device; and what is free of the device's memory."""
 
 from __future__ import annotations
 
+import gc
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -39,3 +41,33 @@ def _device_round(call: Callable[[], Any], count: int) -> float:
     end.record()
     end.synchronize()
     return float(cp.cuda.get_elapsed_time(begin, end)) / 1000
+
+
+def peer_times(peer: Any, steps: int, queue: float = 2.0) -> tuple[float, float, float]:
+    """(seconds of a step that is waited for, of one of a hundred or of `queue` seconds behind each other, the last loss) of a peer."""
+    for _ in range(5):
+        peer.run()
+        peer.loss()
+    started = time.perf_counter()
+    for _ in range(steps):
+        peer.run()
+        peer.loss()
+    each = (time.perf_counter() - started) / steps
+    count = max(8, min(100, int(queue / each)))
+    started = time.perf_counter()
+    for _ in range(count):
+        peer.run()
+    loss = peer.loss()
+    return each, (time.perf_counter() - started) / count, loss
+
+
+def free_memory() -> int:
+    """Bytes of the device that no process holds, after what this one no longer uses is given back by CuPy and by torch, where that is here."""
+    from lpref.accel.cuda.device import cupy
+
+    gc.collect()
+    cupy().get_default_memory_pool().free_all_blocks()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    return int(cupy().cuda.Device().mem_info[0])

@@ -10,7 +10,6 @@ float32 weights, operands of products in bfloat16, tokens copied to the device b
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 import torch.nn as nn
 
 from lpref.models.gpt import GPTConfig
+from lpref.trainer.bench.timing import free_memory, peer_times
 from lpref.trainer.bench.torch_gpt import GPT, adamw
 from lpref.trainer.spec import TrainSpec
 
@@ -60,6 +60,7 @@ class Step:
             for _ in range(4):
                 self._one()
         torch.cuda.synchronize()
+        torch.cuda.empty_cache()  # of the warm-up, whose memory a graph does not share
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self.last = self._one()
@@ -78,25 +79,17 @@ class Step:
 
 
 def peer_row(spec: TrainSpec, way: str, steps: int) -> dict[str, Any]:
-    """The figures of one way, as `lpref.trainer.bench.models.model_row` gives them: each step waited for, then a hundred behind each other."""
-    peer = Step(spec, way)
-    for _ in range(5):
-        peer.run()
-        peer.loss()
+    """The figures of one way, as `lpref.trainer.bench.models.model_row` gives them: each step waited for, then a hundred behind each other.
+
+    peak GiB: the most that tensors held at once from the model's first to the last step; device GiB: what the device has less at the end.
+    """
+    free, held = free_memory(), torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    started = time.perf_counter()
-    for _ in range(steps):
-        peer.run()
-        peer.loss()
-    each = (time.perf_counter() - started) / steps
-    count = 100 if each < 0.02 else 20
-    started = time.perf_counter()
-    for _ in range(count):
-        peer.run()
-    loss = peer.loss()
-    queued = (time.perf_counter() - started) / count
+    peer = Step(spec, way)
+    each, queued, loss = peer_times(peer, steps)
     return {
         "name": spec.name, "recipe": f"torch {torch.__version__} {way}", "backend": "cuda", "numerics": "bfloat16",
         "parameters": sum(p.numel() for p in peer.model.parameters()), "ms": 1000 * each, "queued ms": 1000 * queued,
-        "tokens/s": peer.now[:, 1:].numel() / queued, "loss": loss, "peak GiB": torch.cuda.max_memory_allocated() / 2**30,
+        "tokens/s": peer.now[:, 1:].numel() / queued, "loss": loss, "peak GiB": (torch.cuda.max_memory_allocated() - held) / 2**30,
+        "device GiB": (free - torch.cuda.mem_get_info()[0]) / 2**30,
     }  # fmt: skip

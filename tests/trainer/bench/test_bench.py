@@ -12,10 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from lpref.accel import backend
+from lpref.accel.cuda.device import usable
 from lpref.cli.main import main
 from lpref.ref.errors import BackendError, UnknownNameError
 from lpref.trainer.bench.kernels import cases, kernel_rows, verify
 from lpref.trainer.bench.models import model_row
+from lpref.trainer.bench.run import peer_rows
 from lpref.trainer.spec import load_spec
 
 
@@ -67,3 +69,12 @@ def test_the_command() -> None:
     assert [row["name"] for row in found["kernels"]] == ["copy", "amax"]
     assert [(row["name"], row["recipe"]) for row in found["models"]] == [("ci_gpt", "fp32")]
     assert CliRunner().invoke(main, ["bench", "speed"]).exit_code == 2
+
+
+@pytest.mark.parametrize(("way", "library"), [("whole_step", "torch"), ("jax", "jax")])
+def test_a_peer_that_cannot_run_here_is_named(way: str, library: str) -> None:
+    pytest.importorskip(library)
+    if usable():
+        pytest.skip("there is a GPU, which would train")
+    with pytest.raises(BackendError, match=f"run on a GPU, and {library} sees none"):
+        peer_rows(load_spec("bench/micro"), [way], 1)

@@ -47,7 +47,7 @@ def test_a_step_on_the_cpu_learns() -> None:
         step.run()
         losses.append(step.loss())
     assert losses[8] < losses[0]  # the ninth step sees the first tokens again
-    assert PEERS == torch_steps.WAYS
+    assert torch_steps.WAYS == tuple(way for way in PEERS if not way.startswith("jax"))
 
 
 def test_what_it_does_not_have() -> None:
