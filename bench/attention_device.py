@@ -19,10 +19,9 @@ import ml_dtypes
 import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from where import about
 
 import lpref
-from lpref.accel.cuda import nvrtc
-from lpref.trainer.environment import commit
 
 SHAPES = [(32, 4, 128, 32), (64, 6, 256, 64), (16, 12, 1024, 64), (4, 16, 4096, 128)]
 """B, H, T, D"""
@@ -101,11 +100,7 @@ def measured(shape: tuple[int, int, int, int], draw: Callable[..., Any]) -> dict
 
 def write(rows: list[dict[str, Any]], path: str) -> None:
     """The rows, and what they were measured on."""
-    about = {
-        "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode(), "driver": cp.cuda.runtime.driverGetVersion(),
-        "nvrtc": ".".join(map(str, nvrtc.version())), "cupy": cp.__version__, "torch": torch.__version__, "commit": commit(),
-    }  # fmt: skip
-    Path(path).write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    Path(path).write_text(json.dumps({"about": about(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> int:

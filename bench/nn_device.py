@@ -16,10 +16,10 @@ from typing import Any
 
 import cupy as cp
 import numpy as np
+from where import about
 
-from lpref.accel.cuda import activation, elementwise, embedding, hadamard, image, loss, norm, nvrtc, optim, reduce, rope
+from lpref.accel.cuda import activation, elementwise, embedding, hadamard, image, loss, norm, optim, reduce, rope
 from lpref.ref.optim import adamw_coefficients
-from lpref.trainer.environment import commit
 
 TOKENS, WIDTH, FFN, VOCAB, PARAMETERS = 16384, 768, 2048, 50257, 64 << 20
 ROUNDS, CALLS = 7, 10
@@ -105,11 +105,7 @@ def small(draw: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
 
 def write(rows: list[dict[str, Any]], **more: Any) -> None:
     """The rows, and what they were measured on (and `more` of that), into the file that the command line names."""
-    about = {
-        "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode(), "driver": cp.cuda.runtime.driverGetVersion(),
-        "nvrtc": ".".join(map(str, nvrtc.version())), "cupy": cp.__version__, "numpy": np.__version__, "commit": commit(), **more,
-    }  # fmt: skip
-    Path(sys.argv[1]).write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    Path(sys.argv[1]).write_text(json.dumps({"about": about(**more), "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> int:

@@ -15,8 +15,8 @@ from typing import Any
 
 import cupy as cp
 import numpy as np
+from where import about, stamp
 
-from lpref.accel.cuda import device
 from lpref.cli.bench import PEERS
 from lpref.trainer.bench.models import memory
 from lpref.trainer.bench.run import peer_rows
@@ -24,7 +24,6 @@ from lpref.trainer.bench.timing import free_memory
 from lpref.trainer.data import load_data
 from lpref.trainer.data.batches import train_batch
 from lpref.trainer.device_step import DeviceStep
-from lpref.trainer.environment import commit, package_version
 from lpref.trainer.loop import start_state
 from lpref.trainer.setup import prepare
 from lpref.trainer.spec import load_spec
@@ -108,11 +107,11 @@ def main(out: str, *chosen: str) -> None:
     """Everything, printed and written."""
     profiled, cases = "noprofile" not in chosen, [case for case in chosen if case != "noprofile"] or CASES
     kept = json.loads(Path(out).read_text(encoding="utf-8"))["figures"] if Path(out).exists() else []
-    results: dict[str, Any] = {"device": device.describe(), "torch": package_version("torch"), "figures": kept}
+    results: dict[str, Any] = {"about": about(), "figures": kept}
     for case in cases:
         name, recipe = case.split(":")
         try:
-            found = measured(name, recipe, profiled) | {"commit": commit()}
+            found = measured(name, recipe, profiled) | stamp()
         except Exception as error:  # one figure that cannot be made does not cost the others
             print(f"{case}: {type(error).__name__}: {str(error)[:300]}", flush=True)
             continue

@@ -1,0 +1,51 @@
+"""The table of bars: what stands in bench/results/h200.json and in docs/gpu.md is what bench/bars.py makes of the other results."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def bars() -> ModuleType:
+    """bench/bars.py, which is in no package."""
+    spec = importlib.util.spec_from_file_location("lpref_bench_bars", ROOT / "bench" / "bars.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_and_the_page_are_what_the_results_say(bars: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bars.main(["--check"]) == 0, capsys.readouterr().out + "run: PYTHONPATH=src python bench/bars.py"
+
+
+def test_every_figure_says_where_it_comes_from(bars: ModuleType) -> None:
+    rows = json.loads(bars.TABLE.read_text(encoding="utf-8"))["rows"]
+    assert len({(row["part"], row["name"]) for row in rows}) == len(rows)
+    for row in rows:
+        assert (ROOT / row["script"]).is_file() or row["figure"] is None, row
+        if row["figure"] is not None:
+            assert all((row["commit"], row["date"], row["versions"]["device"])), row
+
+
+CASES = [(1.0, False, False, True), (0.5, False, False, True), (2.0, False, False, False), (1.0, True, False, True), (1.0, True, True, False)]
+
+
+@pytest.mark.parametrize(("least", "most", "strict", "met"), [*CASES, (2.0, True, True, True)])
+def test_what_meets_a_bar(bars: ModuleType, least: float, most: bool, strict: bool, met: bool) -> None:
+    row = bars.entry(bars.Bar("part", "name", least, "s", "start", lambda: (1.0, [{"commit": "abc"}]), most, strict))
+    assert (row["met"], row["figure"], row["commit"]) == (met, 1.0, "abc")
+
+
+def test_what_was_not_measured_is_not_met(bars: ModuleType) -> None:
+    row = bars.entry(bars.Bar("part", "name", 1.0, "s", "start", bars.share("start", name="nothing")))
+    assert (row["figure"], row["met"]) == (None, False)
