@@ -1,6 +1,7 @@
 """Whole runs on the GPU, each a process of its own: `lpref train train/default --backend cuda` with an empty folder of kernels, then with a full one.
 
-Run: PYTHONPATH=src python bench/start_device.py OUT.json [warm]; warm: without the cold run, with the kernels in `$LPREF_CACHE_DIR` or at home. A run is 540 steps, three evaluations, a sample of text and the report; seconds are those of the whole process. Warm is the median of three.
+Run: PYTHONPATH=src python bench/start_device.py OUT.json [warm]; warm: without the cold run, with the kernels in `$LPREF_CACHE_DIR` or at home. A run
+is 540 steps, three evaluations, a sample of text and the report; seconds are those of the whole process. Warm is the median of three.
 """
 
 from __future__ import annotations
