@@ -11,13 +11,16 @@ ascending. Block-scaled codes: the inner products are sums of integers times one
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numba import njit
 
+from lpref.accel.cpu.gather import elements
+from lpref.accel.cpu.narrow import narrow
 from lpref.accel.cpu.product import matmul, product
-from lpref.accel.cpu.sums import inner_dot
+from lpref.accel.cpu.sums import inner_dot, placed
 from lpref.accel.cpu.threads import divide
 from lpref.accel.cpu.tile import WIDTH
 from lpref.ref.linalg import Accumulate, HighPrecision, accumulator
@@ -107,14 +110,16 @@ def _scaled_tiles(begin: Any, end: Any, a: Any, b: Any, scale_a: Any, scale_b: A
 def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None, *, numerics: str = "exact") -> np.ndarray:
     """`lpref.ref.linalg.gemm`: the default accumulation here, the inner products of every other model in `sums`."""
     model = accumulator(accumulate or "auto")
-    if numerics != "exact" or model != Accumulate() or a.logical_shape[a.k_axis] != b.logical_shape[b.k_axis]:
+    if numerics != "exact" or a.logical_shape[a.k_axis] != b.logical_shape[b.k_axis]:
         return ref_gemm(a, b, model, numerics=numerics, inner=inner_dot)
+    if model != Accumulate():
+        return _modelled(a, b, model)
     if not (exactly_summable(a) and exactly_summable(b)):
         left, right = _rows(plain(a)), _rows(plain(b))
         if left.dtype != np.float32 or right.dtype != np.float32:
             return ref_gemm(a, b, accumulate)
         return matmul(left, right.T)
-    fa, fb = factors(a, np.float32), factors(b, np.float32)
+    fa, fb = _factors(a), _factors(b)
     bounds = np.array(cuts(fa, fb))
     longest = int(np.max(np.diff(bounds), initial=1))
     width = _bits(fa) + _bits(fb) + (longest - 1).bit_length()
@@ -127,6 +132,27 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None, *, numerics
     parts = -(-c.shape[1] // _STRIP) if kernel is _scaled_tiles else -(-c.shape[0] // _PART)
     divide(kernel, parts, left, right, scale_a, np.ascontiguousarray(scale_b.T), bounds, step_a, step_b, c)
     return epilogue(c, fa, fb)
+
+
+def _modelled(a: Any, b: Any, model: Accumulate) -> np.ndarray:
+    """Any other model: the whole product by tiles where one has its bits, else the definition over the kernels of `sums`."""
+    if model.inner == "sequential" and model.format == model.outer != "float32":
+        fa, fb = _factors(a), _factors(b)
+        c = narrow(fa, fb, model, placed(model.format))
+        if c is not None:
+            return epilogue(c, _bare(fa), _bare(fb))
+    return ref_gemm(a, b, model, inner=inner_dot)
+
+
+def _factors(x: Any) -> Factors:
+    """`factors` in float32."""
+    return factors(x, np.float32, elements(x))
+
+
+def _bare(x: Factors) -> Factors:
+    """Without scales of one, which change nothing."""
+    row = None if x.row is None or (x.row == 1).all() else x.row
+    return replace(x, row=row, tensor=None if x.tensor == 1 else x.tensor)
 
 
 def _rows(x: HighPrecision) -> np.ndarray:

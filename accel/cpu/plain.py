@@ -8,13 +8,14 @@ import numpy as np
 from numba import njit
 
 from lpref.accel.cpu import cast, threads
+from lpref.accel.cpu.gather import decoded
 from lpref.accel.cpu.rows import INFINITY, KERNEL, REST, bits_of
 from lpref.ref.formats import format as format_named
 from lpref.ref.formats.fixed import FixedFormat
 from lpref.ref.quantize import QTensor, Quantizer
 from lpref.ref.quantize.elements import overflow_limits
 from lpref.ref.quantize.packing import pack
-from lpref.ref.quantize.qtensor import decoded, matrix_shape
+from lpref.ref.quantize.qtensor import matrix_shape
 from lpref.ref.quantize.quantize import resolve_words
 from lpref.ref.random import WordAddress
 from lpref.ref.rounding import is_stochastic

@@ -137,13 +137,17 @@ def plain(x: Any) -> HighPrecision:
     return x if isinstance(x, HighPrecision) else HighPrecision(x.dequantize(np.float32), x.k_axis)
 
 
-def factors(x: Any, dtype: Any = np.float64) -> Factors:
-    """The operand as [other, K] elements and scales; codes become elements of `dtype`, high precision keeps its own."""
+def factors(x: Any, dtype: Any = np.float64, elements: NDArray[Any] | None = None) -> Factors:
+    """The operand as [other, K] elements and scales; codes become elements of `dtype`, high precision keeps its own.
+
+    `elements`: those of the codes, in `dtype`, where the caller has them already.
+    """
     if not holds_codes(x):
         high = plain(x)
         return Factors(high.values if high.k_axis % 2 else high.values.T)
     k_last = bool(x.k_axis % 2)
-    elements, grid_of_scales = x.element_values().astype(dtype, copy=False), x.scale_values()
+    elements = x.element_values().astype(dtype, copy=False) if elements is None else elements
+    grid_of_scales = x.scale_values()
     if not k_last:
         elements, grid_of_scales = elements.T, grid_of_scales.T
     blocks = x.quantizer.blocks
