@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from lpref.accel.cast_plan import plan
 from lpref.accel.cpu import cast, threads
-from lpref.accel.cpu.cast_plan import plan
 from lpref.ref.formats import FORMATS, format
 from lpref.ref.random import WordAddress
 from lpref.ref.rounding import default_word_bits, overflow

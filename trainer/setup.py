@@ -146,7 +146,13 @@ def prepare(spec: TrainSpec, *, data: Data | None = None) -> Prepared:
 
     Backend auto is the GPU where there is one with kernels for the recipe, else the CPU.
     """
+    from lpref.accel.cuda import device
+    from lpref.conformance.numerics import numerics_hash
+
+    if spec.backend != "cpu":
+        device.begin()
     data = load_data(spec.data.name) if data is None else data
+    numerics_hash()  # kept; made while the device starts
     backend = load_backend(spec)
     try:
         prepared = prepare_on(backend, spec, data)

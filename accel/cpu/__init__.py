@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from lpref.accel.contracts import GEMM_BOUND, MATMUL_BOUND
 from lpref.accel.cpu import cache
 
 cache.use()  # before any kernel is defined
@@ -35,11 +36,9 @@ from lpref.accel.cpu.gemm import gemm
 from lpref.accel.reference import STORED, in_format, one_by_one, reference_ops, storing
 from lpref.ref.attention import bounds
 from lpref.ref.backend import Backend, Bits, Bound, Contract, Kernel, Law
-from lpref.ref.linalg.bounds import fast_bound, in_output, in_store, matmul_bound, of_each
+from lpref.ref.linalg.bounds import in_store, of_each
 
-GEMM_BOUND = Bound("Higham 2002, section 3.1: |fast − exact| ≤ (γ_(K+6) + γ_(2K+6)) |a| |b|", in_output(fast_bound))
 GEMMS_BOUND = Bound(GEMM_BOUND.theorem, of_each(GEMM_BOUND.bound))
-MATMUL_BOUND = Bound("Higham 2002, section 3.5: |fast − exact| ≤ 2 γ_K |a| |b|", lambda _, a, b: matmul_bound(a, b))
 ATTENTION_BOUNDS: dict[str, Callable[..., Any]] = {
     "attention": bounds.attention_bound,
     "attention_backward": bounds.attention_backward_bound,

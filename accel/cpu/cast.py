@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from lpref.accel.cast_plan import VARIANTS, Plan, in_float32, plan, same_exponent
+from lpref.accel.cells import Cells
 from lpref.accel.cpu import cast_kernels as kernels
 from lpref.accel.cpu import cast_stochastic as stochastic
 from lpref.accel.cpu import threads
-from lpref.accel.cpu.cast_plan import VARIANTS, Plan, plan
 from lpref.accel.cpu.random import check
 from lpref.ref.errors import FormatError, ShapeError
-from lpref.ref.formats import FloatFormat, Format, format
+from lpref.ref.formats import Format, format
 from lpref.ref.random import WordAddress
 from lpref.ref.rounding import Overflow, Rounding, check_words, default_word_bits
 from lpref.ref.rounding import overflow as overflow_of
@@ -90,7 +91,7 @@ def qdq(
     x = np.asarray(x)
     how = _Cast.of(fmt, rounding, overflow, words, word_bits, x.shape, start)
     f = how.format
-    if x.dtype != np.float32 or how.plan.kind == "definition" or not _in_float32(f):
+    if x.dtype != np.float32 or how.plan.kind == "definition" or not in_float32(f):
         return how.definition(f.round, x)
     out = _output(out, x.shape, np.dtype(np.float32), "qdq")
     bits, values = np.ascontiguousarray(x).reshape(-1).view(np.uint32), out.reshape(-1)
@@ -161,7 +162,7 @@ class _Cast:
         if self.words is not None:
             return self._stochastic(bits, codes, at)
         if p.cells is not None:
-            return int(p.cells.encode(bits, codes))
+            return encode_cells(p.cells, bits, codes)
         near, far = DETERMINISTIC[p.kind]
         return int((near if bits.size < kernels.FAR else far)(bits, codes, p.scalars))
 
@@ -211,26 +212,16 @@ def _output(out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype[Any]
     return out
 
 
-def _same_exponent(f: Format) -> bool:
-    return isinstance(f, FloatFormat) and f.bias == 127 and f.exponent_bits == 8 and f.specials == "ieee" and f.signed
-
-
-@cache
-def _in_float32(f: Format) -> bool:
-    """Are all values of the format float32 values (or rounded by decode in any case)?"""
-    if _same_exponent(f):
-        return f.bits <= 32
-    if f.bits > 16:
-        return False
-    values = f.table()[0]
-    with np.errstate(over="ignore"):
-        near = values.astype(np.float32)
-    return bool(np.array_equal(near, values)) or (not f.exact and bool(np.isfinite(near).all() and (values[near == 0] == 0).all()))
+def encode_cells(table: Cells, bits: np.ndarray, codes: np.ndarray) -> int:
+    """codes <- those of the float32 `bits`; the largest magnitude bits."""
+    if table.first.size:
+        return int(kernels.encode_cells(bits, codes, table.first, table.entries))
+    return int(kernels.encode_buckets(bits, codes, table.entries))
 
 
 @cache
 def _table(f: Format) -> np.ndarray:
-    if not _in_float32(f):
+    if not in_float32(f):
         raise FormatError("has values that float32 does not hold", where=f"{f.name}.decode", remedy="use Format.decode")
     table = np.zeros(1 << (8 * f.code_dtype.itemsize), np.float32)
     table[: 2**f.bits] = f.decode(np.arange(2**f.bits))
@@ -246,7 +237,7 @@ def _check_codes(codes: np.ndarray, f: Format) -> None:
 
 
 def _decode(f: Format, codes: np.ndarray, values: np.ndarray) -> None:
-    if _same_exponent(f):
+    if same_exponent(f):
         kernels.decode_shift(codes, np.uint32(32 - f.bits), values.view(np.uint32))
     else:
         kernels.decode_table(codes, _table(f), values)

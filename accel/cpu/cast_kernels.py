@@ -32,12 +32,6 @@ from numba import njit
 from lpref.accel.cpu.prefetch import ask
 from lpref.accel.cpu.table import look, put, take
 
-FIELDS = (
-    "shift", "emin", "limit_pos", "limit_neg", "over_pos", "over_neg", "inf_pos", "inf_neg", "nan", "sign",
-    "sign_of_zero", "flip", "one", "mask", "use_sign", "base", "c_odd", "c_neg",
-)  # fmt: skip
-"""The scalars of a plan, in the order of the uint32 array that the kernels take."""
-
 BLOCK, AHEAD = 256, 2048
 FAR = 1 << 20
 """Elements from which the arrays are taken to lie beyond the caches."""

@@ -9,8 +9,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from lpref.accel.cast_plan import float_fields
 from lpref.accel.cpu import table_kernels
-from lpref.accel.cpu.cast_plan import float_fields
 from lpref.ref.formats import FloatFormat, Format, IntFormat
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Quantizer

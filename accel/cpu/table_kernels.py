@@ -11,10 +11,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from lpref.accel.cast_plan import NEVER, VARIANTS, outcomes
+from lpref.accel.cells import INFINITY_BITS, cells, neighbours
 from lpref.accel.cpu.cast_kernels import encode_cells
-from lpref.accel.cpu.cast_plan import NEVER, VARIANTS, outcomes
 from lpref.accel.cpu.cast_stochastic import encode_words_table
-from lpref.accel.cpu.cells import INFINITY_BITS, cells, neighbours
 from lpref.accel.cpu.quantize_kernels import (
     OPTIONS,
     TILE,

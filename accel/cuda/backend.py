@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cpu import GEMM_BOUND, MATMUL_BOUND
+from lpref.accel.contracts import GEMM_BOUND, MATMUL_BOUND
 from lpref.accel.cuda import (
     activation,
     arrays,

@@ -1,7 +1,7 @@
 """Casts of CuPy arrays: codes, values, and values rounded in place of codes, with the bits of `lpref.ref.formats`.
 
 Every format of at most 16 bits, TF32 and float32; every rounding, policy and word source that has integers or a table
-(`lpref.accel.cpu.cast_plan` derives both from the definition); the rest is a `BackendError`. Sources: float32, bfloat16, float16.
+(`lpref.accel.cast_plan` derives both from the definition); the rest is a `BackendError`. Sources: float32, bfloat16, float16.
 A cast that may raise (NaN in a format without one) waits for the device to say whether it does.
 """
 
@@ -13,10 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cpu.cast import _in_float32, _same_exponent
-from lpref.accel.cpu.cast_kernels import FIELDS
-from lpref.accel.cpu.cast_plan import BASES, NEVER, VARIANTS, Plan, outcomes, plan
-from lpref.accel.cpu.cells import Cells
+from lpref.accel.cast_plan import BASES, FIELDS, NEVER, VARIANTS, Plan, in_float32, outcomes, plan, same_exponent
+from lpref.accel.cells import Cells
 from lpref.accel.cuda import device, doubt, feed
 from lpref.ref.errors import BackendError, FormatError, WordsError
 from lpref.ref.formats import FixedFormat, Format, IntFormat, format
@@ -130,11 +128,11 @@ def _unread() -> Any:
 def values(f: Format) -> tuple[Any, int]:
     """(float32 bits by code, -1); (an unused array, left shift) for formats with float32's exponent, (the same, below -1) for wide integers."""
     cp = device.cupy()
-    if _same_exponent(f):
+    if same_exponent(f):
         return cp.zeros(1, np.uint32), 32 - f.bits
     if isinstance(f, IntFormat) and f.signed and 16 < f.bits <= 32:
         return cp.zeros(1, np.uint32), -2 - (f.bits << 8 | (f.fraction_bits if isinstance(f, FixedFormat) else 0))
-    if f.bits > 16 or not _in_float32(f):
+    if f.bits > 16 or not in_float32(f):
         raise FormatError("has values that float32 does not hold", where=f"{f.name}.decode", remedy="use Format.decode on the host")
     table = np.zeros(1 << (8 * f.code_dtype.itemsize), np.float32)
     table[: 2**f.bits] = f.decode(np.arange(2**f.bits))
@@ -144,7 +142,7 @@ def values(f: Format) -> tuple[Any, int]:
 @feed.lasting
 def exact_values(f: Format) -> Any:
     """float64 values by code of a format that has some that float32 does not hold; 0 for others."""
-    if f.bits > 16 or _same_exponent(f):
+    if f.bits > 16 or same_exponent(f):
         return 0
     table = f.decode(np.arange(2**f.bits)).astype(np.float64)
     with np.errstate(over="ignore"):

@@ -48,6 +48,19 @@ def cupy() -> Any:
     return module
 
 
+def begin() -> None:
+    """Starts the device in a thread: package, driver, context, compiler, while the caller does other things. What is wrong is said by `cupy`."""
+
+    def start() -> None:
+        try:
+            cupy().cuda.runtime.free(0)  # makes the context
+            nvrtc.library()
+        except BackendError:
+            return
+
+    threading.Thread(target=start, name="lpref-device").start()
+
+
 def usable() -> bool:
     """Whether `cupy` gives a module."""
     try:

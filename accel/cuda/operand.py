@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cpu.cast_plan import NEVER
+from lpref.accel.cast_plan import NEVER
 from lpref.accel.cuda import arrays, cast, device, panels
 from lpref.accel.cuda.hadamard import hadamard
 from lpref.accel.cuda.job import job_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cpu.cast_plan import float_fields
+from lpref.accel.cast_plan import float_fields
 from lpref.ref.errors import BackendError
 from lpref.ref.formats import FloatFormat, Format, IntFormat
 from lpref.ref.formats import format as format_named

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cpu.cast_plan import NEVER
+from lpref.accel.cast_plan import NEVER
 from lpref.accel.cuda import cast, device, doubt, feed, levels, measure, panels, plans, word_address
 from lpref.accel.cuda import scales as scales_of
 from lpref.accel.cuda.job import Job, job_of

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from device_cases import inputs, special
 
-from lpref.accel.cpu.cast_plan import plan
+from lpref.accel.cast_plan import plan
 from lpref.accel.cuda import cast, device
 from lpref.conformance.intervals import ANY_NAN, REFUSED, intervals
 from lpref.ref.errors import BackendError, FormatError, NonFiniteError, WordsError

@@ -6,7 +6,7 @@
  *
  * and every rounding is one 32-bit `add`: up iff T + add carries. The deterministic modes are three scalars of the plan,
  * add = base + (odd & c_odd) + (-negative & c_neg); stochastic rounding adds the word, R << (32 - r). An integer is a format whose
- * spacing is 1 everywhere. The plan is derived from the definition on the host (lpref.accel.cpu.cast_plan); the fields are its FIELDS. */
+ * spacing is 1 everywhere. The plan is derived from the definition on the host (lpref.accel.cast_plan); the fields are its FIELDS. */
 #ifndef LPREF_CORE_CAST_H
 #define LPREF_CORE_CAST_H
 #include "base.h"

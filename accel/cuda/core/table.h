@@ -1,4 +1,4 @@
-/* The cast of a format without a formula, by a table of at most 16-bit codes (made by lpref.accel.cpu.cells from the definition).
+/* The cast of a format without a formula, by a table of at most 16-bit codes (made by lpref.accel.cells from the definition).
  *
  * A cell is a run of neighbouring float32 patterns in which the code changes at most once: place << 32 | code behind << 16 | code before.
  * first[upper 16 bits] = first cell of the bucket x 32 + the right shift of the lower 16 bits: two look-ups and one comparison. */
@@ -14,7 +14,7 @@ LPREF_FN lp_u32 lp_encode_cells(lp_u32 x, const lp_u32 *first, const lp_u64 *ent
 
 /* Variants A, B, C (0, 1, 2): the cells give the neighbour nearer to zero; nu = (|x| - lower) / width goes up iff
  * 2^(r+1) (|x| - lower) reaches width k, k = 2 (2^r - R), and 1 less in B and C (C sends ties to the even count). lower, width and above are
- * indexed by the code, + half for negative x. The float64 products are exact: lpref.accel.cpu.cells checks that. */
+ * indexed by the code, + half for negative x. The float64 products are exact: lpref.accel.cells checks that. */
 LPREF_FN lp_u32 lp_encode_neighbours(lp_u32 x, const lp_u32 *first, const lp_u64 *entries, const double *lower, const double *width,
                                      const lp_u16 *above, lp_u32 half, lp_u32 word, lp_u32 r, int variant) {
     lp_u32 code = lp_encode_cells(x, first, entries), mask = 0xFFFFFFFFu >> (32u - r);

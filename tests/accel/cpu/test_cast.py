@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from device_cases import inputs, special
 
+from lpref.accel.cast_plan import plan
 from lpref.accel.cpu import cast, threads
-from lpref.accel.cpu.cast_plan import plan
 from lpref.conformance.proves import proves
 from lpref.ref.errors import FormatError, NonFiniteError, ShapeError, WordsError
 from lpref.ref.formats import FORMATS, format

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from device_cases import inputs, patterns, special
 
-from lpref.accel.cpu.cast_plan import VARIANTS, plan
+from lpref.accel.cast_plan import VARIANTS, plan
 from lpref.accel.cuda import plans
 from lpref.accel.cuda.cast import as_cells
 from lpref.ref.formats import FORMATS, IntFormat, format

@@ -15,12 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lpref.accel.cpu.cast_kernels import encode_buckets, encode_cells
 from lpref.ref.errors import LprefError
 from lpref.ref.formats import Format
 from lpref.ref.rounding import ROUNDINGS, Overflow, Rounding
@@ -43,12 +41,6 @@ class Cells:
 
     first: NDArray[np.uint32]
     entries: NDArray[np.uint32] | NDArray[np.uint64]
-
-    def encode(self, bits: NDArray[np.uint32], codes: NDArray) -> Any:
-        """codes <- those of the float32 `bits`; the largest magnitude bits."""
-        if self.first.size:
-            return encode_cells(bits, codes, self.first, self.entries)
-        return encode_buckets(bits, codes, self.entries)
 
 
 def cells(f: Format, rule: Rounding, policy: Overflow, raises_above: int, wide: bool = False) -> Cells | None:

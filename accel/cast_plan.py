@@ -7,12 +7,11 @@ few scalars; any other of at most 16 bits gets `cells`. A cast that would raise 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
-from lpref.accel.cpu.cast_kernels import FIELDS
-from lpref.accel.cpu.cells import HIGHEST, INFINITY_BITS, Cells, Neighbours, cells, neighbours
+from lpref.accel.cells import HIGHEST, INFINITY_BITS, Cells, Neighbours, cells, neighbours
 from lpref.ref.errors import LprefError
 from lpref.ref.formats import FORMATS, FixedFormat, FloatFormat, Format, IntFormat
 from lpref.ref.rounding import Overflow, Rounding
@@ -26,8 +25,32 @@ BASES = {  # rounding -> base, c_odd, c_neg of the kernels' `add`
     "toward_negative": (0, 0, 0xFFFFFFFF),
     "to_odd": (0xFFFFFFFF, 1, 0),
 }
+FIELDS = (
+    "shift", "emin", "limit_pos", "limit_neg", "over_pos", "over_neg", "inf_pos", "inf_neg", "nan", "sign",
+    "sign_of_zero", "flip", "one", "mask", "use_sign", "base", "c_odd", "c_neg",
+)  # fmt: skip
+"""The scalars of a plan, in the order of the uint32 array that the kernels take."""
+
 VARIANTS = {"stochastic": 0, "stochastic_b": 1, "stochastic_c": 2}
 NEVER = 0xFFFFFFFF
+
+
+def same_exponent(f: Format) -> bool:
+    """Whether the format is float32's upper part."""
+    return isinstance(f, FloatFormat) and f.bias == 127 and f.exponent_bits == 8 and f.specials == "ieee" and f.signed
+
+
+@cache
+def in_float32(f: Format) -> bool:
+    """Are all values of the format float32 values (or rounded by decode in any case)?"""
+    if same_exponent(f):
+        return f.bits <= 32
+    if f.bits > 16:
+        return False
+    values = f.table()[0]
+    with np.errstate(over="ignore"):
+        near = values.astype(np.float32)
+    return bool(np.array_equal(near, values)) or (not f.exact and bool(np.isfinite(near).all() and (values[near == 0] == 0).all()))
 
 
 @dataclass(frozen=True)
@@ -61,8 +84,8 @@ def plan(f: Format, rule: Rounding, policy: Overflow) -> Plan:
     scalars = np.array([fields[name] for name in FIELDS], np.uint32)
     if isinstance(f, FloatFormat) and f.signed and f.zero == "signed" and _clamps(fields, f):
         scalars[FIELDS.index("limit_pos")] = fields["over_pos"]
-        same_exponent = f.bias == 127 and 1 <= f.trailing_bits < 23
-        return Plan("shift" if same_exponent else "clamp", scalars, raises_above)
+        shifted = f.bias == 127 and 1 <= f.trailing_bits < 23
+        return Plan("shift" if shifted else "clamp", scalars, raises_above)
     return Plan("any", scalars, raises_above)
 
 
