@@ -1,6 +1,7 @@
 """Activations of CuPy arrays: the pages of `lpref.ref.nn.activation` in one pass each, with their bits.
 
-Inputs may be of bfloat16; results are stored in the format `store`.
+Inputs may be of bfloat16; results are stored in the format `store`. `near`, of grade fast: e^x, sigmoid and tanh in float32, within the bounds of
+`lpref.ref.nn.bounds`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ CONSTANTS = {
     "erf": tuple(np.float32(c) for c in (SQRT_HALF, INV_SQRT_2PI, 0)),
 }
 
+NEAR = (("LP_NEAR", 1),)
+"""The macro of core/decided.h."""
+
 
 def relu(x: Any) -> Any:
     """`lpref.ref.nn.relu`."""
@@ -38,61 +42,61 @@ def relu_backward(dy: Any, x: Any) -> Any:
     return _each("relu_backward", x, dy)
 
 
-def silu(x: Any) -> Any:
+def silu(x: Any, *, near: bool = False) -> Any:
     """`lpref.ref.nn.silu`."""
-    return _each("silu", x)
+    return _each("silu", x, near=near)
 
 
-def silu_backward(dy: Any, x: Any) -> Any:
+def silu_backward(dy: Any, x: Any, *, near: bool = False) -> Any:
     """`lpref.ref.nn.silu_backward`."""
     check_same("silu_backward", dy, x)
-    return _each("silu_backward", x, dy)
+    return _each("silu_backward", x, dy, near=near)
 
 
-def gelu(x: Any, kind: str = "tanh", *, store: str = "float32") -> Any:
+def gelu(x: Any, kind: str = "tanh", *, store: str = "float32", near: bool = False) -> Any:
     """`lpref.ref.nn.gelu`."""
-    return _each(f"gelu_{_known(kind)}", x, constants=CONSTANTS[kind], store=store)
+    return _each(f"gelu_{_known(kind)}", x, constants=CONSTANTS[kind], store=store, near=near)
 
 
-def gelu_backward(dy: Any, x: Any, kind: str = "tanh", *, store: str = "float32") -> Any:
+def gelu_backward(dy: Any, x: Any, kind: str = "tanh", *, store: str = "float32", near: bool = False) -> Any:
     """`lpref.ref.nn.gelu_backward`."""
     check_same("gelu_backward", dy, x)
-    return _each(f"gelu_{_known(kind)}_backward", x, dy, constants=CONSTANTS[kind], store=store)
+    return _each(f"gelu_{_known(kind)}_backward", x, dy, constants=CONSTANTS[kind], store=store, near=near)
 
 
-def swiglu(g: Any, u: Any) -> Any:
+def swiglu(g: Any, u: Any, *, near: bool = False) -> Any:
     """`lpref.ref.nn.swiglu`."""
     check_same("swiglu", g, u)
     g, u = _alike("swiglu", g, u)
     y = device.cupy().empty(g.shape, np.float32)
-    _launch("swiglu", g.size, arrays.kinds(LP_X=g), g, u, g.size, 1, 1, y)
+    _launch("swiglu", g.size, _macros(near, LP_X=g), g, u, g.size, 1, 1, y)
     return y
 
 
-def swiglu_backward(dy: Any, g: Any, u: Any) -> tuple[Any, Any]:
+def swiglu_backward(dy: Any, g: Any, u: Any, *, near: bool = False) -> tuple[Any, Any]:
     """`lpref.ref.nn.swiglu_backward`."""
     check_same("swiglu_backward", g, u, dy)
     (dy,), (g, u) = arrays.values("swiglu_backward", dy), _alike("swiglu_backward", g, u)
     dg, du = device.cupy().empty(g.shape, np.float32), device.cupy().empty(g.shape, np.float32)
-    _launch("swiglu_backward", g.size, arrays.kinds(LP_X=g, LP_DY=dy), dy, g, u, g.size, 1, 1, dg, du)
+    _launch("swiglu_backward", g.size, _macros(near, LP_X=g, LP_DY=dy), dy, g, u, g.size, 1, 1, dg, du)
     return dg, du
 
 
-def swiglu_packed(gu: Any, *, store: str = "float32") -> Any:
+def swiglu_packed(gu: Any, *, store: str = "float32", near: bool = False) -> Any:
     """`lpref.ref.nn.swiglu_packed`."""
     half = check_halves("swiglu_packed", gu)
     (gu,) = arrays.values("swiglu_packed", gu)
     y = arrays.empty((len(gu), half), store)
-    _launch("swiglu", y.size, arrays.kinds(LP_X=gu, LP_Y=y), *_halves(gu, half), y.size, half, 2 * half, y)
+    _launch("swiglu", y.size, _macros(near, LP_X=gu, LP_Y=y), *_halves(gu, half), y.size, half, 2 * half, y)
     return y
 
 
-def swiglu_packed_backward(dy: Any, gu: Any, *, store: str = "float32") -> Any:
+def swiglu_packed_backward(dy: Any, gu: Any, *, store: str = "float32", near: bool = False) -> Any:
     """`lpref.ref.nn.swiglu_packed_backward`."""
     half = check_halves("swiglu_packed_backward", gu, dy)
     dy, gu = arrays.values("swiglu_packed_backward", dy, gu)
     d = arrays.empty(gu.shape, store)
-    kinds = arrays.kinds(LP_X=gu, LP_DY=dy, LP_Y=d)
+    kinds = _macros(near, LP_X=gu, LP_DY=dy, LP_Y=d)
     _launch("swiglu_backward", dy.size, kinds, dy, *_halves(gu, half), dy.size, half, 2 * half, *_halves(d, half))
     return d
 
@@ -114,16 +118,21 @@ def _known(kind: str) -> str:
     return kind
 
 
+def _macros(near: bool, **held: Any) -> tuple[tuple[str, int], ...]:
+    """What the kernels' arrays are, and whether near is near enough."""
+    return (*arrays.kinds(**held), *(NEAR if near else ()))
+
+
 def _launch(entry: str, n: int, kinds: tuple[tuple[str, int], ...], *args: Any) -> None:
     """Four blocks a multiprocessor, four elements a thread and step."""
     if n:
         device.function("activation", entry, kinds)((device.blocks_for(-(-n // 4), waves=4),), (device.THREADS,), args)
 
 
-def _each(entry: str, x: Any, *dy: Any, constants: tuple[Any, ...] = (), store: str = "float32") -> Any:
+def _each(entry: str, x: Any, *dy: Any, constants: tuple[Any, ...] = (), store: str = "float32", near: bool = False) -> Any:
     """The kernel over x, or dy and x; x's shape is the result's."""
     *before, x = arrays.values(entry, *dy, x)
     y = arrays.empty(x.shape, store)
-    kinds = arrays.kinds(LP_X=x, LP_Y=y, **({"LP_DY": before[0]} if before else {}))
+    kinds = _macros(near, LP_X=x, LP_Y=y, **({"LP_DY": before[0]} if before else {}))
     _launch(entry, y.size, kinds, *before, x, y.size, *constants, y)
     return y

@@ -41,6 +41,7 @@ from lpref.ref.attention import fused
 from lpref.ref.backend import Arrays, Backend, Bits, Bound, Contract, Kernel
 from lpref.ref.linalg import native_bound
 from lpref.ref.linalg.bounds import in_output, in_store, of_each
+from lpref.ref.nn import bounds as pointwise
 
 PRODUCT_BOUND = Bound(f"{GEMM_BOUND.theorem}; of FP8 codes lpref.ref.linalg.native_bound", in_output(native_bound))
 PRODUCTS_BOUND = Bound(PRODUCT_BOUND.theorem, of_each(PRODUCT_BOUND.bound))
@@ -139,9 +140,16 @@ FUSED: dict[str, tuple[Callable[..., Any], Contract]] = {
     ),
 }  # fmt: skip
 """Attention of grade fast."""
+NEAR_THEOREM = "lpref.ref.nn.bounds: units for 2^x and 1 / x in float32"
+NEAR: dict[str, tuple[Callable[..., Any], Contract]] = {
+    op: (partial(KERNELS[op], near=True), Bound(NEAR_THEOREM, getattr(pointwise, f"{op}_bound")))
+    for op in ("silu", "silu_backward", "gelu", "gelu_backward", "swiglu", "swiglu_backward", "swiglu_packed", "swiglu_packed_backward",
+               "softmax_cross_entropy")
+}  # fmt: skip
+"""Activations and the loss of grade fast."""
 FAST: dict[str, tuple[Callable[..., Any], Contract]] = {
     "operand": (partial(operand.operand, numbers=True), Bits()), "gemm": (blas.gemm, PRODUCT_BOUND),
-    "gemms": (one_by_one(blas.gemm), PRODUCTS_BOUND), "matmul": (blas.matmul, MATMUL_BOUND), **FUSED,
+    "gemms": (one_by_one(blas.gemm), PRODUCTS_BOUND), "matmul": (blas.matmul, MATMUL_BOUND), **FUSED, **NEAR,
 }  # fmt: skip
 """What grade fast has of its own."""
 FAST |= {
@@ -174,7 +182,8 @@ ARRAYS = Arrays(to_device, to_host, CudaQTensor, memory, True, arrays.wide, oper
 
 
 class CudaBackend(Backend):
-    """Functions of CuPy arrays. Grade "fast" multiplies matrices by cuBLASLt and fuses attention; all else has the same bits in both grades."""
+    """Functions of CuPy arrays. Grade "fast" multiplies matrices by cuBLASLt, fuses attention and takes exponentials in float32; all else has the
+    bits of grade exact."""
 
     def __init__(self, numerics: str = "fast") -> None:
         definitions = reference_ops("exact")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cuda import arrays, device
+from lpref.accel.cuda.activation import NEAR
 from lpref.accel.cuda.reduce import row_sums
 from lpref.ref.nn.loss import check_targets
 
@@ -23,11 +24,14 @@ LONG_TEAM = (("LP_TEAM", 256), ("LP_SLOTS", 4))
 
 @dataclass(frozen=True)
 class Softmax:
-    """Probabilities [N, V], not yet computed. tops, sums [N]: each row's maximum, and the sum of exp(logits - maximum)."""
+    """Probabilities [N, V], not yet computed. tops, sums [N]: each row's maximum, and the sum of exp(logits - maximum).
+
+    near: with the exponentials of grade fast (`lpref.ref.nn.bounds`)."""
 
     logits: Any
     tops: Any
     sums: Any
+    near: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -46,13 +50,13 @@ class Softmax:
         return np.asarray(device.cupy().asnumpy(self.array()))
 
 
-def softmax_cross_entropy(logits: Any, targets: Any) -> tuple[Any, Softmax]:
+def softmax_cross_entropy(logits: Any, targets: Any, *, near: bool = False) -> tuple[Any, Softmax]:
     """(loss, probs): `lpref.ref.nn.softmax_cross_entropy`; the loss stays on the device, 0-d."""
     check_targets("softmax_cross_entropy", logits, targets)
     (logits,) = arrays.values("softmax_cross_entropy", logits)
     (rows, n), cp = logits.shape, device.cupy()
     tops, sums, losses = cp.empty(rows, np.float32), cp.empty(rows, np.float32), cp.empty((1, rows), np.float32)
-    ids, out, defines = arrays.integers(targets), (tops, sums, losses), arrays.kinds(LP_X=logits)
+    ids, out, defines = arrays.integers(targets), (tops, sums, losses), (*arrays.kinds(LP_X=logits), *(NEAR if near else ()))
     if LONG <= n < 1 << 30 and n % 4 == 0 and rows >= device.processors() and logits.data.ptr % 16 == 0:
         room, four = device.shared_memory() // 2 - 4096, 4 * logits.itemsize
         run = device.function("loss", "cross_entropy_long", (*LONG_TEAM, *defines))
@@ -61,7 +65,7 @@ def softmax_cross_entropy(logits: Any, targets: Any) -> tuple[Any, Softmax]:
         run((min(rows, 2 * device.processors()),), (256,), (logits, ids, rows, n, np.int32(kept), *out), shared_mem=four * kept)
     else:
         arrays.rows("loss", "cross_entropy", rows, n, logits, ids, rows, n, *out, defines=defines)
-    return row_sums(losses, rows).reshape(()), Softmax(logits, tops, sums)
+    return row_sums(losses, rows).reshape(()), Softmax(logits, tops, sums, near)
 
 
 def softmax_cross_entropy_backward(dloss: Any, probs: Any, targets: Any, *, store: str = "float32") -> Any:
@@ -85,6 +89,7 @@ def _gradient(probs: Any, ids: Any, pointer: Any, number: np.float32, count: int
     across = max(1, min(64, steps // (8 * wide)))
     high = min(-(-rows * wide // 256), 65535, max(1, 64 * device.processors() // across))
     args = (*of, ids, rows, n, pointer, number, np.float32(count), out)
-    defines = (*arrays.ONE, *arrays.kinds(LP_X=of[0], LP_Y=out))
+    near = isinstance(probs, Softmax) and probs.near
+    defines = (*arrays.ONE, *arrays.kinds(LP_X=of[0], LP_Y=out), *(NEAR if near else ()))
     device.function("loss", "cross_entropy_backward", defines)((across, high), (wide, 256 // wide), args)
     return out

@@ -12,7 +12,10 @@
  *   tanh     w = e^r - 1 = h G(h), h = r / 2, G of degree 7: 2^-37.5 of w. u = 2^k w + (2^k - 1), tanh = u / (u + 2): the error of w reaches tanh
  *            times 2^k |w| / |u| 2 / (u + 2) <= 1.18 (at k = 1, r = -0.3466). 2^-37.2 and roundings: below 2^-37.
  * Quotients: a reciprocal y of few bits, e = 1 - d y computed exactly enough by one fma, y (1 + e + e^2) leaves e^3; |e| < 2^-15 is tested, so
- * nothing is trusted about the unit that gives y. tests/gpu compares all 2^32 arguments of each function with the definition. */
+ * nothing is trusted about the unit that gives y. tests/gpu compares all 2^32 arguments of each function with the definition.
+ *
+ * LP_NEAR 1, for grade fast: `near` in float32 by the units for 2^x and 1 / x, whose errors are at most 2^-22 and 2^-23 of the value (PTX ISA,
+ * ex2.approx.ftz.f32 and rcp.approx.ftz.f32; results below 2^-126 are 0). What follows from them is the page lpref.ref.nn.bounds. */
 #ifndef LPREF_CORE_DECIDED_H
 #define LPREF_CORE_DECIDED_H
 #include "elementary.h"
@@ -25,10 +28,26 @@ LPREF_FN double lp_reciprocal_seed(double d) {
     asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(y) : "d"(d));
     return y;
 }
+LPREF_FN float lp_near_exp(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(lp_mul(x, 1.44269504f)));
+    return y;
+}
+LPREF_FN float lp_near_reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 #else
 #define LPREF_RARE static inline
 #define LP_UNROLLED
 LPREF_FN double lp_reciprocal_seed(double d) { return (double)(1.0f / (float)d); }
+LPREF_FN float lp_near_exp(float x) { return lp_narrow(lp_exp2_64((double)lp_mul(x, 1.44269504f))); }
+LPREF_FN float lp_near_reciprocal(float x) { return lp_div(1.0f, x); }
+#endif
+
+#ifndef LP_NEAR
+#define LP_NEAR 0
 #endif
 
 /* whether no midpoint of normal float32 lies within slack 2^-52 2^exponent(v) of v; slack = eps 2^53 */
@@ -59,7 +78,7 @@ LPREF_FN double lp_expm1_short(double z) {
     return p;
 }
 
-/* Each function: `decided` gives y and whether it is the definition's; `defined` is the definition. */
+/* Each function: `decided` gives y and whether it is the definition's; `defined` is the definition; `near` is near it. */
 struct lp_Exp {
     static LPREF_MEMBER bool decided(float x, float *y) {
         double v = lp_exp_short((double)x);
@@ -67,6 +86,7 @@ struct lp_Exp {
         return (lp_float(lp_bits(x) & LP_ABS) <= 87.0f) & lp_away(v, 1u << 14);
     }
     static LPREF_MEMBER float defined(float x) { return lp_exp(x); }
+    static LPREF_MEMBER float near(float x) { return lp_near_exp(x); }
 };
 
 struct lp_Sigmoid {
@@ -78,6 +98,7 @@ struct lp_Sigmoid {
         return (lp_float(lp_bits(x) & LP_ABS) <= 87.0f) & serves & lp_away(v, 1u << 14);
     }
     static LPREF_MEMBER float defined(float x) { return lp_sigmoid(x); }
+    static LPREF_MEMBER float near(float x) { return lp_near_reciprocal(lp_add(1.0f, lp_near_exp(-x))); }
 };
 
 /* below 2^-13, tanh x = x (1 - x^2 / 3 + ...) is nearest to x, and so is the definition's value */
@@ -94,6 +115,7 @@ struct lp_Tanh {
         return tiny | ((x == x) & serves & lp_away(v, 1u << 16));
     }
     static LPREF_MEMBER float defined(float x) { return lp_tanh(x); }
+    static LPREF_MEMBER float near(float x) { return lp_sub(1.0f, lp_mul(2.0f, lp_near_reciprocal(lp_add(1.0f, lp_near_exp(lp_mul(2.0f, x)))))); }
 };
 
 template <class F> LPREF_RARE float lp_settle(float x) {
@@ -103,6 +125,10 @@ template <class F> LPREF_RARE float lp_settle(float x) {
 
 /* y[i] = F(x[i]), i < N; y may be x */
 template <class F, int N> LPREF_FN void lp_each(const float *x, float *y) {
+#if LP_NEAR
+    LP_UNROLLED
+    for (int i = 0; i < N; ++i) y[i] = F::near(x[i]);
+#else
     float made[N];
     bool all = true;
     LP_UNROLLED
@@ -113,6 +139,7 @@ template <class F, int N> LPREF_FN void lp_each(const float *x, float *y) {
     }
     LP_UNROLLED
     for (int i = 0; i < N; ++i) y[i] = made[i];
+#endif
 }
 
 #endif

@@ -36,6 +36,17 @@ LPREF_FN lp_u32 short_bits(float v) {
     return v != v ? 0x7FC0u : (b + 0x7FFFu + (b >> 16 & 1u)) >> 16;
 }
 
+/* the same of two neighbours, the first in the lower half; what NaN becomes is another NaN */
+LPREF_FN lp_u32 short_pair(float first, float second) {
+#ifdef __CUDACC_RTC__
+    lp_u32 pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+    return pair;
+#else
+    return short_bits(first) | short_bits(second) << 16;
+#endif
+}
+
 template <int KIND> LPREF_FN void store(void *y, lp_i64 i, float v) {
     if constexpr (KIND == 1) ((lp_u16 *)y)[i] = (lp_u16)short_bits(v);
     else ((float *)y)[i] = v;

@@ -113,9 +113,13 @@ extern "C" __global__ void __launch_bounds__(256, 2) cross_entropy_long(const vo
 }
 #endif
 
-/* e / s to nearest: by one reciprocal a row where nothing comes near the subnormals (element.h: the residue of e >= 2^-80 and 1 <= s <= 2^24 is a
+/* e / s, to nearest but where LP_NEAR (decided.h) allows less: by one reciprocal a row where nothing comes near the subnormals (element.h: the residue of e >= 2^-80 and 1 <= s <= 2^24 is a
  * multiple of 2^-130) */
 template <int N> LPREF_FN void shares(const float *e, float s, float reciprocal, float *p) {
+#if LP_NEAR
+#pragma unroll
+    for (int k = 0; k < N; ++k) p[k] = lp_mul(e[k], reciprocal);
+#else
     bool fine = s >= 1.0f && s <= 16777216.0f;
 #pragma unroll
     for (int k = 0; k < N; ++k) fine &= e[k] >= 8.271806125530277e-25f;
@@ -126,6 +130,7 @@ template <int N> LPREF_FN void shares(const float *e, float s, float reciprocal,
 #pragma unroll
         for (int k = 0; k < N; ++k) p[k] = lp_div(e[k], s);
     }
+#endif
 }
 
 /* x: the logits with each row's maximum and sum, or (tops null) the probabilities. targets: or null, for the probabilities times the scale. dloss: on

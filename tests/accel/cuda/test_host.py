@@ -13,6 +13,7 @@ from kernel_draw import Draw
 from kernel_sizes import KERNELS, MORE
 
 from lpref.accel.cuda.backend import NATIVE as NATIVE_OPS
+from lpref.accel.cuda.backend import NEAR, CudaBackend
 from lpref.ref.contracts import Bits
 
 
@@ -30,6 +31,13 @@ def test_kernel_keeps_its_contract(place: Place, op: str) -> None:
 @pytest.mark.parametrize("op", MORE)
 def test_other_sizes(place: Place, op: str) -> None:
     check_cases(KERNELS[op], place, MORE[op](Draw(3)))
+
+
+@pytest.mark.parametrize("op", NEAR)
+def test_those_of_grade_fast_keep_their_bounds(place: Place, op: str) -> None:
+    kernel = CudaBackend("fast").kernels[op]
+    check(kernel, place)
+    check_cases(kernel, place, MORE[op](Draw(3)) if op in MORE else ())
 
 
 NATIVE = sorted(set(MORE) & NATIVE_OPS)
@@ -73,3 +81,6 @@ def test_the_gradient_takes_the_probabilities_that_forward_did_not_compute(place
         assert Bits().mismatch(expected, (place.here(loss), place.here(probs)), (), {}) is None
         there = backward.function(np.float32(0.7), probs, place.put(targets))
         assert Bits().mismatch(backward.reference(np.float32(0.7), expected[1], targets), place.here(there), (), {}) is None
+        _, near = forward.function(place.put(logits), place.put(targets), near=True)
+        there = backward.function(np.float32(0.7), near, place.put(targets))
+        assert Bits().mismatch(backward.reference(np.float32(0.7), place.here(near), targets), place.here(there), (), {}) is None

@@ -53,7 +53,8 @@ CASES += [(name, {"LP_TEAM": t, "LP_SLOTS": s}) for t, s in TEAMS for name in ("
 CASES += [("rules", {"LP_TEAM": t, "LP_SLOTS": s, "LP_IN": i % 3}) for i, (t, s) in enumerate(TEAMS)]
 CASES += [("search", {"LP_IN": 1}), ("chain", {}), ("select", {"LP_IN": 2})]
 CASES += [("activation", {"LP_X": x, "LP_DY": dy, "LP_Y": y}) for x, dy, y in ((0, 0, 0), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1))]
-CASES += [("loss", {"LP_TEAM": 256, "LP_SLOTS": 4, "LP_X": 1, "LP_Y": 1})]
+CASES += [("loss", {"LP_TEAM": 256, "LP_SLOTS": 4, "LP_X": 1, "LP_Y": 1, "LP_NEAR": near}) for near in (0, 1)]
+CASES += [("activation", {"LP_X": x, "LP_DY": dy, "LP_Y": y, "LP_NEAR": 1}) for x, dy, y in ((0, 0, 0), (1, 1, 1))]
 CASES += [("update", {"LP_RULE": rule, "LP_ORDER": order}) for rule, order in ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2))]
 CASES += [("gemm_int8", {"LP_PIECE": n}) for n in (0, 16, 32, 64, 128)]
 CASES += [("operand", {"LP_IN": 1}), *(("attention", {"LP_SLOTS": s}) for s in (1, 4, 32))]
@@ -95,7 +96,8 @@ def test_sources_compile_to_clean_ptx(name: str, defines: dict[str, object]) -> 
     where they are what is computed."""
     text = nvrtc.compile_source(name, "compute_90", defines).decode(errors="replace")
     lines = [line.strip() for line in text.splitlines() if re.match(r"\s*(@!?%p\d+ )?(fma|mad|mul|add|sub|div|sqrt|rcp|cvt)\.", line)]
-    lines = [line for line in lines if not line.startswith("rcp.approx.ftz.f64")]  # decided.h, which tests what it gives
+    near = ("rcp.approx.ftz.f32",) if defines.get("LP_NEAR") else ()
+    lines = [line for line in lines if not line.startswith(("rcp.approx.ftz.f64", *near))]  # decided.h, which tests what it gives
     assert not [line for line in lines if ".ftz" in line or ".approx" in line or re.match(r"(fma|mad|mul|add|sub)\.f(32|64)", line)]
     held = dict(re.findall(r"mov\.f32 \s*(%f\d+), 0f([0-9A-F]{8});", text))
     for line in lines:
