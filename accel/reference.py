@@ -67,7 +67,7 @@ def in_format(product: Callable[..., Any], cast: Callable[..., Any]) -> Callable
 
 STORED = (
     "rmsnorm", "layernorm", "gelu", "gelu_backward", "swiglu_packed", "swiglu_packed_backward", "attention_packed_backward",
-    "softmax_cross_entropy_backward",
+    "softmax_cross_entropy_backward", "cast",
 )  # fmt: skip
 """Ops with an option `store`: the format, float32 or bfloat16, in which the result (of several the first) is kept, rounded to nearest even.
 

@@ -195,7 +195,8 @@ class Model:
         at = ctx.at(name)
         if ctx.init:
             self._learn(name, x.data, weight.data, at)
-        y = F.linear(x, weight, recipe=self.recipes[name], ctx=at, params=self._learned(name), bias=bias)
+        back = self.read_in(name, ctx, gradient=True)
+        y = F.linear(x, weight, recipe=self.recipes[name], ctx=at, params=self._learned(name), bias=bias, back=back)
         return self._watched(name, x, weight, y)
 
     def _watched(self, name: str, x: Tensor, weight: Tensor, y: Tensor) -> Tensor:
@@ -228,10 +229,10 @@ class Model:
 
     def read_in(self, site: str, ctx: Context, gradient: bool = False) -> str:
         """The format to keep the input of a linear site in, or the gradient of its output, if nothing else reads it: bfloat16 where the backend
-        keeps such arrays in 16 bits and the site rounds all that it reads to bfloat16; else float32. A bias reads the gradient too, and statistics
-        are of what was there before it was rounded.
+        keeps such arrays in 16 bits and the site rounds all that it reads to bfloat16; else float32. Statistics are of what was there before it
+        was rounded.
         """
-        if self.recipes is None or self.watch is not None or ctx.collect or ctx.init or (f"{site}.bias" in self.params and gradient):
+        if self.recipes is None or self.watch is not None or ctx.collect or ctx.init:
             return "float32"
         if self.backend is None or self.backend.numerics != "fast" or not self.backend.arrays.sixteen:
             return "float32"

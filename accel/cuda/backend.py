@@ -50,10 +50,10 @@ NATIVE = {
     "operand", "quantize", "gemm", "gemms", "add", "sub", "mul", "rmsnorm", "rmsnorm_backward", "layernorm", "layernorm_backward",
     "attention", "attention_backward", "attention_packed", "attention_packed_backward", "relu", "relu_backward", "silu", "silu_backward",
     "gelu", "gelu_backward", "swiglu", "swiglu_backward", "swiglu_packed", "swiglu_packed_backward",
-    "softmax_cross_entropy", "softmax_cross_entropy_backward", "tree_sum", "tree_mean",
+    "softmax_cross_entropy", "softmax_cross_entropy_backward", "tree_sum", "tree_mean", "cast",
 }  # fmt: skip
 """Ops that read arrays of bfloat16 themselves; the others get float32 of them (`arrays.widened`)."""
-STORE = {"rmsnorm", "layernorm", "gelu", "gelu_backward", "swiglu_packed", "swiglu_packed_backward", "softmax_cross_entropy_backward"}
+STORE = {"rmsnorm", "layernorm", "gelu", "gelu_backward", "swiglu_packed", "swiglu_packed_backward", "softmax_cross_entropy_backward", "cast"}
 """Ops of `lpref.accel.reference.STORED` whose kernels write bfloat16 themselves; of the others a kernel rounds the result."""
 KERNELS: dict[str, Callable[..., Any]] = {
     "operand": operand.operand,

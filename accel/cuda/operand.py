@@ -101,7 +101,10 @@ def qdq(x: Any, quantizer: Quantizer | str, **options: Any) -> Any:
     return quantize(x, quantizer, **options).dequantize(x.dtype)
 
 
-def rounded(x: Any, format_name: str) -> Any:
-    """`lpref.accel.reference.cast`: x rounded to nearest even in the named format, in x's dtype."""
+def rounded(x: Any, format_name: str, *, store: str = "float32") -> Any:
+    """`lpref.accel.reference.cast`: x, float32 or bfloat16, rounded to nearest even in the named format, in float32 or stored in `store`."""
+    if store == format_name == "bfloat16":
+        return x if arrays.is_sixteen(x) else arrays.short(*arrays.floats("cast", x))
     form = format_named(format_name)
-    return cast.qdq(x, form, overflow="to_infinity" if form.has_inf else "saturate")
+    made = cast.qdq(arrays.wide(x), form, overflow="to_infinity" if form.has_inf else "saturate")
+    return made if store == "float32" else arrays.cast_for_storage(made, store)

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from lpref.autodiff import functional as F
-from lpref.autodiff.fused import Fused
+from lpref.autodiff.fused import Fused, formats, kept_in
 from lpref.autodiff.primitives import im2col_shape
 from lpref.autodiff.tensor import Node, Shape, Tensor, apply, make, mode
 from lpref.ref.errors import GraphError, ShapeError, WordsError
 from lpref.ref.recipes import LinearRecipe, linear_backward, linear_forward
+from lpref.ref.recipes.sixteen import rounds_gradient
 
 
 def flat(x: Any) -> Any:
@@ -86,18 +87,46 @@ class QuantizedLinear:
                          remedy="differentiate the model built with recipe None (high precision)")  # fmt: skip
 
 
+class RoundedBias:
+    """y + b of a layer whose products read dY rounded to bfloat16: so does the sum over rows that is the gradient of b, as in mixed precision, whose
+    gradients are of bfloat16. Its node keeps nothing; `back`: the format in which dY is handed on (float32: as it came)."""
+
+    name = "bias of a quantized linear"
+    always_expands = False
+
+    def __call__(self, y: Tensor, bias: Tensor, back: str) -> Tensor:
+        """y [..., N] + bias [N]."""
+        sums = y.backend.add(y.data, bias.data)
+        parents = (y.node, bias.node)
+        if not mode.recording or not any(parents):
+            return make(sums, y.backend)
+        return make(sums, y.backend, Node(self, parents, (Shape(y.shape), Shape(bias.shape)), formats("float32", back), sums.shape))
+
+    def pull(self, node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:
+        """dY as it came, or where `back` names one in its format; the sum of dY in bfloat16."""
+        rounded = g.backend.cast(g.data, "bfloat16", **kept_in(node.params, "back"))
+        dy = make(rounded, g.backend) if "back" in node.params else g
+        return [dy if wants[0] else None, make(g.backend.tree_sum(flat(rounded), axis=0), g.backend) if wants[1] else None]
+
+    def expand(self, node: Node) -> Tensor:
+        """Refused, as for the layer."""
+        return QUANTIZED_LINEAR.expand(node)
+
+
 QUANTIZED_LINEAR = QuantizedLinear()
+ROUNDED_BIAS = RoundedBias()
 HIGH_PRECISION = LinearRecipe()
 
 
 def linear(
-    x: Tensor, w: Tensor, *, recipe: Any = None, ctx: Any = None, params: Any = None, bias: Tensor | None = None
+    x: Tensor, w: Tensor, *, recipe: Any = None, ctx: Any = None, params: Any = None, bias: Tensor | None = None, back: str = "float32"
 ) -> Tensor:
     """y = x wᵀ + bias; x [..., K], w [N, K] ([N, K / 2] where the recipe's algebra is complex), bias [N].
 
     `recipe` (a LinearRecipe) says how the three GEMMs are quantized; it needs `ctx`, the Context at this layer's site
     (seed, step, state, observations). `params`: the recipe's learned tensors by name. None, or the recipe that
-    quantizes nothing: high precision, which has second derivatives.
+    quantizes nothing: high precision, which has second derivatives. The bias is added in float32; its gradient is the sum of dY over rows, of dY
+    rounded to bfloat16 where that is all that the recipe's products read. back: the format in which dY is kept then.
     """
     stored = 1 if recipe is None else recipe.stored
     if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != stored * w.shape[1]:
@@ -112,7 +141,7 @@ def linear(
     if bias is None:
         return y
     F.check_last_axis("linear", y, bias)
-    return y + bias
+    return ROUNDED_BIAS(y, bias, back) if recipe is not None and rounds_gradient(recipe) else y + bias
 
 
 def conv2d(

@@ -23,6 +23,7 @@ from lpref.ref.recipes import (
     linear_forward,
     linear_parameters,
 )
+from lpref.specs import recipe
 
 MX = QUANTIZERS["mxfp8_e4m3"]
 SR = dataclasses.replace(QUANTIZERS["mxfp4"], rounding="stochastic", tail="pad_zero")
@@ -183,3 +184,20 @@ def test_conv2d_under_a_recipe(B) -> None:
     F.sum(y).backward()
     assert x.grad.shape == x.shape
     assert w.grad.shape == w.shape
+
+
+def test_the_gradient_of_a_bias_reads_what_the_products_read(B) -> None:
+    """The sum of dY rounded to bfloat16 where that is all that products read of it, else of dY; dx and dw are those of the layer without a bias."""
+    x, w, bias = leaves(B, (2, 3, 32), (5, 32), (5,))
+    dy = data(2, 3, 5, seed=9) * np.float32(1.001)
+    ctx = Context(seed=3, step=7, site="h.0.mlp.up")
+    for name, rounded in (("bf16", True), ("nvfp4", False), ("mxfp8", False)):
+        rule = recipe(name).linear
+        alone = F.linear(x, w, recipe=rule, ctx=ctx)
+        y = F.linear(x, w, recipe=rule, ctx=ctx, bias=bias)
+        np.testing.assert_array_equal(y.data, alone.data + bias.data)
+        got, want = grad(y, [x, w, bias], seed=dy), grad(alone, [x, w], seed=dy)
+        np.testing.assert_array_equal(got[0].data, want[0].data)
+        np.testing.assert_array_equal(got[1].data, want[1].data)
+        read = B.cast(dy, "bfloat16") if rounded else dy
+        np.testing.assert_array_equal(got[2].data, B.tree_sum(read.reshape(6, 5), axis=0))
