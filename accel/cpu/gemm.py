@@ -23,6 +23,7 @@ from lpref.accel.cpu.product import matmul, product
 from lpref.accel.cpu.sums import inner_dot, placed
 from lpref.accel.cpu.threads import divide
 from lpref.accel.cpu.tile import WIDTH
+from lpref.accel.cpu.unit import covered, unit
 from lpref.ref.linalg import Accumulate, HighPrecision, accumulator
 from lpref.ref.linalg import gemm as ref_gemm
 from lpref.ref.linalg.gemm import Factors, cuts, epilogue, exactly_summable, factors, plain
@@ -141,6 +142,10 @@ def _modelled(a: Any, b: Any, model: Accumulate) -> np.ndarray:
         c = narrow(fa, fb, model, placed(model.format))
         if c is not None:
             return epilogue(c, _bare(fa), _bare(fb))
+    if covered(a, b, model):
+        made = unit(a, b, model)
+        if made is not None:
+            return epilogue(made[0], _bare(made[1]), _bare(made[2]))
     return ref_gemm(a, b, model, inner=inner_dot)
 
 

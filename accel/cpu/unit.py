@@ -1,0 +1,97 @@
+"""Products of codes under the model of a matrix unit that reads FP8, by the tiles of `unit_tile`: the definition's bits.
+
+Covered are units like those of sm_89 and sm_90: FP8 codes, sums cut in float32, c aligned with the products, block scales outside the unit. There
+every product is a multiple of 2^-32 below 2^32 of at most 8 bits, every sum that is not zero is at least 2^-32, and clamps below that mean nothing.
+Anything else, and NaN and infinities, is for `lpref.accel.cpu.tensor_core`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from lpref.accel.cpu.gather import elements, exponents_table, looked_up
+from lpref.accel.cpu.threads import split
+from lpref.accel.cpu.unit_tile import COLUMNS, LEAST, ROWS, unit_step
+from lpref.ref.linalg import Accumulate
+from lpref.ref.linalg.gemm import Factors, cuts, factors
+from lpref.ref.quantize import QTensor
+
+FP8 = {"e4m3", "e5m2"}
+_GRAIN = 1 << 16
+"""Products below which a second thread costs more than it brings."""
+
+
+def covered(a: Any, b: Any, model: Accumulate) -> bool:
+    """Whether `unit` has the bits of these operands (but for NaN and infinities)."""
+    core = model.core
+    if core is None or core.late or core.group > 1 or core.accumulator != "float32" or model.scales != "per_block" or model.outer != "float32":
+        return False
+    small = core.products << (core.fraction + 2) < 1 << 24 and core.clamp <= LEAST
+    return small and FP8 >= {x.quantizer.format if isinstance(x, QTensor) and x.linear and x.zero is None else "" for x in (a, b)}
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _part(first, last, a, ea, b, eb, scale_a, scale_b, bounds, steps, out, products, fraction, drop):  # type: ignore[no-untyped-def]
+    """Rows first … last - 1 (multiples of ROWS) of out [M, N]; a, ea [M, K], b, eb [K, N], N a multiple of COLUMNS."""
+    depth, n = b.shape
+    c = np.empty((ROWS, COLUMNS), np.float32)
+    for j in range(0, n, COLUMNS):
+        for i in range(first, last, ROWS):
+            for piece in range(bounds.size - 1):
+                start, stop = bounds[piece], bounds[piece + 1]
+                c[:] = 0.0
+                for k in range(start, stop, products):
+                    unit_step(c, a, ea, i * depth + k, depth, b, eb, k * n + j, n, min(products, stop - k), fraction, drop)
+                s_b = scale_b[start // steps[1], j : j + COLUMNS]
+                for r in range(ROWS):
+                    s_a, row, d = scale_a[i + r, start // steps[0]], out[i + r, j : j + COLUMNS], c[r]
+                    for v in range(COLUMNS):
+                        row[v] = row[v] + d[v] * (s_a * s_b[v])
+
+
+def unit(a: QTensor, b: QTensor, model: Accumulate) -> tuple[np.ndarray, Factors, Factors] | None:
+    """[M, N] before the epilogue and the operands' factors; None where a value is NaN or infinite. The operands are `covered`."""
+    core = model.core
+    assert core is not None
+    fa, fb = (factors(x, np.float32, elements(x)) for x in (a, b))
+    if not (np.isfinite(fa.elements).all() and np.isfinite(fb.elements).all()):
+        return None
+    m, n = fa.elements.shape[0], fb.elements.shape[0]
+    rows, columns = -m % ROWS, -n % COLUMNS
+    left, right = _padded(fa.elements, rows, 0), _padded(fb.elements.T, 0, columns)
+    ea, eb = _padded(_exponents(a, pairs_table), rows, 0), _padded(_exponents(b, exponents_table).T, 0, columns)
+    (scale_a, step_a), (scale_b, step_b) = _scales(fa, rows), _scales(fb, columns)
+    out = np.zeros((m + rows, n + columns), np.float32)
+    bounds, steps = np.array(cuts(fa, fb, model.chunk)), np.array([step_a, step_b])
+    args = (left, ea, right, eb, scale_a, np.ascontiguousarray(scale_b.T), bounds, steps, out, core.products, core.fraction, 23 - core.kept)
+    split(out.shape[0], lambda i, j: _part(i, j, *args), align=ROWS, grain=max(ROWS, _GRAIN // max(1, right.size)))
+    return out[:m, :n], fa, fb
+
+
+@cache
+def pairs_table(name: str) -> np.ndarray:
+    """`exponents_table`, each exponent twice in one int32."""
+    return np.repeat(exponents_table(name), 2).view(np.int32)
+
+
+def _exponents(x: QTensor, table: Callable[[str], np.ndarray]) -> np.ndarray:
+    """[other, K]"""
+    found = looked_up(table(x.quantizer.format), x.unpacked())
+    return found if x.k_axis % 2 else found.T
+
+
+def _scales(x: Factors, rows: int) -> tuple[np.ndarray, int]:
+    """Block scales [other + rows, blocks] and k's per block; ones where the scales wait for the epilogue."""
+    if x.block is None or x.k_block is None:
+        return np.ones((x.elements.shape[0] + rows, 1), np.float32), max(1, x.elements.shape[1])
+    return _padded(x.block, rows, 0), x.k_block
+
+
+def _padded(x: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """x, contiguous, with so many more rows and columns: sums of their own, which nobody reads."""
+    return np.ascontiguousarray(np.pad(x, ((0, rows), (0, columns))) if rows or columns else x)
