@@ -66,7 +66,8 @@ def in_format(product: Callable[..., Any], cast: Callable[..., Any]) -> Callable
 
 
 STORED = (
-    "rmsnorm", "layernorm", "gelu", "gelu_backward", "swiglu_packed", "swiglu_packed_backward", "attention_packed_backward",
+    "rmsnorm", "layernorm", "add_rmsnorm", "add_layernorm",
+    "gelu", "gelu_backward", "swiglu_packed", "swiglu_packed_backward", "attention_packed_backward",
     "softmax_cross_entropy_backward", "cast",
 )  # fmt: skip
 """Ops with an option `store`: the format, float32 or bfloat16, in which the result (of several the first) is kept, rounded to nearest even.
@@ -83,6 +84,22 @@ def storing(op: Callable[..., Any], cast: Callable[..., Any]) -> Callable[..., A
         if store == "float32":
             return y
         return (cast(y[0], store), *y[1:]) if isinstance(y, tuple) else cast(y, store)
+
+    return call
+
+
+COPIED = ("rmsnorm_backward", "layernorm_backward", "add_rmsnorm_backward", "add_layernorm_backward")
+"""Ops with an option `copy`: the format, float32 or bfloat16, of a copy of the first result, rounded to nearest even, which comes last where it
+is not float32; for one more reader of that result, who rounds it."""
+
+
+def copying(op: Callable[..., Any], cast: Callable[..., Any]) -> Callable[..., Any]:
+    """The op, which gives several results, with the option `copy`."""
+
+    @wraps(op)
+    def call(*args: Any, copy: str = "float32", **options: Any) -> Any:
+        found = op(*args, **options)
+        return found if copy == "float32" else (*found, cast(found[0], copy))
 
     return call
 
@@ -150,6 +167,10 @@ def reference_ops(numerics: str) -> Mapping[str, Callable[..., Any]]:
         "rmsnorm_backward": nn.rmsnorm_backward,
         "layernorm": nn.layernorm,
         "layernorm_backward": nn.layernorm_backward,
+        "add_rmsnorm": nn.add_rmsnorm,
+        "add_rmsnorm_backward": nn.add_rmsnorm_backward,
+        "add_layernorm": nn.add_layernorm,
+        "add_layernorm_backward": nn.add_layernorm_backward,
         "relu": nn.relu,
         "relu_backward": nn.relu_backward,
         "silu": nn.silu,
@@ -179,7 +200,7 @@ def reference_ops(numerics: str) -> Mapping[str, Callable[..., Any]]:
         "global_norm": optim.global_norm,
         "all_finite": optim.all_finite,
     }
-    return table | {op: storing(table[op], cast) for op in STORED}
+    return table | {op: storing(table[op], cast) for op in STORED} | {op: copying(table[op], cast) for op in COPIED}
 
 
 class ReferenceBackend(Backend):

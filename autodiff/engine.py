@@ -116,6 +116,8 @@ def walk(
                         mark(needed, reachable([result.node], older_than=node.number))
                     if needed is None or needed[result.node]:
                         pending.add(result.node, g)
+            elif op.gathers is not None and wants[0] and node.parents[0] in pending.gradients:
+                pulls = pending.complete(node, g, wants)
             else:
                 pulls = op.pull(node, g, wants)
             for parent, gi in zip(node.parents, pulls, strict=False):
@@ -154,6 +156,14 @@ class Pending:
                              where="backward")  # fmt: skip
         self.gradients[node] = g
         heappush(self.heap, (-node.number, node))
+
+    def complete(self, node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:
+        """`pull` of an operation that adds to the gradient of its first input, old + g, by itself; that one is not among the results."""
+        parent = node.parents[0]
+        total, *others = node.op.pull_onto(node, g, wants, self.gradients[parent])
+        self.gradients[parent] = total
+        self.own.discard(parent)
+        return [None, *others]
 
     def add_part(self, node: Node, index: Any, g: Tensor) -> None:
         """One more contribution to the elements at a basic `index`; the others get none (their −0 stays −0)."""

@@ -250,9 +250,11 @@ from lpref.autodiff.fused.linear import conv2d, linear  # noqa: E402
 from lpref.autodiff.fused.loss import softmax_cross_entropy  # noqa: E402
 from lpref.autodiff.fused.norm import layernorm, rmsnorm  # noqa: E402
 from lpref.autodiff.fused.operation import EMBEDDING, product, residual_add, residual_split  # noqa: E402
+from lpref.autodiff.fused.residual import add_layernorm, add_rmsnorm  # noqa: E402
 
 __all__ = [
-    "abs", "add", "attention", "attention_packed", "broadcast_to", "concat", "conv2d", "cos", "div", "embedding", "erf", "exp",
+    "abs", "add", "add_layernorm", "add_rmsnorm", "attention", "attention_packed",
+    "broadcast_to", "concat", "conv2d", "cos", "div", "embedding", "erf", "exp",
     "expand_dims", "gelu", "getitem", "layernorm", "linear", "log", "log_softmax", "matmul", "max", "maximum", "mean",
     "mul", "neg", "pad", "power", "product", "relu",
     "reshape", "residual_add", "residual_split", "rmsnorm", "rope", "rsqrt", "sigmoid", "silu", "sin", "softmax",

@@ -16,6 +16,7 @@ import numpy as np
 from lpref.autodiff import Tensor
 from lpref.models.config import complain, one_of, positive
 from lpref.models.parameters import LinearSite, ParameterSpec, linear_parameters, norm_parameters
+from lpref.models.residual import Stream
 from lpref.models.transformer import Transformer, TransformerConfig
 from lpref.ref.backend import HOST, Arrays
 from lpref.ref.errors import ShapeError
@@ -76,7 +77,7 @@ class GPT(Transformer):
         c = self.cfg
         return LinearSite("head", "head", -1, c.layers, c.vocab, c.d_model, c.context, "wte.weight" if c.tied else "")
 
-    def stream(self, inputs: np.ndarray, ctx: Context) -> tuple[Tensor, Callable[[int, Tensor], Tensor]]:
+    def stream(self, inputs: np.ndarray, ctx: Context) -> tuple[Stream, Callable[[int, Stream], Stream]]:
         c = self.cfg
         self.routes = []
         if inputs.ndim != 2 or not 1 <= inputs.shape[1] <= c.context:
@@ -92,7 +93,7 @@ class GPT(Transformer):
 
     def logits(self, inputs: np.ndarray, ctx: Context) -> Tensor:
         x = self.through_blocks(*self.stream(inputs, ctx))
-        return self.linear("head", self.norm("norm", x, ctx, self.read_in("head", ctx)), ctx).reshape(*inputs.shape, self.cfg.vocab)
+        return self.linear("head", self.last_norm(x, ctx, self.read_in("head", ctx)), ctx).reshape(*inputs.shape, self.cfg.vocab)
 
     def _rotary(self, tokens: int, dtype: np.dtype) -> tuple[Any, Any]:
         """cos and sin of the first positions."""

@@ -11,6 +11,7 @@ from lpref.autodiff import Tensor, no_grad
 from lpref.autodiff import functional as F
 from lpref.autodiff.tensor import make
 from lpref.models.experts import balance
+from lpref.models.residual import Stream, summed
 from lpref.ref import random
 from lpref.ref.errors import SpecError
 from lpref.ref.nn.integer_loss import integer_gradient
@@ -88,14 +89,15 @@ def block_output(model: Any, batch: Any, ctx: Any, hook: BlockOutput) -> Tensor:
         blocks = model.cfg.layers if hasattr(model, "stream") else "no"
         raise SpecError([f"loss_hooks: block_output of block {hook.block}, the {model.kind} model has {blocks} blocks"])
     with as_teacher(model, hook.teacher), no_grad():
-        target = up_to(model, batch, ctx, hook.block + 1)[0]
+        target = summed(up_to(model, batch, ctx, hook.block + 1)[0])
     with no_grad():
         x, block = up_to(model, batch, ctx, hook.block)
-    error = block(hook.block, x.detach()) - target.detach()
+        before = summed(x).detach()
+    error = summed(block(hook.block, before)) - target.detach()
     return F.mean(error * error) * hook.weight
 
 
-def up_to(model: Any, batch: Any, ctx: Any, blocks: int) -> tuple[Tensor, Any]:
+def up_to(model: Any, batch: Any, ctx: Any, blocks: int) -> tuple[Stream, Any]:
     """(the residual stream behind that many blocks, the function of a block)."""
     x, block = model.stream(batch.inputs, ctx)
     for i in range(blocks):

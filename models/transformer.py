@@ -29,6 +29,7 @@ from lpref.models.config import complain, one_of, positive
 from lpref.models.experts import routed
 from lpref.models.model import Model
 from lpref.models.parameters import LinearSite, ParameterSpec, linear_parameters, norm_parameters
+from lpref.models.residual import Stream, Sum, summed
 from lpref.ref.recipes import Context
 
 
@@ -122,32 +123,54 @@ class Transformer(Model):
                 yield from linear_parameters(sites[f"{name}.up"], c.init_std, c.bias)
                 yield from linear_parameters(sites[f"{name}.down"], into_residual, c.bias)
 
-    def block(self, i: int, x: Tensor, batch: int, ctx: Context, causal: bool, rotary: tuple | None = None) -> Tensor:
+    def block(self, i: int, x: Stream, batch: int, ctx: Context, causal: bool, rotary: tuple | None = None) -> Stream:
         """Block i on x [batch·T, D]; `rotary` is (cos, sin) of T positions."""
         attn, mlp = f"h.{i}.attn", f"h.{i}.mlp"
-        x = self.branch(attn, f"h.{i}.norm1", 2 * i, x, ctx, lambda h: self.attend(attn, h, batch, causal, rotary, ctx), "qkv")
-        return self.branch(mlp, f"h.{i}.norm2", 2 * i + 1, x, ctx, lambda h: self.feed(mlp, h, ctx), "" if self.cfg.experts else "up")
+        first, last = ("", "") if self.cfg.experts else ("up", "down")
+        x = self.branch(attn, f"h.{i}.norm1", 2 * i, x, ctx, lambda h: self.attend(attn, h, batch, causal, rotary, ctx), ("qkv", "out"))
+        return self.branch(mlp, f"h.{i}.norm2", 2 * i + 1, x, ctx, lambda h: self.feed(mlp, h, ctx), (first, last))
 
-    def stream(self, inputs: np.ndarray, ctx: Context) -> tuple[Tensor, Callable[[int, Tensor], Tensor]]:
+    def stream(self, inputs: np.ndarray, ctx: Context) -> tuple[Stream, Callable[[int, Stream], Stream]]:
         """(the residual stream before the first block, block number and stream -> the stream behind that block)."""
         raise NotImplementedError
 
-    def through_blocks(self, x: Tensor, block: Callable[[int, Tensor], Tensor]) -> Tensor:
+    def through_blocks(self, x: Stream, block: Callable[[int, Stream], Stream]) -> Stream:
         """The residual stream behind the last block."""
         for i in range(self.cfg.layers):
             x = block(i, x)
         return x
 
     def branch(
-        self, name: str, norm: str, number: int, x: Tensor, ctx: Context, f: Callable[[Tensor], Tensor], first: str
-    ) -> Tensor:
-        """The residual stream x with the branch f, which has a norm before or behind it. first: the one layer that reads what f gets, if one."""
-        x, h = self.split(name, x, number, ctx)
+        self, name: str, norm: str, number: int, x: Stream, ctx: Context, f: Callable[[Tensor], Tensor], ends: tuple[str, str]
+    ) -> Stream:
+        """The residual stream x with the branch f, which has a norm before or behind it. ends: the one layer that reads what f gets, and the one
+        that makes what f gives, if they are such."""
+        first, last = (f"{name}.{end}" if end else "" for end in ends)
         if self.cfg.norm_place == "pre":
-            h = f(self.norm(norm, h, ctx, self.read_in(f"{name}.{first}", ctx) if first else "float32"))
-        else:
-            h = self.norm(norm, f(h), ctx)
-        return self.join(name, x, h, number, ctx)
+            x, h = self.normed(norm, name, number, x, ctx, self.read_in(first, ctx) if first else "float32")
+            return self.join(name, x, f(h), number, ctx, self.read_in(last, ctx, gradient=True) if last else "float32")
+        x, h = self.split(name, summed(x), number, ctx)
+        return summed(self.join(name, x, self.norm(norm, f(h), ctx), number, ctx))
+
+    def normed(self, norm: str, name: str, number: int, x: Stream, ctx: Context, store: str) -> tuple[Tensor, Tensor]:
+        """The residual stream, and the norm of what branch `name` takes from it: in one op with the addition where the recipe allows."""
+        if isinstance(x, Sum) and not {"norm", "residual_split"} & set(self.operations):
+            return self.add_norm(norm, x, store)
+        x, h = self.split(name, summed(x), number, ctx)
+        return x, self.norm(norm, h, ctx, store)
+
+    def last_norm(self, x: Stream, ctx: Context, store: str = "float32") -> Tensor:
+        """The norm behind the last block."""
+        if isinstance(x, Sum) and "norm" not in self.operations:
+            return self.add_norm("norm", x, store)[1]
+        return self.norm("norm", summed(x), ctx, store)
+
+    def add_norm(self, name: str, x: Sum, store: str) -> tuple[Tensor, Tensor]:
+        """(the sum, its norm)."""
+        weight, eps = self.params[f"{name}.weight"], self.cfg.norm_eps
+        if self.cfg.norm == "rmsnorm":
+            return F.add_rmsnorm(x.x, x.h, weight, eps, store, x.back)
+        return F.add_layernorm(x.x, x.h, weight, self.params[f"{name}.bias"], eps, store, x.back)
 
     def attend(self, name: str, h: Tensor, batch: int, causal: bool, rotary: tuple | None, ctx: Context) -> Tensor:
         """Projections, attention, projection."""
@@ -171,11 +194,10 @@ class Transformer(Model):
             x, self.under("residual_split", f"{name}.split", ctx, branch=branch, branches=2 * self.cfg.layers)
         )
 
-    def join(self, name: str, x: Tensor, h: Tensor, branch: int, ctx: Context) -> Tensor:
-        """The residual stream with its branch added."""
-        return F.residual_add(
-            x, h, self.under("residual_add", f"{name}.add", ctx, branch=branch, branches=2 * self.cfg.layers)
-        )
+    def join(self, name: str, x: Tensor, h: Tensor, branch: int, ctx: Context, back: str = "float32") -> Stream:
+        """The residual stream with its branch, added where the recipe has something to do to the addition; back: as in `Sum`."""
+        under = self.under("residual_add", f"{name}.add", ctx, branch=branch, branches=2 * self.cfg.layers)
+        return Sum(x, h, back) if under is None else F.residual_add(x, h, under)
 
     def heads(self, name: str, qkv: Tensor, batch: int, causal: bool, rotary: tuple | None, ctx: Context) -> Tensor:
         """Attention of the packed projections [B·T, (H + 2 Hkv) d] -> [B·T, H d]."""

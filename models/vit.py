@@ -15,6 +15,7 @@ from lpref.autodiff import Tensor
 from lpref.autodiff import functional as F
 from lpref.models.config import complain, positive
 from lpref.models.parameters import LinearSite, ParameterSpec, linear_parameters, norm_parameters
+from lpref.models.residual import Stream
 from lpref.models.transformer import Transformer, TransformerConfig
 from lpref.ref.errors import ShapeError
 from lpref.ref.recipes import Context
@@ -72,7 +73,7 @@ class ViT(Transformer):
     def linear_sites(self) -> list[LinearSite]:
         return [self._patch(), *self.block_sites(self.cfg.tokens), self._classifier()]
 
-    def stream(self, inputs: np.ndarray, ctx: Context) -> tuple[Tensor, Callable[[int, Tensor], Tensor]]:
+    def stream(self, inputs: np.ndarray, ctx: Context) -> tuple[Stream, Callable[[int, Stream], Stream]]:
         c = self.cfg
         self.routes = []
         if inputs.ndim != 4 or inputs.shape[1:] != (c.channels, c.image, c.image):
@@ -85,7 +86,7 @@ class ViT(Transformer):
     def logits(self, inputs: np.ndarray, ctx: Context) -> Tensor:
         c, batch = self.cfg, inputs.shape[0]
         x = self.through_blocks(*self.stream(inputs, ctx))
-        pooled = F.mean(self.norm("norm", x, ctx).reshape(batch, c.tokens, c.d_model), axis=1)
+        pooled = F.mean(self.last_norm(x, ctx).reshape(batch, c.tokens, c.d_model), axis=1)
         return self.linear("classifier", pooled, ctx)
 
     def patches(self, images: Any) -> Any:

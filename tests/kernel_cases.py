@@ -49,6 +49,18 @@ def norms(draw: Draw, *extra: Any, backward: bool, layer: bool) -> Iterator[tupl
             yield (make(n, d), x, w, *saved) if backward else ((x, w, b, 1e-5) if layer else (x, w, 1e-5))
 
 
+def added_norms(draw: Draw, backward: bool, layer: bool) -> Iterator[tuple]:
+    """Also rows of whole fours that a warp has in its registers, and the lanes of a column sum - 1, + 0 and + 1."""
+    for n, d in [*SHAPES, (9, 4), (130, 132), (17, 384), (5, 1024), (1023, 8), (1024, 8), (1025, 8), (3100, 12)]:
+        for make in (draw, draw.wild):
+            first, second, w, b = make(n, d), make(n, d), draw(d), draw(d)
+            saved = (draw(n), draw(n)) if layer else (draw(n),)
+            if backward:
+                yield make(n, d), first, second, w, *saved
+            else:
+                yield (first, second, w, b, 1e-5) if layer else (first, second, w, 1e-5)
+
+
 def heads(draw: Draw, backward: bool) -> Iterator[tuple]:
     ref = lpref.backend("reference", "exact")
     for B, Hq, Hkv, T, S, D in HEADS:
@@ -219,6 +231,10 @@ CASES: dict[str, Any] = {
     "rmsnorm_backward": lambda draw: norms(draw, backward=True, layer=False),
     "layernorm": lambda draw: norms(draw, backward=False, layer=True),
     "layernorm_backward": lambda draw: norms(draw, backward=True, layer=True),
+    "add_rmsnorm": lambda draw: added_norms(draw, False, False),
+    "add_rmsnorm_backward": lambda draw: added_norms(draw, True, False),
+    "add_layernorm": lambda draw: added_norms(draw, False, True),
+    "add_layernorm_backward": lambda draw: added_norms(draw, True, True),
     "softmax_cross_entropy": lambda draw: entropies(draw, False),
     "softmax_cross_entropy_backward": lambda draw: entropies(draw, True),
     "embedding_backward": embeddings,

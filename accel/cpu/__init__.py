@@ -33,7 +33,7 @@ from lpref.accel.cpu import (
     rope,
 )
 from lpref.accel.cpu.gemm import gemm
-from lpref.accel.reference import STORED, in_format, one_by_one, reference_ops, storing
+from lpref.accel.reference import COPIED, STORED, copying, in_format, one_by_one, reference_ops, storing
 from lpref.ref.attention import bounds
 from lpref.ref.backend import Backend, Bits, Bound, Contract, Kernel, Law
 from lpref.ref.linalg.bounds import in_store, of_each
@@ -75,6 +75,10 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "rmsnorm_backward": norm.rmsnorm_backward,
     "layernorm": norm.layernorm,
     "layernorm_backward": norm.layernorm_backward,
+    "add_rmsnorm": norm.add_rmsnorm,
+    "add_rmsnorm_backward": norm.add_rmsnorm_backward,
+    "add_layernorm": norm.add_layernorm,
+    "add_layernorm_backward": norm.add_layernorm_backward,
     "relu": activation.relu,
     "relu_backward": activation.relu_backward,
     "silu": activation.silu,
@@ -101,7 +105,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "lion_update": momentum.lion_update,
     "global_norm": optim.global_norm,
 }
-KERNELS |= {op: storing(KERNELS[op], cast.rounded) for op in STORED}
+KERNELS |= {op: storing(KERNELS[op], cast.rounded) for op in STORED} | {op: copying(KERNELS[op], cast.rounded) for op in COPIED}
 GEMM, GEMM_FAST = (in_format(product, cast.rounded) for product in (gemm, operand.gemm_fast))
 
 

@@ -56,6 +56,38 @@ def layernorm_backward(
     return dx, dw, db
 
 
+def add_rmsnorm(x: np.ndarray, h: np.ndarray, w: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(y, rstd, s): `lpref.ref.nn.add_rmsnorm`."""
+    check("add_rmsnorm", x, w, h=h)
+    s = x + h
+    return (*rmsnorm(s, w, eps), s)
+
+
+def add_rmsnorm_backward(dy: np.ndarray, ds: np.ndarray, s: np.ndarray, w: np.ndarray, rstd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(dx, dw): `lpref.ref.nn.add_rmsnorm_backward`."""
+    check("add_rmsnorm_backward", s, w, dy, ds=ds)
+    dx, dw = rmsnorm_backward(dy, s, w, rstd)
+    return np.add(ds, dx, out=dx), dw
+
+
+def add_layernorm(
+    x: np.ndarray, h: np.ndarray, w: np.ndarray, b: np.ndarray, eps: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(y, mean, rstd, s): `lpref.ref.nn.add_layernorm`."""
+    check("add_layernorm", x, w, h=h)
+    s = x + h
+    return (*layernorm(s, w, b, eps), s)
+
+
+def add_layernorm_backward(
+    dy: np.ndarray, ds: np.ndarray, s: np.ndarray, w: np.ndarray, mean: np.ndarray, rstd: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(dx, dw, db): `lpref.ref.nn.add_layernorm_backward`."""
+    check("add_layernorm_backward", s, w, dy, ds=ds)
+    dx, dw, db = layernorm_backward(dy, s, w, mean, rstd)
+    return np.add(ds, dx, out=dx), dw, db
+
+
 def _rows_and_columns(kernel: Callable[..., None], dy: np.ndarray, *args: np.ndarray) -> None:
     """kernel((first row, last, first column, last), dy, …) on every thread: equal shares of the rows, and of the columns for their sums."""
     N, D = dy.shape

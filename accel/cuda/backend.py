@@ -48,12 +48,16 @@ PRODUCTS_BOUND = Bound(PRODUCT_BOUND.theorem, of_each(PRODUCT_BOUND.bound))
 GEMM = in_format(gemm.gemm, operand.rounded)
 NATIVE = {
     "operand", "quantize", "gemm", "gemms", "add", "sub", "mul", "rmsnorm", "rmsnorm_backward", "layernorm", "layernorm_backward",
+    "add_rmsnorm", "add_rmsnorm_backward", "add_layernorm", "add_layernorm_backward",
     "attention", "attention_backward", "attention_packed", "attention_packed_backward", "relu", "relu_backward", "silu", "silu_backward",
     "gelu", "gelu_backward", "swiglu", "swiglu_backward", "swiglu_packed", "swiglu_packed_backward",
     "softmax_cross_entropy", "softmax_cross_entropy_backward", "tree_sum", "tree_mean", "cast",
 }  # fmt: skip
 """Ops that read arrays of bfloat16 themselves; the others get float32 of them (`arrays.widened`)."""
-STORE = {"rmsnorm", "layernorm", "gelu", "gelu_backward", "swiglu_packed", "swiglu_packed_backward", "softmax_cross_entropy_backward", "cast"}
+STORE = {
+    "rmsnorm", "layernorm", "add_rmsnorm", "add_layernorm", "gelu", "gelu_backward", "swiglu_packed", "swiglu_packed_backward",
+    "softmax_cross_entropy_backward", "cast",
+}  # fmt: skip
 """Ops of `lpref.accel.reference.STORED` whose kernels write bfloat16 themselves; of the others a kernel rounds the result."""
 KERNELS: dict[str, Callable[..., Any]] = {
     "operand": operand.operand,
@@ -97,6 +101,10 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "rmsnorm_backward": norm.rmsnorm_backward,
     "layernorm": norm.layernorm,
     "layernorm_backward": norm.layernorm_backward,
+    "add_rmsnorm": norm.add_rmsnorm,
+    "add_rmsnorm_backward": norm.add_rmsnorm_backward,
+    "add_layernorm": norm.add_layernorm,
+    "add_layernorm_backward": norm.add_layernorm_backward,
     "relu": activation.relu,
     "relu_backward": activation.relu_backward,
     "silu": activation.silu,

@@ -1,7 +1,8 @@
-"""RMSNorm and LayerNorm of CuPy arrays: the pages of `lpref.ref.nn.norm` with their bits.
+"""RMSNorm and LayerNorm of CuPy arrays, alone and behind the addition of a residual stream: the pages of `lpref.ref.nn.norm` with their bits.
 
-Forward: one kernel, a team of threads a row. Backward: one for dx, one for the lane groups of the weights' column sums, one for their sums.
-x and dy may be of bfloat16; y is stored in the format `store`.
+Rows of up to 1024 numbers that can be read by fours: one kernel a direction, a warp a row, with the addition, its gradient and the lane groups of the
+weights' column sums (`whole`). Others: the addition apart, a team of threads a row, and backward a kernel for dx and one for the lane groups.
+x, h and dy may be of bfloat16; y is stored in the format `store`, a copy of dx in the format `copy`.
 """
 
 from __future__ import annotations
@@ -11,53 +12,129 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cuda import arrays, device
+from lpref.accel.cuda.elementwise import add
 from lpref.accel.cuda.reduce import column_sums
 from lpref.ref.nn.norm import check
+
+LONGEST = 1024
+"""Numbers of a row that a warp keeps in registers: the lanes of the one sum."""
+LANES = 128
+"""Lane groups that `add_norm_backward` leaves to `column_sums`."""
 
 
 def rmsnorm(x: Any, w: Any, eps: float, *, store: str = "float32") -> tuple[Any, Any]:
     """(y, rstd): `lpref.ref.nn.rmsnorm`."""
-    check("rmsnorm", x, w)
-    (x,), (w,) = arrays.values("rmsnorm", x), arrays.floats("rmsnorm", arrays.wide(w))
-    (rows, n), cp = x.shape, device.cupy()
-    y, rstd = arrays.empty(x.shape, store), cp.empty(rows, np.float32)
-    args = (x, w, rows, n, np.float32(n), np.float32(eps), y, rstd)
-    arrays.rows("norm", "rmsnorm", rows, n, *args, defines=arrays.kinds(LP_X=x, LP_Y=y))
+    y, _, rstd, _ = _forward("rmsnorm", x, None, w, None, eps, store)
     return y, rstd
 
 
-def rmsnorm_backward(dy: Any, x: Any, w: Any, rstd: Any) -> tuple[Any, Any]:
-    """(dx, dw): `lpref.ref.nn.rmsnorm_backward`."""
-    check("rmsnorm_backward", x, w, dy)
-    arrays.shaped("rmsnorm_backward", x.shape[:1], rstd=rstd)
-    (dy, x), (w, rstd) = arrays.values("rmsnorm_backward", dy, x), arrays.floats("rmsnorm_backward", *map(arrays.wide, (w, rstd)))
-    (rows, n), cp = x.shape, device.cupy()
-    dx, defines = cp.empty(x.shape, np.float32), arrays.kinds(LP_X=x, LP_DY=dy)
-    arrays.rows("norm", "rmsnorm_rows", rows, n, dy, x, w, rstd, rows, n, np.float32(n), dx, defines=defines)
-    (dw,) = column_sums(*arrays.columns("norm", "rmsnorm_columns", 1, 1, rows, n, dy, x, rstd, rows, n, defines=defines))
-    return dx, dw
+def rmsnorm_backward(dy: Any, x: Any, w: Any, rstd: Any, *, copy: str = "float32") -> tuple[Any, ...]:
+    """(dx, dw) and, where it is asked for, the copy of dx: `lpref.ref.nn.rmsnorm_backward`."""
+    return _backward("rmsnorm_backward", dy, None, x, w, None, rstd, copy)
 
 
 def layernorm(x: Any, w: Any, b: Any, eps: float, *, store: str = "float32") -> tuple[Any, Any, Any]:
     """(y, mean, rstd): `lpref.ref.nn.layernorm`."""
-    check("layernorm", x, w)
-    arrays.shaped("layernorm", w.shape, b=b)
-    (x,), (w, b) = arrays.values("layernorm", x), arrays.floats("layernorm", *map(arrays.wide, (w, b)))
+    return _forward("layernorm", x, None, w, b, eps, store)[:3]
+
+
+def layernorm_backward(dy: Any, x: Any, w: Any, mean: Any, rstd: Any, *, copy: str = "float32") -> tuple[Any, ...]:
+    """(dx, dw, db) and, where it is asked for, the copy of dx: `lpref.ref.nn.layernorm_backward`."""
+    return _backward("layernorm_backward", dy, None, x, w, mean, rstd, copy)
+
+
+def add_rmsnorm(x: Any, h: Any, w: Any, eps: float, *, store: str = "float32") -> tuple[Any, Any, Any]:
+    """(y, rstd, s): `lpref.ref.nn.add_rmsnorm`."""
+    y, _, rstd, s = _forward("add_rmsnorm", x, h, w, None, eps, store)
+    return y, rstd, s
+
+
+def add_rmsnorm_backward(dy: Any, ds: Any, s: Any, w: Any, rstd: Any, *, copy: str = "float32") -> tuple[Any, ...]:
+    """(dx, dw) and, where it is asked for, the copy of dx: `lpref.ref.nn.add_rmsnorm_backward`."""
+    return _backward("add_rmsnorm_backward", dy, ds, s, w, None, rstd, copy)
+
+
+def add_layernorm(x: Any, h: Any, w: Any, b: Any, eps: float, *, store: str = "float32") -> tuple[Any, Any, Any, Any]:
+    """(y, mean, rstd, s): `lpref.ref.nn.add_layernorm`."""
+    return _forward("add_layernorm", x, h, w, b, eps, store)
+
+
+def add_layernorm_backward(dy: Any, ds: Any, s: Any, w: Any, mean: Any, rstd: Any, *, copy: str = "float32") -> tuple[Any, ...]:
+    """(dx, dw, db) and, where it is asked for, the copy of dx: `lpref.ref.nn.add_layernorm_backward`."""
+    return _backward("add_layernorm_backward", dy, ds, s, w, mean, rstd, copy)
+
+
+def whole(n: int, *held: Any) -> bool:
+    """Whether a warp can have a row of n numbers in its registers and read these arrays by fours."""
+    return n <= LONGEST and n % 4 == 0 and all(x is None or x.data.ptr % (8 if arrays.is_sixteen(x) else 16) == 0 for x in held)
+
+
+def _pointer(x: Any) -> Any:
+    """An array as an argument of a kernel that may be null."""
+    return np.uint64(0) if x is None else x
+
+
+def _macros(layer: bool, n: int, **held: Any) -> tuple[tuple[str, Any], ...]:
+    return (("LP_LAYER", int(layer)), ("LP_FOURS", -(-n // 128)), *arrays.kinds(**held))
+
+
+def _forward(op: str, x: Any, h: Any, w: Any, b: Any, eps: float, store: str) -> tuple[Any, Any, Any, Any]:
+    """(y, mean, rstd, s): no mean of RMSNorm (without b), no s where nothing is added."""
+    check(op, x, w, **({} if h is None else {"h": h}))
+    if b is not None:
+        arrays.shaped(op, w.shape, b=b)
+    x, h = (None if a is None else arrays.values(op, a)[0] for a in (x, h))
+    w, b = (None if a is None else arrays.floats(op, arrays.wide(a))[0] for a in (w, b))
     (rows, n), cp = x.shape, device.cupy()
-    y, mean, rstd = arrays.empty(x.shape, store), cp.empty(rows, np.float32), cp.empty(rows, np.float32)
-    args = (x, w, b, rows, n, np.float32(n), np.float32(eps), y, mean, rstd)
-    arrays.rows("norm", "layernorm", rows, n, *args, defines=arrays.kinds(LP_X=x, LP_Y=y))
+    if not whole(n, x, h, w, b):
+        s = None if h is None else add(x, h)
+        return (*_apart(x if s is None else s, w, b, eps, store), s)
+    y, rstd = arrays.empty(x.shape, store), cp.empty(rows, np.float32)
+    mean, s = None if b is None else cp.empty(rows, np.float32), None if h is None else cp.empty(x.shape, np.float32)
+    if rows:
+        run = device.function("add_norm", "add_norm", _macros(b is not None, n, LP_X=x, LP_H=h, LP_Y=y))
+        args = (x, _pointer(h), w, _pointer(b), rows, np.int32(n), np.float32(n), np.float32(eps), y, _pointer(mean), rstd, _pointer(s))
+        run((-(-rows // 8),), (256,), args)
+    return y, mean, rstd, s
+
+
+def _apart(x: Any, w: Any, b: Any, eps: float, store: str) -> tuple[Any, Any, Any]:
+    """(y, mean, rstd), a team of threads a row."""
+    (rows, n), cp = x.shape, device.cupy()
+    y, rstd = arrays.empty(x.shape, store), cp.empty(rows, np.float32)
+    mean = None if b is None else cp.empty(rows, np.float32)
+    sizes, defines = (rows, n, np.float32(n), np.float32(eps)), arrays.kinds(LP_X=x, LP_Y=y)
+    if b is None:
+        arrays.rows("norm", "rmsnorm", rows, n, x, w, *sizes, y, rstd, defines=defines)
+    else:
+        arrays.rows("norm", "layernorm", rows, n, x, w, b, *sizes, y, mean, rstd, defines=defines)
     return y, mean, rstd
 
 
-def layernorm_backward(dy: Any, x: Any, w: Any, mean: Any, rstd: Any) -> tuple[Any, Any, Any]:
-    """(dx, dw, db): `lpref.ref.nn.layernorm_backward`."""
-    check("layernorm_backward", x, w, dy)
-    arrays.shaped("layernorm_backward", x.shape[:1], mean=mean, rstd=rstd)
-    (dy, x), (w, mean, rstd) = arrays.values("layernorm_backward", dy, x), arrays.floats("layernorm_backward", *map(arrays.wide, (w, mean, rstd)))
-    (rows, n), cp = x.shape, device.cupy()
-    dx, defines = cp.empty(x.shape, np.float32), arrays.kinds(LP_X=x, LP_DY=dy)
-    arrays.rows("norm", "layernorm_rows", rows, n, dy, x, w, mean, rstd, rows, n, np.float32(n), dx, defines=defines)
-    partial = arrays.columns("norm", "layernorm_columns", 2, 1, rows, n, dy, x, mean, rstd, rows, n, defines=defines)
-    dw, db = column_sums(partial[:, 0])
-    return dx, dw, db
+def _backward(op: str, dy: Any, ds: Any, x: Any, w: Any, mean: Any, rstd: Any, copy: str) -> tuple[Any, ...]:
+    """(dx, dw), db where there is a mean, and the copy of dx, if one is asked for; ds: what is added to dx, or None."""
+    check(op, x, w, dy, **({} if ds is None else {"ds": ds}))
+    arrays.shaped(op, x.shape[:1], rstd=rstd, **({} if mean is None else {"mean": mean}))
+    dy, x = arrays.values(op, dy, x)
+    ds, w, mean, rstd = (None if a is None else arrays.floats(op, arrays.wide(a))[0] for a in (ds, w, mean, rstd))
+    if not whole(x.shape[1], dy, ds, x, w):
+        dx, sums = _backward_apart(dy, x, w, mean, rstd)
+        dx = dx if ds is None else add(ds, dx)
+        return (dx, *sums) if copy == "float32" else (dx, *sums, arrays.cast_for_storage(dx, copy))
+    (rows, n), cp, many = x.shape, device.cupy(), 1 if mean is None else 2
+    dx, second = cp.empty(x.shape, np.float32), None if copy == "float32" else arrays.empty(x.shape, copy)
+    partial = cp.empty((many, min(LANES, rows), n), np.float32)
+    if rows:
+        run = device.function("add_norm_backward", "add_norm_backward", _macros(mean is not None, n, LP_X=x, LP_DY=dy))
+        sizes = (rows, np.int32(n), np.float32(n))
+        run((partial.shape[1],), (256,), (dy, _pointer(ds), x, w, _pointer(mean), rstd, *sizes, dx, _pointer(second), partial))
+    return (dx, *column_sums(partial), *(() if second is None else (second,)))
+
+
+def _backward_apart(dy: Any, x: Any, w: Any, mean: Any, rstd: Any) -> tuple[Any, Any]:
+    """dx, and (dw,) or (dw, db): a team of threads a row, then blocks of columns."""
+    (rows, n), cp, kinds = x.shape, device.cupy(), arrays.kinds(LP_X=x, LP_DY=dy)
+    dx, name, saved = cp.empty(x.shape, np.float32), "rmsnorm" if mean is None else "layernorm", (rstd,) if mean is None else (mean, rstd)
+    arrays.rows("norm", f"{name}_rows", rows, n, dy, x, w, *saved, rows, n, np.float32(n), dx, defines=kinds)
+    partial = arrays.columns("norm", f"{name}_columns", len(saved), 1, rows, n, dy, x, *saved, rows, n, defines=kinds)
+    return dx, column_sums(partial[:, 0])

@@ -36,6 +36,8 @@ class Fused:
     composite(*tensors, **params) -> Tensor, or None when there is no second derivative
     reads: what of the activations the derivative reads: the inputs, their sign, the inputs and what forward saved for every row (own: of
     (result, saved) the second, which forward(..., keep="probabilities") gives in full), nothing
+    gathers: backward with one argument more, ``gathers(backend, g, gathered, saved, …)``, whose first gradient is gathered + that of backward; it is
+    called in place of backward where the first input has a gradient already
     """
 
     name: str
@@ -43,6 +45,7 @@ class Fused:
     backward: Callable[..., tuple[Any, ...]]
     composite: Callable[..., Tensor] | None
     reads: Literal["inputs", "sign", "own", "nothing"] = "inputs"
+    gathers: Callable[..., tuple[Any, ...]] | None = None
     always_expands = False
 
     def __call__(self, *inputs: Tensor, under: Any = None, **params: Any) -> Tensor:
@@ -68,6 +71,13 @@ class Fused:
         """First-order gradients through the backend's backward."""
         arrays = tuple([t.data for t in node.inputs])
         grads = self.backward(g.backend, g.data, node.saved, arrays, wants, **node.params)
+        return [make(d, g.backend) if want and d is not None else None for d, want in zip(grads, wants, strict=True)]
+
+    def pull_onto(self, node: Node, g: Tensor, wants: list[bool], gathered: Tensor) -> list[Tensor | None]:
+        """`pull`, the first gradient added to what has been gathered of it."""
+        arrays = tuple([t.data for t in node.inputs])
+        assert self.gathers is not None
+        grads = self.gathers(g.backend, g.data, gathered.data, node.saved, arrays, wants, **node.params)
         return [make(d, g.backend) if want and d is not None else None for d, want in zip(grads, wants, strict=True)]
 
     def expand(self, node: Node) -> Tensor:

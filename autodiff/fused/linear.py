@@ -58,6 +58,7 @@ class QuantizedLinear:
 
     name = "quantized linear"
     always_expands = False
+    gathers = None
 
     def __call__(self, x: Tensor, w: Tensor, recipe: Any, ctx: Any, params: Mapping[str, Tensor]) -> Tensor:
         """Run the recipe's forward; a recomputed forward observes nothing (its words are the same)."""
@@ -93,6 +94,7 @@ class RoundedBias:
 
     name = "bias of a quantized linear"
     always_expands = False
+    gathers = None
 
     def __call__(self, y: Tensor, bias: Tensor, back: str) -> Tensor:
         """y [..., N] + bias [N]."""

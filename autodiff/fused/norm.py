@@ -20,11 +20,21 @@ def rmsnorm_forward(B: Any, x: Any, w: Any, eps: float, **kept: str) -> tuple[An
     return y.reshape(x.shape), rstd
 
 
+def gradients(B: Any, name: str, dy: Any, gathered: Any, xs: tuple, saved: tuple, **kept: str) -> tuple[Any, ...]:
+    """(dx, dw), (dx, dw, db), then a copy of dx where one is asked for, of the norm of that name; to dx is added what has been gathered, if it is."""
+    x, past = xs[0], () if gathered is None else (rows(gathered),)
+    op = getattr(B, f"add_{name}_backward" if past else f"{name}_backward")
+    return tuple([d.reshape(x.shape) if d.ndim > 1 else d for d in op(rows(dy), *past, rows(x), xs[1], *saved, **kept)])
+
+
 def rmsnorm_backward(B: Any, dy: Any, rstd: Any, xs: tuple, wants: list[bool], eps: float, **kept: str) -> tuple[Any, ...]:
     """(dx, dw)."""
-    x, w = xs
-    dx, dw = B.rmsnorm_backward(rows(dy), rows(x), w, rstd)
-    return dx.reshape(x.shape), dw
+    return gradients(B, "rmsnorm", dy, None, xs, (rstd,))
+
+
+def rmsnorm_gathers(B: Any, dy: Any, gathered: Any, rstd: Any, xs: tuple, wants: list[bool], eps: float, **kept: str) -> tuple[Any, ...]:
+    """(gathered + dx, dw)."""
+    return gradients(B, "rmsnorm", dy, gathered, xs, (rstd,))
 
 
 def rmsnorm_composite(x: Tensor, w: Tensor, eps: float, **kept: str) -> Tensor:
@@ -40,9 +50,12 @@ def layernorm_forward(B: Any, x: Any, w: Any, b: Any, eps: float, **kept: str) -
 
 def layernorm_backward(B: Any, dy: Any, saved: Any, xs: tuple, wants: list[bool], eps: float, **kept: str) -> tuple[Any, ...]:
     """(dx, dw, db)."""
-    x, w, _ = xs
-    dx, dw, db = B.layernorm_backward(rows(dy), rows(x), w, *saved)
-    return dx.reshape(x.shape), dw, db
+    return gradients(B, "layernorm", dy, None, xs, saved)
+
+
+def layernorm_gathers(B: Any, dy: Any, gathered: Any, saved: Any, xs: tuple, wants: list[bool], eps: float, **kept: str) -> tuple[Any, ...]:
+    """(gathered + dx, dw, db)."""
+    return gradients(B, "layernorm", dy, gathered, xs, saved)
 
 
 def layernorm_composite(x: Tensor, w: Tensor, b: Tensor, eps: float, **kept: str) -> Tensor:
@@ -51,8 +64,8 @@ def layernorm_composite(x: Tensor, w: Tensor, b: Tensor, eps: float, **kept: str
     return c * F.rsqrt(F.mean(c * c, axis=-1, keepdims=True) + eps) * w + b
 
 
-RMSNORM = Fused("rmsnorm", rmsnorm_forward, rmsnorm_backward, rmsnorm_composite)
-LAYERNORM = Fused("layernorm", layernorm_forward, layernorm_backward, layernorm_composite)
+RMSNORM = Fused("rmsnorm", rmsnorm_forward, rmsnorm_backward, rmsnorm_composite, gathers=rmsnorm_gathers)
+LAYERNORM = Fused("layernorm", layernorm_forward, layernorm_backward, layernorm_composite, gathers=layernorm_gathers)
 
 
 def rmsnorm(x: Tensor, w: Tensor, eps: float = 1e-5, under: Any = None, store: str = "float32") -> Tensor:

@@ -23,6 +23,7 @@ class UnderARecipe:
 
     name = "operation under a recipe"
     always_expands = False
+    gathers = None
 
     def __call__(self, fused: Fused, under: Operation, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Tensor:
         """Run forward; record a node that keeps what the recipe saves."""

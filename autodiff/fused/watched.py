@@ -13,6 +13,7 @@ class Watched:
 
     name = "watched"
     always_expands = False
+    gathers = None
 
     def __call__(self, y: Tensor, see: Callable[[Any], None]) -> Tensor:
         """y itself where nothing is recorded."""

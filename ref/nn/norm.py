@@ -5,6 +5,9 @@ NaN or infinity in a row makes that row NaN or infinite by IEEE 754 arithmetic; 
 
 Sources: RMSNorm arXiv:1910.07467 eq. 4; LayerNorm arXiv:1607.06450 eq. 3, biased variance; eps inside the root as in
 pytorch/pytorch torch/nn/modules/normalization.py.
+
+`add_rmsnorm` and `add_layernorm` are those of a residual stream: the addition and the norm that reads the sum; their backward passes add the gradient
+that goes past the norm. They are their compositions, bit for bit, so that a backend may make each in one pass.
 """
 
 from __future__ import annotations
@@ -72,9 +75,52 @@ def layernorm_backward(
     return ((g - c1[:, None]) - h * c2[:, None]) * rstd[:, None], tree_sum(dy * h, axis=0), tree_sum(dy, axis=0)
 
 
-def check(op: str, x: np.ndarray, w: np.ndarray, dy: np.ndarray | None = None) -> None:
-    """Shapes x and dy [N, D], w [D], D > 0."""
+def add_rmsnorm(x: np.ndarray, h: np.ndarray, w: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(y, rstd, s): s = x + h, then `rmsnorm` of s.
+
+    x and h [N, D], w [D] -> y [N, D], rstd [N], s [N, D].
+
+    >>> y, rstd, s = add_rmsnorm(np.float32([[1, -1]]), np.float32([[2, -2]]), np.float32([1, 2]), 0.0)
+    >>> y.tolist(), s.tolist()
+    ([[1.0, -2.0]], [[3.0, -3.0]])
+    """
+    check("add_rmsnorm", x, w, h=h)
+    s = x + h
+    return (*rmsnorm(s, w, eps), s)
+
+
+def add_rmsnorm_backward(dy: np.ndarray, ds: np.ndarray, s: np.ndarray, w: np.ndarray, rstd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(dx, dw) of `add_rmsnorm`: dx [N, D], of x and of h, is ds, what goes past the norm, plus what `rmsnorm_backward` gives."""
+    check("add_rmsnorm_backward", s, w, dy, ds=ds)
+    dx, dw = rmsnorm_backward(dy, s, w, rstd)
+    return ds + dx, dw
+
+
+def add_layernorm(
+    x: np.ndarray, h: np.ndarray, w: np.ndarray, b: np.ndarray, eps: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(y, mean, rstd, s): s = x + h, then `layernorm` of s.
+
+    x and h [N, D], w and b [D] -> y [N, D], mean [N], rstd [N], s [N, D].
+    """
+    check("add_layernorm", x, w, h=h)
+    s = x + h
+    return (*layernorm(s, w, b, eps), s)
+
+
+def add_layernorm_backward(
+    dy: np.ndarray, ds: np.ndarray, s: np.ndarray, w: np.ndarray, mean: np.ndarray, rstd: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(dx, dw, db) of `add_layernorm`: dx [N, D], of x and of h, is ds, what goes past the norm, plus what `layernorm_backward` gives."""
+    check("add_layernorm_backward", s, w, dy, ds=ds)
+    dx, dw, db = layernorm_backward(dy, s, w, mean, rstd)
+    return ds + dx, dw, db
+
+
+def check(op: str, x: np.ndarray, w: np.ndarray, dy: np.ndarray | None = None, **more: np.ndarray) -> None:
+    """Shapes x, dy and more [N, D], w [D], D > 0."""
     if x.ndim != 2 or w.shape != x.shape[1:] or x.shape[1] == 0:
         raise ShapeError(f"x is {x.shape}, w is {w.shape}; needed x [N, D], w [D], D > 0", where=op, remedy="flatten the leading axes")
-    if dy is not None and dy.shape != x.shape:
-        raise ShapeError(f"dy is {dy.shape}, x is {x.shape}", where=op)
+    for name, array in {"dy": x if dy is None else dy, **more}.items():
+        if array.shape != x.shape:
+            raise ShapeError(f"{name} is {array.shape}, x is {x.shape}", where=op)

@@ -49,9 +49,10 @@ def test_no_bit_changes(cfg: GPTConfig, name: str) -> None:
         np.testing.assert_array_equal(got[key].view(np.uint32), want[key].view(np.uint32), key)
     stored = [call.op for call in ops.recording.calls if "store" in call.kwargs]
     if name == "bf16" and not cfg.experts:  # norms of a block and the last, the activation, gradients; those of biases by `cast`
-        forward = 2 * [("rmsnorm" if cfg is LLAMA else "layernorm")] + ["swiglu_packed" if cfg is LLAMA else "gelu"]
-        back = ["swiglu_packed_backward"] if cfg is LLAMA else ["gelu_backward", *4 * ["cast"]]
-        assert sorted(stored) == sorted([forward[0], *forward, *back, "attention_packed_backward", "softmax_cross_entropy_backward"])
+        norm, act = ("rmsnorm", "swiglu_packed") if cfg is LLAMA else ("layernorm", "gelu")
+        back = [f"{act}_backward", "attention_packed_backward", "softmax_cross_entropy_backward", *([] if cfg is LLAMA else 4 * ["cast"])]
+        assert sorted(stored) == sorted([norm, f"add_{norm}", f"add_{norm}", act, *back])
+        assert [call.op for call in ops.recording.calls if "copy" in call.kwargs] == [f"{norm}_backward", f"add_{norm}_backward"]
 
 
 def test_statistics_see_what_was_there() -> None:

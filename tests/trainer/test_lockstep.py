@@ -54,7 +54,10 @@ def test_places() -> None:
     for row in found.rows:
         places[row.phase, row.op].add(row.site)
     assert places["forward", "gemm"] == places["backward", "gemms"] == linear
-    assert places["forward", "rmsnorm"] == places["backward", "rmsnorm_backward"] == {"h.0.norm1", "h.0.norm2", "norm"}
+    assert places["forward", "rmsnorm"] == {"h.0.norm1"}
+    assert places["forward", "add_rmsnorm"] == {"h.0.norm2", "norm"}
+    assert places["backward", "add_rmsnorm_backward"] == {"h.0.norm1", "h.0.norm2"}
+    assert places["backward", "rmsnorm_backward"] == {"norm"}
     assert places["forward", "attention_packed"] == places["backward", "attention_packed_backward"] == {"h.0.attn"}
     assert places["forward", "swiglu_packed"] == places["backward", "swiglu_packed_backward"] == {"h.0.mlp"}
     assert places["forward", "embedding"] == places["backward", "embedding_backward"] == {"wte"}

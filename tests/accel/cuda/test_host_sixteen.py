@@ -15,7 +15,7 @@ from kernel_sizes import KERNELS
 
 from lpref.accel.cuda import arrays, operand, quantize
 from lpref.accel.cuda.backend import ARRAYS
-from lpref.accel.reference import STORED
+from lpref.accel.reference import COPIED, STORED
 from lpref.ref.contracts import Bits
 from lpref.ref.errors import BackendError
 from lpref.ref.quantize import lookup
@@ -85,6 +85,17 @@ def test_results_that_are_stored_in_sixteen_bits(place: Place, op: str) -> None:
                 got = kernel.function(*place.there(given), store="bfloat16")
                 assert (got[0] if isinstance(got, tuple) else got).dtype == arrays.SIXTEEN
                 assert Bits().mismatch(want, place.here(got), (), {}) is None
+
+
+@pytest.mark.parametrize("op", COPIED)
+def test_copies_in_sixteen_bits(place: Place, op: str) -> None:
+    """The definition's, beside results that do not change."""
+    kernel = KERNELS[op]
+    with np.errstate(all="ignore"):
+        for case in list(CASES[op](Draw(13)))[-8:]:
+            got = kernel.function(*place.there(list(case)), copy="bfloat16")
+            assert got[-1].dtype == arrays.SIXTEEN
+            assert Bits().mismatch(kernel.reference(*case, copy="bfloat16"), place.here(got), (), {}) is None
 
 
 def test_a_format_that_is_not_stored() -> None:

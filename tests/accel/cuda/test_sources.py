@@ -39,7 +39,7 @@ CASES += [("embed", {**dict(embed.macros(lookup(q)) or ()), "LP_DOWN": i % 2}) f
 TEAMS = ((32, 1), (32, 32), (64, 16), (256, 4), (512, 2), (1024, 1))
 IN_FLOAT64 = (
     "rules", "search", "select", "chain",
-    "generic", "cast", "elementwise", "activation", "norm", "loss", "optim", "operand", "attention", "gemm_float64",
+    "generic", "cast", "elementwise", "activation", "norm", "add_norm", "loss", "optim", "operand", "attention", "gemm_float64",
     "flash_forward",
 )  # fmt: skip
 DECIDED = ("activation", "loss")
@@ -48,6 +48,9 @@ CASES += [(name, {}) for name in ("elementwise", "embedding", "hadamard", "image
 CASES += [("elementwise", {"LP_A": 1}), ("elementwise", {"LP_B": 1}), ("elementwise", {"LP_A": 1, "LP_B": 1})]
 CASES += [("norm", {"LP_TEAM": t, "LP_SLOTS": s, "LP_X": x, "LP_DY": dy, "LP_Y": y})
           for t, s, x, dy, y in ((32, 4, 0, 1, 1), (32, 32, 1, 1, 0), (512, 2, 1, 0, 1))]  # fmt: skip
+ADDED = ((0, 1, 0, 1, 1), (0, 3, 0, 0, 0), (0, 8, 1, 0, 1), (1, 1, 0, 0, 0), (1, 6, 0, 1, 1), (1, 8, 1, 1, 0))
+CASES += [(name, {"LP_LAYER": layer, "LP_FOURS": n, "LP_X": x, "LP_H": h, "LP_DY": h, "LP_Y": y})
+          for name in ("add_norm", "add_norm_backward") for layer, n, x, h, y in ADDED]  # fmt: skip
 CASES += [("hadamard", {"LP_SIZE": size}) for size in (1, 2, 16, 32, 64)]
 CASES += [(name, {"LP_TEAM": t, "LP_SLOTS": s}) for t, s in TEAMS for name in ("reduce", "norm", "loss")] + [("optim", dict(optim.TEAM))]
 CASES += [("rules", {"LP_TEAM": t, "LP_SLOTS": s, "LP_IN": i % 3}) for i, (t, s) in enumerate(TEAMS)]

@@ -41,6 +41,23 @@ def test_layernorm_is_its_page(shape, literal, draw) -> None:
     same(np.array([literal.total(list(dy[:, d])) for d in range(shape[1])]), db)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_with_the_addition_they_are_their_compositions(shape, draw) -> None:
+    x, h, w, b, dy, ds = draw(*shape), draw(*shape), draw(shape[1]), draw(shape[1]), draw(*shape), draw(*shape)
+    s = x + h
+    y, rstd, total = nn.add_rmsnorm(x, h, w, 1e-5)
+    same((*nn.rmsnorm(s, w, 1e-5), s), (y, rstd, total))
+    dx, dw = nn.rmsnorm_backward(dy, s, w, rstd)
+    same((ds + dx, dw), nn.add_rmsnorm_backward(dy, ds, s, w, rstd))
+    y, mean, rstd, total = nn.add_layernorm(x, h, w, b, 1e-5)
+    same((*nn.layernorm(s, w, b, 1e-5), s), (y, mean, rstd, total))
+    dx, dw, db = nn.layernorm_backward(dy, s, w, mean, rstd)
+    same((ds + dx, dw, db), nn.add_layernorm_backward(dy, ds, s, w, mean, rstd))
+    for op, args in ((nn.add_rmsnorm, (x, h[:, :0], w, 1e-5)), (nn.add_layernorm_backward, (dy, ds[:0], s, w, mean, rstd))):
+        with pytest.raises(ShapeError, match=op.__name__):
+            op(*args)
+
+
 @pytest.mark.peer
 @pytest.mark.parametrize("kind", ["rms", "layer"])
 def test_torch_float64(kind, draw) -> None:
