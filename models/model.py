@@ -14,7 +14,7 @@ from lpref.autodiff.fused.watched import WATCHED
 from lpref.autodiff.tensor import make
 from lpref.models.hooks import outside_block, training_loss
 from lpref.models.parameters import LinearSite, ParameterSpec, check_sizes, initial, stored
-from lpref.ref.errors import ShapeError, UnknownNameError
+from lpref.ref.errors import ShapeError, SpecError, UnknownNameError
 from lpref.ref.random import check_streams
 from lpref.ref.recipes import (
     Context,
@@ -32,6 +32,7 @@ from lpref.ref.recipes.expression import NAMES
 from lpref.ref.recipes.groups import rates
 from lpref.ref.recipes.learned import is_learned, used_names
 from lpref.ref.recipes.sixteen import rounds_gradient, rounds_input
+from lpref.ref.recipes.tails import tail_problems
 
 
 class Model:
@@ -102,14 +103,20 @@ class Model:
 
     # ---- what it does
     def use(self, recipe: Any, layers: Mapping[str, LinearRecipe] | None = None, at_sites: Mapping[str, OpRecipe] | None = None) -> None:
-        """Put a recipe in force. Raises SpecError for a rule that matches no layer, WordsError for two uses of one stream.
+        """Put a recipe in force. Raises SpecError for a rule that matches no layer and for blocks that do not divide a layer under tail
+        error, WordsError for two uses of one stream.
 
         layers: what `recipe.bind` gave, where that was done before.  at_sites: recipes of single operations.
         """
         if layers is not None and layers is self.recipes:
             return
         self.at_sites = {} if at_sites is None else at_sites
-        self.recipes, self.operations = recipe.bind(self.sites.values()) if layers is None else layers, recipe.operations
+        if layers is None:
+            layers = recipe.bind(self.sites.values())
+            problems = tail_problems(recipe, layers, {s.name: {"N": s.n, "K": s.k} for s in self.sites.values()})
+            if problems:
+                raise SpecError(problems, where=f"recipe {recipe.name}")
+        self.recipes, self.operations = layers, recipe.operations
         self.hooks, self.groups = recipe.loss_hooks, recipe.groups
         check_streams(self.random_sites())
 

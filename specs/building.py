@@ -143,11 +143,29 @@ def _construct(cls: type, data: Mapping[str, Any], path: str, problems: list[str
         if field.init and required and field.name not in data:
             _problem(problems, _join(path, field.name), "missing, and it has no default")
     if len(problems) > before:
+        problems += _also_wrong(cls, {key: value for key, value in values.items() if _whole(value)}, path)
         return _FAILED
     try:
         return cls(**values)
     except (LprefError, ValueError, TypeError) as error:
         return _refused(problems, path, error)
+
+
+def _whole(value: Any) -> bool:
+    """Whether every part of a value could be read."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
+    return value is not _FAILED and all(_whole(part) for part in parts)
+
+
+def _also_wrong(cls: type, sound: Mapping[str, Any], path: str) -> list[str]:
+    """What `cls` refuses of the fields that could be read, the others at their defaults; problems of other fields are not the file's."""
+    found: list[str] = []
+    try:
+        cls(**sound)
+    except (LprefError, ValueError, TypeError) as error:
+        _refused(found, path, error)
+    own = tuple(_join(path, key) for key in sound)
+    return [text for text in found if text.startswith(tuple(f"{key}{end}" for key in own for end in (":", ".")))]
 
 
 def _leaf(kind: Any, data: Any, path: str, problems: list[str]) -> Any:

@@ -67,7 +67,7 @@ def load(source: Any, kind: Kind, set: Mapping[str, Any] | None = None, where: s
 
 def load_text(text: str, kind: Kind, where: str = "") -> Any:
     """The spec that a YAML text describes."""
-    return load(_versioned(parse(text, where), where), kind, where=where)
+    return load({"lpref": None, **parse(text, where)}, kind, where=where)
 
 
 def to_yaml(value: Any, schema: str = "spec.schema.json", *, defaults: bool = True) -> str:
@@ -85,8 +85,8 @@ def _load(source: Any, kind: Kind, changes: dict[str, Any], where: str, chain: t
         data, where, chain = _named(source, kind, where, chain)
     else:
         raise SpecError([f"a {kind.name} is a name, a path or a mapping, not {type(source).__name__}"], where=where)
+    version = version_problems(data.pop("lpref", VERSION))
     problems: list[str] = []
-    data.pop("lpref", None)
     changes = {**_mapping(data.pop("set", {}), "set", problems), **changes}
     parents = [data.pop(word) for word in ("base", "extends") if word in data]
     if len(parents) > 1:
@@ -96,8 +96,14 @@ def _load(source: Any, kind: Kind, changes: dict[str, Any], where: str, chain: t
         anonymous = {"name": "", "standard": ""} if kind.cls is Quantizer and (data or changes) else {}  # changed: another definition
         data = merge({**inherited, **anonymous}, data)
     if problems:
-        raise SpecError(problems, where=where)
-    return _finish(kind.cls, data, changes, where)
+        raise SpecError([*version, *problems], where=where)
+    try:
+        made = _finish(kind.cls, data, changes, where)
+    except SpecError as error:
+        raise SpecError([*version, *error.problems], where=where) from None
+    if version:
+        raise SpecError(version, where=where)
+    return made
 
 
 def _finish(cls: type, data: dict[str, Any], changes: dict[str, Any], where: str) -> Any:
@@ -138,14 +144,15 @@ def _named(source: str | Path, kind: Kind, where: str, chain: tuple[str, ...]) -
     if place in chain or len(chain) >= MAX_EXTENDS:
         steps = " → ".join(Path(p).name for p in (*chain, place))
         raise SpecError([f"extends: {steps} {'goes in a circle' if place in chain else f'is longer than {MAX_EXTENDS} files'}"], where=where)
-    return _versioned(parse(content, place), place), place, (*chain, place)
+    return {"lpref": None, **parse(content, place)}, place, (*chain, place)
 
 
-def _versioned(data: dict[str, Any], where: str) -> dict[str, Any]:
-    if data.get("lpref") != VERSION:
-        found = f"lpref: {data['lpref']!r} is not a version that this program reads" if "lpref" in data else "lpref: missing"
-        raise SpecError([found], where=where, remedy=f"a spec starts with `lpref: {VERSION}`")
-    return data
+def version_problems(version: Any) -> list[str]:
+    """What is wrong with the `lpref:` of a file; None stands for none."""
+    if version == VERSION and not isinstance(version, bool):
+        return []
+    found = "missing" if version is None else f"{version!r} is not a version that this program reads"
+    return [f"lpref: {found}; a spec starts with `lpref: {VERSION}`"]
 
 
 def _mapping(value: Any, name: str, problems: list[str]) -> dict[str, Any]:

@@ -125,16 +125,16 @@ def load_spec(
     from lpref.trainer.overrides import apply_overrides
 
     where = "" if isinstance(source, (Mapping, TrainSpec)) else str(source)
+    problems: list[str] = []
     mapping = (
         plain(source)
         if isinstance(source, TrainSpec)
         else dict(source)
         if isinstance(source, Mapping)
-        else read_mapping(str(source))
+        else read_mapping(str(source), problems)
     )
     mapping.pop("lpref", None)
     mapping = apply_overrides(mapping, overrides, parse_value)
-    problems: list[str] = []
     parts = {"model": _model, "optimizer": _optimizer, "schedule": _schedule}
     for key, resolve in parts.items():
         mapping[key] = _resolved(key, resolve, mapping.get(key), mapping, problems)
@@ -161,9 +161,12 @@ def _recipe_problems(recipe: Any) -> list[str]:
     return []
 
 
-def read_mapping(source: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A spec file with its ``extends`` merged in. Names are those of the package (``train/default``); anything else is a path."""
-    from lpref.specs.loader import merge
+def read_mapping(source: str, problems: list[str], chain: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A spec file with its ``extends`` merged in; `problems` gets what its version is wrong about.
+
+    Names are those of the package (``train/default``); anything else is a path.
+    """
+    from lpref.specs.loader import merge, version_problems
     from lpref.specs.reading import parse, read_text
 
     named = resources.files("lpref.specs").joinpath(f"{source}.yaml")
@@ -176,13 +179,12 @@ def read_mapping(source: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
     if where in chain or len(chain) > 8:
         raise SpecError([f"extends: {' -> '.join([*chain, where])} goes in a circle"], where=where)
     mapping = parse(text, where)
-    if mapping.pop("lpref", None) != 1:
-        raise SpecError(["lpref: missing or not 1"], where=where, remedy="a spec starts with `lpref: 1`")
+    problems += [f"extends: {where}: {text}" if chain else text for text in version_problems(mapping.pop("lpref", None))]
     parent = mapping.pop("extends", None)
     if parent is None:
         return mapping
     beside = Path(source).parent / str(parent)
-    found = read_mapping(str(beside) if beside.is_file() else str(parent), (*chain, where))
+    found = read_mapping(str(beside) if beside.is_file() else str(parent), problems, (*chain, where))
     return dict(merge(found, mapping))
 
 

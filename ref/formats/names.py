@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -163,6 +164,9 @@ def format(name: Any) -> Format:
     found = FORMATS.get(text) or next((f for parse in PARSERS if (f := parse(text)) is not None), None)
     if text in VECTOR_FORMATS:
         raise FormatError(f"{text} is a code book of vectors", where="format", remedy=f"vector_format({text!r})")
+    if found is None and re.fullmatch(r"u?int\d+", text):
+        widths = sorted(int(known[3:]) for known in FORMATS if re.fullmatch(r"int\d+", known))
+        raise FormatError(f"{text} is no format; integers have {widths[0]} to {widths[-1]} bits")
     if found is None:
         raise UnknownNameError("format", name, [*FORMATS, *ALIASES])
     if revision not in ("", str(found.revision)):

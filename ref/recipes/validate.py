@@ -112,11 +112,11 @@ def _source(linear: LinearRecipe, path: str, slot: Slot, tensor: str) -> Iterato
     """V3 and V4."""
     if path.startswith("fprop") or path == "dgrad.a":
         if slot.source != "hp":
-            yield f"{path}.source: {slot.source!r}, but nothing was quantized before this slot"
+            yield f"{path}.source: {slot.source!r}, but nothing was quantized before this slot; use hp"
         return
     if slot.source == "hp":
         if not has_high_precision(linear, tensor) and not made_in_forward(linear, path):
-            yield f"{path}.source: hp, but save keeps neither {tensor} in high precision nor the codes of {path}"
+            yield f"{path}.source: hp, but save keeps neither {tensor} in high precision nor the codes of {path}; save one of them"
         return
     of = origin(linear, path)
     if not (of in linear.save and linear.save[of].what == "codes") and of != ("dgrad.a" if tensor == "dy" else ""):
@@ -124,7 +124,7 @@ def _source(linear: LinearRecipe, path: str, slot: Slot, tensor: str) -> Iterato
         return
     q = code_quantizer(linear, of)
     if q is None:
-        yield f"{path}.source: {slot.source!r}, but {maker(linear, of) or of} has no quantizer and so no codes"
+        yield f"{path}.source: {slot.source!r}, but {maker(linear, of) or of} has no quantizer and so no codes; use hp"
     elif slot.source != "requant":
         yield from _reuse(linear, path, slot, of, q)
 
@@ -137,7 +137,7 @@ def _reuse(linear: LinearRecipe, path: str, slot: Slot, of: str, q: AnyQuantizer
         yield f"{path}.source: codes cannot be transformed; use requant or hp"
     made, wanted = code_axis(linear, of), AXES[path][0]
     if slot.source == "reuse" and made != wanted:
-        yield f"{path}.source: reuse, but these codes are blocked for a contraction over {made}, and {path} contracts over {wanted}"
+        yield f"{path}.source: reuse, but these codes are blocked for a contraction over {made}, {path} contracts over {wanted}; use requant or hp"
     closed = q.blocks.transpose_closed or (isinstance(q, Quantizer) and q.scale.rule == "none")
     if slot.source == "reuse_transposed" and not closed:
         size = f"{q.blocks.other or 'all'} x {q.blocks.k or 'all'}"
@@ -154,12 +154,12 @@ def _quantizer(where: str, q: Quantizer, tensor: str, backward: bool) -> Iterato
     if isinstance(form, VectorFormat):
         return
     if not form.signed and tensor in ("w", "dy") and q.scale.rule not in OFFSETS and not {"offset", "zero"} & set(learned_names(q)):
-        yield f"{where}.format: {q.format} has no sign, and {tensor} has negative values"
+        yield f"{where}.format: {q.format} has no sign, and {tensor} has negative values; use a signed format"
     yield from gradient_problems(where, q, tensor, backward)
     if is_stochastic(q.rounding) and q.word_bits not in (None, 8, 16, 32):
         yield f"{where}.word_bits: {q.word_bits}; a word has 8, 16 or 32 bits"
     if not is_stochastic(q.rounding) and q.word_bits is not None:
-        yield f"{where}.word_bits: rounding {q.rounding!r} takes no random bits"
+        yield f"{where}.word_bits: rounding {q.rounding!r} takes no random bits; leave word_bits out"
 
 
 def _transforms(linear: LinearRecipe, gemm: str) -> Iterator[str]:
@@ -168,8 +168,8 @@ def _transforms(linear: LinearRecipe, gemm: str) -> Iterator[str]:
     k, row = AXES[f"{gemm}.a"]
     column = AXES[f"{gemm}.b"][1]
     if a[k] != b[k]:
-        where = f"{gemm}: along the contraction axis {k}"
-        yield f"{where}, a is in {shown(a[k])} and b in {shown(b[k])}: their product is not that of the plain operands"
+        where, remedy = f"{gemm}: along the contraction axis {k}", f"use {gemm}.transform, which is of both"
+        yield f"{where}, a is in {shown(a[k])} and b in {shown(b[k])}: their product is not that of the plain operands; {remedy}"
     here = {row: a[row], column: b[column]}
     for index, step in enumerate(linear.gemm(gemm).epilogue):
         where = f"{gemm}.epilogue.{index}"
@@ -192,7 +192,7 @@ def _output(where: str, q: Quantizer) -> Iterator[str]:
     if q.scale.history != "current" or q.scale.learned:
         yield f"{where}.scale: its scale needs a state, which outputs do not have; use history current"
     if not format_named(q.format).signed and q.scale.rule not in OFFSETS:
-        yield f"{where}.format: {q.format} has no sign, and products have negative values"
+        yield f"{where}.format: {q.format} has no sign, and products have negative values; use a signed format"
 
 
 def _mask_basis(linear: LinearRecipe, name: str, here: dict[str, Word], where: str) -> Iterator[str]:
@@ -222,7 +222,7 @@ def _masks(linear: LinearRecipe, gemm: str) -> Iterator[str]:
     if wanted and not used:
         yield f"{gemm}.epilogue: the gradient rule {kind!r} of {path} needs its mask; save {{what: mask, of: {path}}} and apply it"
     if used and not wanted:
-        yield f"{gemm}.epilogue: {path} has the gradient rule {kind!r}, which leaves gradients as they are"
+        yield f"{gemm}.epilogue: {path} has the gradient rule {kind!r}, which leaves gradients as they are; leave the mask out"
 
 
 def _tails(linear: LinearRecipe, gemm: str) -> Iterator[str]:
@@ -230,7 +230,7 @@ def _tails(linear: LinearRecipe, gemm: str) -> Iterator[str]:
     quantizers = [effective(linear, f"{gemm}.{side}") for side in "ab"]
     tails = {q.tail for q in quantizers if isinstance(q, Quantizer) and q.blocks.k is not None}
     if len(tails) > 1:
-        yield f"{gemm}: the operands' tails differ ({' and '.join(sorted(tails))}), so their padded lengths do"
+        yield f"{gemm}: the operands' tails differ ({' and '.join(sorted(tails))}), so their padded lengths do; give both the same tail"
 
 
 def _recipe_level(recipe: Recipe) -> Iterator[str]:

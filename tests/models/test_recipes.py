@@ -82,6 +82,11 @@ def test_a_rule_that_matches_no_layer_is_an_error(ops: Backend) -> None:
         build(GPT, lost, 0, ops)
 
 
+def test_blocks_that_do_not_divide_a_layer_are_an_error(ops: Backend) -> None:
+    with pytest.raises(SpecError, match=r"linear\.fprop\.a\.quantizer\.tail: 'error', but K of the layer h\.0\.attn\.qkv is 48"):
+        build({**GPT, "d_model": 48}, recipe({"base": "mxfp8", "set": {f"linear.fprop.{side}.quantizer.tail": "error" for side in "ab"}}), 0, ops)
+
+
 @pytest.mark.parametrize("spec", [GPT, CNN], ids=["gpt", "cnn"])
 def test_learned_steps(spec: dict, ops: Backend) -> None:
     model = build(spec, recipe("lsq"), 1, ops)

@@ -181,6 +181,10 @@ def test_version_line(tmp_path: Path) -> None:
         load_text("name: x\n", RECIPE)
     with pytest.raises(SpecError, match="lpref: 2 is not a version"):
         load_text("lpref: 2\nname: x\n", RECIPE)
+    (tmp_path / "own.yaml").write_text("name: x\nlinear: 3\n", encoding="utf-8")
+    with pytest.raises(SpecError) as caught:
+        load(tmp_path / "own.yaml", RECIPE)
+    assert [text.partition(":")[0] for text in caught.value.problems] == ["lpref", "linear"]
 
 
 ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.lists(st.integers(), max_size=2)

@@ -34,11 +34,12 @@ CASES = [
     # V4 reuse
     ("v4_rows_transposed", "nvfp4", {"linear.fprop.b.quantizer": {"base": "nvfp4", "tail": "pad_zero"}}, "linear.dgrad.b.source: codes in blocks of 1 x 16 (other x k) cannot be reused transposed"),
     ("v4_rows_of_tokens", "bitnet_b158", {"linear.wgrad.b.source": "reuse_transposed"}, "linear.wgrad.b.source: codes in blocks of 1 x all"),
-    ("v4_plain_reuse_along_another_axis", "fp8_current", {"linear.dgrad.b.source": "reuse"}, "reuse, but these codes are blocked for a contraction over K, and dgrad.b contracts over N"),
+    ("v4_plain_reuse_along_another_axis", "fp8_current", {"linear.dgrad.b.source": "reuse"}, "reuse, but these codes are blocked for a contraction over K, dgrad.b contracts over N"),
     ("v4_codes_with_a_quantizer", "fp8_current", {"linear.dgrad.b.quantizer": "fp8_tensor"}, "linear.dgrad.b.quantizer: reuse_transposed takes the codes as they are"),
     ("v4_codes_rotated", "fp8_current", {"linear.dgrad.transform": {"size": 16}}, "linear.dgrad.b.source: codes cannot be transformed"),
     # V5 formats
     ("v5_no_sign", "fp8_current", {"linear.dgrad.a.quantizer.format": "uint8"}, "linear.dgrad.a.quantizer.format: uint8 has no sign, and dy has negative values"),
+    ("v5_width", "fp8_current", {"linear.dgrad.a.quantizer.format": "int33"}, "linear.dgrad.a.quantizer.format: int33 is no format; integers have 1 to 16 bits"),
     ("v5_unknown_format", "fp8_current", {"linear.dgrad.a.quantizer.format": "e5m22"}, "linear.dgrad.a.quantizer.format: "),
     ("v5_learned_gradient", "lsq", {"linear.dgrad.a.quantizer": {"base": "int4_learned", "gradient": "lsq"}}, "linear.dgrad.a.quantizer.scale.rule: a learned scale belongs to the forward pass"),
     ("v5_learned_without_lsq", "lsq", {"linear.fprop.a.quantizer.gradient": "clipped_ste"}, "linear.fprop.a.quantizer.gradient.kind: 'clipped_ste' trains no scale, and the scale is learned"),
