@@ -1,4 +1,7 @@
-"""Code that does not run here (TensorFlow 1), its lines transcribed to torch and run on CPU (`transcribed_integer.json`: source, commit)."""
+"""Published code of older frameworks against the recipes: TensorFlow 1 under tensorflow.compat.v1, Theano under PyTensor.
+
+`official_older.json` says for every case which lines at which commit ran, and what was changed for it.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ from lpref.ref.quantize import quantize
 from lpref.specs import recipe
 
 F = np.float32
-CASES = json.loads(Path(__file__).with_name("transcribed_integer.json").read_text(encoding="utf-8"))
+CASES = json.loads(Path(__file__).with_name("official_older.json").read_text(encoding="utf-8"))
 
 
 def cases(kind: str):
     return pytest.mark.parametrize("case", [case for case in CASES if case["kind"] == kind], ids=lambda c: str(c.get("lr", "")))
 
 
-@proves("recipe:wage", "vectors")
+@proves("recipe:wage", "official")
 @cases("wage")
 def test_wage_operands(case: dict) -> None:
     linear = recipe("wage").linear
@@ -35,7 +38,7 @@ def test_wage_operands(case: dict) -> None:
     np.testing.assert_array_equal(dy.dequantize(F), np.asarray(case["eq"], F) * F(case["shift"]))
 
 
-@proves("recipe:wage", "vectors")
+@proves("recipe:wage", "official")
 @cases("wage_g")
 def test_wage_update(case: dict) -> None:
     """frac > rand goes up: the word is mirrored, as in the other official cases."""
@@ -53,14 +56,38 @@ def test_wage_update(case: dict) -> None:
     np.testing.assert_array_equal(got, np.asarray(case["out"], F))
 
 
-@proves("recipe:wageubn", "vectors")
+@proves("recipe:wageubn", "official")
 @cases("wageubn")
 def test_wageubn_errors(case: dict) -> None:
     got = quantize(np.asarray(case["x"], F), recipe("wageubn").linear.dgrad.a.quantizer).dequantize(F)
     np.testing.assert_array_equal(got, np.asarray(case["out"], F))
 
 
-@proves("recipe:dorefa", "vectors")
+@proves("recipe:wageubn", "official")
+@cases("wageubn_w")
+def test_wageubn_weights(case: dict) -> None:
+    got = quantize(np.asarray(case["x"], F), recipe("wageubn").linear.fprop.b.quantizer).dequantize(F)
+    np.testing.assert_array_equal(got, np.asarray(case["out"], F))
+
+
+@proves("recipe:binaryconnect", "official")
+@cases("binaryconnect")
+def test_binaryconnect_weights(case: dict) -> None:
+    """H = 1 there; here a power of two stands in front of the same signs. No weight is 0, whose sign the rounding of the framework decides."""
+    t = quantize(np.asarray(case["x"], F), recipe("binaryconnect").linear.fprop.b.quantizer)
+    np.testing.assert_array_equal(t.element_values(), np.asarray(case["out"], F))
+
+
+@proves("recipe:binaryconnect", "official")
+@cases("binaryconnect_clip")
+def test_binaryconnect_clips_after_the_update(case: dict) -> None:
+    old, new = np.asarray(case["old"], F), np.asarray(case["new"], F)
+    ctx = OptimContext(0, 0, lr=1.0, peak=1.0)
+    got, _ = recipe("binaryconnect").weights.after("w", old, new, {}, ctx, DefinedOps)
+    np.testing.assert_array_equal(got, np.asarray(case["out"], F))
+
+
+@proves("recipe:dorefa", "official")
 @cases("dorefa_g")
 def test_dorefa_gradients(case: dict) -> None:
     """The published line adds noise of half a step before it rounds: up with the same words. Values differ in the last bits."""
@@ -71,7 +98,7 @@ def test_dorefa_gradients(case: dict) -> None:
     np.testing.assert_allclose(t.dequantize(F), want, rtol=0, atol=float(m.max()) * 2**-21)
 
 
-@proves("recipe:dorefa", "vectors")
+@proves("recipe:dorefa", "official")
 @cases("dorefa_a")
 def test_dorefa_activations(case: dict) -> None:
     x, want = np.asarray(case["x"], F), np.asarray(case["out"], F)
@@ -79,10 +106,10 @@ def test_dorefa_activations(case: dict) -> None:
     np.testing.assert_array_equal(t.element_values(), np.rint(want * 3))
 
 
-@proves("recipe:dorefa", "vectors")
+@proves("recipe:dorefa", "official")
 @cases("dorefa_w")
 def test_dorefa_weights(case: dict) -> None:
-    """One mean magnitude; torch sums in another order."""
+    """One mean magnitude; TensorFlow sums in another order."""
     x, want = np.asarray(case["x"], F), np.asarray(case["out"], F)
     got = quantize(x, recipe("dorefa").linear.fprop.b.quantizer).dequantize(F)
     np.testing.assert_array_equal(np.sign(got), np.sign(want))
