@@ -137,6 +137,7 @@ def reference_ops(numerics: str) -> Mapping[str, Callable[..., Any]]:
         "tree_sum": reduce.tree_sum,
         "tree_mean": reduce.tree_mean,
         "amax": reduce.amax,
+        "order_statistics": reduce.order_statistics,
         "exp": elementary.exp,
         "exp2": elementary.exp2,
         "log": elementary.log,

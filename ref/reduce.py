@@ -12,6 +12,7 @@ the steps before it add +0, which changes no value but -0, and S1 settles that o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -92,3 +93,26 @@ def amax(x: Any, axis: Axis = None, keepdims: bool = False) -> NDArray[Any]:
         raise ShapeError(f"amax is defined for float32 and float64, not {x.dtype}", where="amax")
     magnitude = np.ascontiguousarray(np.abs(x)).view(word).reshape(x.shape)
     return np.asarray(np.max(magnitude, axis=axis, keepdims=keepdims, initial=0)).view(x.dtype)
+
+
+def order_statistics(x: Any, ranks: Sequence[int]) -> NDArray[Any]:
+    """The elements of x at these ranks in ascending order, [len(ranks)] of x's type; 0 is the smallest.
+
+    The sign of a zero is lost (+0), and NaN comes after everything. Errors: ShapeError for other types than float32 and float64, and for ranks that
+    x, in whatever shape, does not have.
+
+    >>> order_statistics(np.float32([3, 1, 2]), (0, 2)).tolist()
+    [1.0, 3.0]
+    """
+    x = np.asarray(x)
+    check_ranks(x, ranks)
+    if x.dtype not in (np.float32, np.float64):
+        raise ShapeError(f"order statistics are defined for float32 and float64, not {x.dtype}", where="order_statistics")
+    found = np.partition(x.reshape(-1), sorted(set(ranks)))[list(ranks)]
+    return np.where(np.isnan(found), x.dtype.type(np.nan), found + x.dtype.type(0))
+
+
+def check_ranks(x: Any, ranks: Sequence[int]) -> None:
+    """ShapeError for no rank, and for one below 0 or from x.size on."""
+    if not ranks or min(ranks) < 0 or max(ranks) >= x.size:
+        raise ShapeError(f"ranks {tuple(ranks)} of {x.size} elements", where="order_statistics", remedy="0 up to the number of elements less 1")

@@ -188,6 +188,17 @@ def magnitudes(draw: Draw) -> Iterator[tuple]:
     yield draw.wild(33, 5), 0
 
 
+def ranked(draw: Draw) -> Iterator[tuple]:
+    """Ends and middles, repeated ranks, ties, zeros of both signs, infinities, NaN (last); elements that differ in their last bits."""
+    for n in (1, 2, 17, 5000, 40000):
+        for make in (draw, draw.wild):
+            yield make(n), (0, n - 1)
+            yield make(n), (n // 2, n // 100, n // 2)
+    yield np.float32([-0.0, 0.0, -1.0, np.nan, np.inf, -np.inf, -0.0]), tuple(range(7))
+    yield np.repeat(np.float32([2.0, -3.0, -0.0]), 700).reshape(30, 70), (699, 700, 1399, 1400)
+    yield (np.float32(1.5).view(np.uint32) + np.arange(5000, dtype=np.uint32)[::-1]).view(np.float32), (1234, 4999)
+
+
 def finite_lists(draw: Draw) -> Iterator[tuple]:
     yield from lists(draw)
     for bad in (np.inf, -np.inf, np.nan):
@@ -211,6 +222,7 @@ CASES: dict[str, Any] = {
     **{op: elementwise for op in ("neg", "abs", "sqrt", "rint")},
     "where": selections,
     "amax": magnitudes,
+    "order_statistics": ranked,
     "embedding": lookups,
     "all_finite": finite_lists,
     "hadamard_inverse": transforms,

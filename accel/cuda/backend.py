@@ -56,7 +56,7 @@ NATIVE = {
 """Ops that read arrays of bfloat16 themselves; the others get float32 of them (`arrays.widened`)."""
 STORE = {
     "rmsnorm", "layernorm", "add_rmsnorm", "add_layernorm", "gelu", "gelu_backward", "swiglu_packed", "swiglu_packed_backward",
-    "softmax_cross_entropy_backward", "cast",
+    "attention_packed_backward", "softmax_cross_entropy_backward", "cast",
 }  # fmt: skip
 """Ops of `lpref.accel.reference.STORED` whose kernels write bfloat16 themselves; of the others a kernel rounds the result."""
 KERNELS: dict[str, Callable[..., Any]] = {
@@ -72,6 +72,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "tree_sum": reduce.tree_sum,
     "tree_mean": reduce.tree_mean,
     "amax": reduce.amax,
+    "order_statistics": reduce.order_statistics,
     "exp": elementwise.exp,
     "exp2": elementwise.exp2,
     "log": elementwise.log,

@@ -2,8 +2,8 @@
 
 The kernels (flash_forward.cu, flash_backward.cu) multiply float32 numbers on bfloat16 tensor cores: by three products of the halves of each number
 (`TERMS["float32"]`), or by one of the numbers rounded to bfloat16, where the caller allows it (``operands="bfloat16"``). Queries, keys, values and do
-that are bfloat16 arrays are multiplied as they are: what three products would add to one is zero, except for rotated numbers and for what is made
-within (probabilities and gradients of scores). Heads are read and written where they lie, whose last axis is contiguous; nothing is read on the host,
+that are bfloat16 arrays are multiplied as they are: what three products would add to one is zero, except for rotated numbers, whose halves a kernel
+makes before (flash_turn.cu), and for what is made within (probabilities and gradients of scores). Heads are read and written where they lie, whose last axis is contiguous; nothing is read on the host,
 and of memory the kernels take only results, from CuPy's pool. What they promise is proved in `lpref.ref.attention.fused`.
 """
 
@@ -77,6 +77,7 @@ def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float, turn: Tu
     lse = device.cupy().empty((B, H, T), np.float32)
     if lse.size:
         q, k, v = _sources(q, k, v)
+        q, k = _turned(q, k, turn, terms)
         run, tile = _kernel("flash_forward", "forward", (q, k, v, o), turn, terms)
         run.launch(-(-T // tile.rows) * B * H, *_heads(q, k, v, o), lse, *(turn or _none()), *_sizes(q, k, causal), _base2(scale))
     return lse
@@ -91,6 +92,7 @@ def backward(
     if not lse.size:
         return
     (do, q, k, v), (o,) = _sources(do, q, k, v), _sources(o)
+    q, k = _turned(q, k, turn, terms)
     lse, delta = cp.ascontiguousarray(lse), cp.empty((B, H, T), np.float32)
     tables, sizes, c = turn or _none(), _sizes(q, k, causal), _base2(scale)
     run, tile = _kernel("flash_backward", "queries", (q, k, v, o, do, dq), turn, terms)
@@ -139,11 +141,11 @@ GROUPS: dict[tuple[str, int, int], tuple[Tile, Tile, Tile]] = {
 """Kernel, terms and whether the sources are bfloat16 -> the same where the matrix units of warpgroups are (sm_90), for heads of 32, 64 and
 128 numbers."""
 TURNED = {
-    "forward": (Tile(1, 8, 64, 1, 1), Tile(1, 8, 64, 1), Tile(1, 8, 64, 1, 1)),
-    "queries": (Tile(1, 8, 64, 1, 1), Tile(1, 8, 32, 2, 1), Tile(1, 8, 32, 1, 1)),
-    "keys": (Tile(1, 8, 64, 1, 1), Tile(1, 8, 64, 1, 1), Tile(1, 8, 32, 1, 1)),
+    "forward": (Tile(1, 4, 64, 3, 1), Tile(1, 4, 64, 3, 1), Tile(1, 8, 64, 1, 1)),
+    "queries": (Tile(1, 4, 64, 2, 1), Tile(1, 4, 64, 2, 1), Tile(1, 8, 32, 1, 1)),
+    "keys": (Tile(1, 4, 64, 3, 2), Tile(1, 4, 64, 2, 1), Tile(1, 8, 32, 1, 1)),
 }
-"""Kernel -> the same for three terms of bfloat16 sources that are rotated on the way."""
+"""Kernel -> the same for three terms of rotated bfloat16 sources, whose queries and keys have two planes."""
 
 
 def plan(entry: str, wide: int, of: Numbers, group: bool) -> Tile:
@@ -195,6 +197,20 @@ def _sources(*given: Any) -> tuple[Any, ...]:
     if len({x.itemsize for x in given}) > 1:
         given = tuple(arrays.wide(x) for x in given)
     return tuple(x if x.strides[3] == x.itemsize or x.shape[3] == 1 else device.cupy().ascontiguousarray(x) for x in given)
+
+
+def _turned(q: Any, k: Any, turn: Turn | None, terms: int) -> tuple[Any, Any]:
+    """q and k, or, where bfloat16 is to be rotated, their rotated numbers in the planes that the kernels read; the second plane lies behind each row."""
+    if turn is None or q.itemsize != 2:
+        return q, k
+    (B, H, T, D), G, planes = q.shape, k.shape[1], Numbers(terms, 1, 1).planes[0]
+    made = device.cupy().empty((B, T, H + G, planes * D), q.dtype)
+    whole = all(x.data.ptr % 16 == 0 and not any(s % 16 for s in x.strides[:3]) for x in (q, k))
+    defines = (("LP_D", D), ("LP_PLANES", planes), ("LP_VEC", 8 if whole else 1))
+    pieces = B * T * (H + G) * D // 16
+    arrays.each("flash_turn", "rotate", pieces, *_heads(q, k), pieces, *(np.int32(n) for n in (H, G, T)), *turn, made, defines=defines)
+    made = made.transpose(0, 2, 1, 3)[..., :D]
+    return made[:, :H], made[:, H:]
 
 
 def _heads(*given: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""`lpref.ref.reduce` of CuPy arrays: the one sum along any axes, its mean, the greatest magnitude.
+"""`lpref.ref.reduce` of CuPy arrays: the one sum along any axes, its mean, the greatest magnitude, elements by rank.
 
 Rows (the summed axes last): a team of threads a row. Other axes: 32 columns x 256 groups of lanes, spread over blocks so that a
 narrow matrix fills the device, and a second kernel for their sums; of bfloat16 two columns a thread. Axes that do not lie together are copied
@@ -8,16 +8,19 @@ together first.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device
-from lpref.ref.errors import ShapeError
-from lpref.ref.reduce import Axis
+from lpref.accel.cuda import arrays, device, feed
+from lpref.ref.errors import BackendError, ShapeError
+from lpref.ref.reduce import Axis, check_ranks
 
 SPAN = 64
 """Numbers of a column that a thread of `amax` reads."""
+DIGITS = 2048
+"""Counts of a pass of `order_statistics` (kernels/ranks.cu)."""
 
 
 def tree_sum(x: Any, axis: Axis = -1, keepdims: bool = False) -> Any:
@@ -43,6 +46,27 @@ def amax(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     else:
         arrays.each("reduce", "column_tops", batch * -(-n // SPAN) * width, view, batch, n, width, SPAN, out, defines=arrays.ONE)
     return out.view(np.float32).reshape(shape)
+
+
+def order_statistics(x: Any, ranks: Sequence[int]) -> Any:
+    """`lpref.ref.reduce.order_statistics`; nothing is read on the host. Raises: BackendError from 2^32 elements on, which the counts do not hold."""
+    cp, (x,), count = device.cupy(), arrays.floats("order_statistics", x), len(ranks)
+    check_ranks(x, ranks)
+    if x.size >> 32:
+        raise BackendError(f"order statistics of {x.size} elements", where="cuda", remedy="take them of parts of fewer than 2^32")
+    first, known, counts = _wanted(*ranks), cp.empty((2, count, 2), np.uint32), cp.zeros((3, count, DIGITS), np.uint32)
+    defines, out = (("LP_RANKS", count),), cp.empty(count, np.float32)
+    blocks = device.blocks_for(x.size, 8 * device.THREADS, 4)
+    for turn in range(3):
+        device.function("ranks", "digits", defines)((blocks,), (device.THREADS,), (x, x.size, np.int32(turn), first, known, counts))
+    device.function("ranks", "elements", defines)((1,), (device.THREADS,), (known, counts, out))
+    return out
+
+
+@feed.lasting
+def _wanted(*ranks: int) -> Any:
+    """Nothing known of each yet, and its rank."""
+    return device.cupy().asarray(np.array([(0, rank) for rank in ranks], np.uint32))
 
 
 def column_sums(partial: Any, count: float = -1.0) -> Any:

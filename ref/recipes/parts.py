@@ -124,17 +124,15 @@ def _outliers(layer: Any, path: str, x: Any, split: Split) -> dict[str, Any]:
     """Q_1 of the clamped tensor, Q_2 of what the clamp took away."""
     ops = layer.ops
     (first, q), (second, other) = layer.recipe.slot(path).quantizers().items()
-    low, high = _quantiles(ops.arrays.host(x).reshape(-1), split.keep)
-    clamped = ops.maximum(ops.minimum(x, x.dtype.type(high)), x.dtype.type(low))
+    ends = ops.order_statistics(x, _ranks(x.size, split.keep))
+    clamped = ops.maximum(ops.minimum(x, ends[1:]), ends[:1])
     return {first: layer.quantized(path, clamped, q, first), second: layer.quantized(path, ops.sub(x, clamped), other, second)}
 
 
-def _quantiles(values: np.ndarray, keep: float) -> tuple[float, float]:
-    """The elements of ranks ceil((1 - keep)(n - 1)) and floor(keep (n - 1)), counted from the smallest."""
-    last = values.size - 1
-    high = math.floor(keep * last)
-    ordered = np.partition(values, sorted({last - high, high}))
-    return float(ordered[last - high]), float(ordered[high])
+def _ranks(n: int, keep: float) -> tuple[int, int]:
+    """ceil((1 - keep)(n - 1)) and floor(keep (n - 1)): ranks counted from the smallest."""
+    high = math.floor(keep * (n - 1))
+    return n - 1 - high, high
 
 
 def _samples(layer: Any, path: str, x: Any, split: Split) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from lpref.trainer.step import StepResult, TrainState
 from lpref.trainer.stepping import HostStep
 
 RECIPES = (
-    "bf16", "bitnet_b158", "fp16_loss_scaled", "fp32", "fp8_block", "fp8_current", "fp8_delayed", "halo", "int8_switchback", "lsq",
+    "bf16", "bitnet_b158", "fp16_loss_scaled", "fp32", "fp4_dge_occ", "fp8_block", "fp8_current", "fp8_delayed", "halo", "int8_switchback", "lsq",
     "mxfp4", "mxfp8", "nvfp4",
 )  # fmt: skip
 OTHERS = ("in_hindsight", "flexpoint", "dynamic_fixed_point", "actnn", "s2fp8", "quest", "swalp", "jetfire")

@@ -90,3 +90,19 @@ def test_amax():
 def test_other_types_raise():
     with pytest.raises(ShapeError, match="float32 and float64"):
         reduce.tree_sum(np.arange(3))
+
+
+@given(st.lists(st.floats(width=32), min_size=1, max_size=40), st.data())
+def test_order_statistics_are_those_of_a_sort(values, data):
+    x = np.array(values, np.float32)
+    ranks = data.draw(st.lists(st.integers(0, x.size - 1), min_size=1, max_size=4))
+    found = reduce.order_statistics(x.reshape(1, -1), ranks)
+    assert same(found, np.sort(x)[ranks] + np.float32(0))
+
+
+def test_order_statistics_refuse():
+    for x, ranks in ((np.zeros(3, np.float32), (3,)), (np.zeros(3, np.float32), (-1, 0)), (np.zeros(0, np.float32), (0,)), (np.zeros(3), ())):
+        with pytest.raises(ShapeError, match="ranks"):
+            reduce.order_statistics(x, ranks)
+    with pytest.raises(ShapeError, match="int64"):
+        reduce.order_statistics(np.arange(3), (0,))

@@ -1,13 +1,16 @@
 /* Rows of a head from memory to a tile of shared memory, as bfloat16 in one plane or two. Macros: heads.cuh.
  *
+ * Two planes of bfloat16 sources lie in memory as such (flash_turn.cu): behind a row's halves those of the rest.
  * Numbers that have to be made (halves of float32, rotated pairs) go through registers: fetched while others multiply, put when the tile is free.
  * bfloat16 that stays as it is needs no registers in the order of warpgroups: what is put is copied beside the threads (cp.async) until `published`. */
 
 /* COUNT rows of WIDTH numbers to a tile of PLANES_OF planes */
 template <int COUNT, int WIDTH, bool TURNED, int PLANES_OF> struct Rows {
-    static const int PARTS = TURNED ? 2 : 1, EACH = WIDTH / PARTS / LP_VEC, ITEMS = COUNT * EACH, PER = (ITEMS + THREADS - 1) / THREADS, WORDS = LP_VEC > 1 ? 4 : 1;
-    static const bool EVEN = THREADS % EACH == 0; /* every thread keeps to a column */
     static const bool AS_IT_IS = LP_SIXTEEN && !TURNED, BESIDE = AS_IT_IS && LP_GROUP && LP_VEC > 1;
+    static const int PARTS = TURNED || (AS_IT_IS && PLANES_OF == 2) ? 2 : 1, APART = TURNED ? WIDTH / 2 : WIDTH; /* pieces of a thread in a row, in memory */
+    static const int BETWEEN = AS_IT_IS ? COUNT * LP_PITCH : 0; /* and from plane to plane of the tile */
+    static const int EACH = WIDTH / (TURNED ? 2 : 1) / LP_VEC, ITEMS = COUNT * EACH, PER = (ITEMS + THREADS - 1) / THREADS, WORDS = LP_VEC > 1 ? 4 : 1;
+    static const bool EVEN = THREADS % EACH == 0; /* every thread keeps to a column */
     lp_u32 held[BESIDE ? 1 : PER][PARTS][WORDS];
 
     /* f(n, row of the tile, column, address of the source, whether it is there) for every piece of this thread; rows from `rows` on are not there */
@@ -28,7 +31,7 @@ template <int COUNT, int WIDTH, bool TURNED, int PLANES_OF> struct Rows {
         pieces(x, pitch, first, rows, [&](int n, int, int, const Number *row, bool live) {
 #pragma unroll
             for (int p = 0; p < PARTS; ++p) {
-                const Number *from = row + p * (WIDTH / 2);
+                const Number *from = row + p * APART;
                 if (LP_VEC > 1) {
                     lp_16 v = live ? *(const lp_16 *)from : lp_16{0u, 0u, 0u, 0u};
                     held[n][p][0] = v.x, held[n][p][WORDS / 4] = v.y, held[n][p][WORDS / 2] = v.z, held[n][p][WORDS - 1] = v.w;
@@ -42,7 +45,10 @@ template <int COUNT, int WIDTH, bool TURNED, int PLANES_OF> struct Rows {
     /* what was fetched, or the same rows now; rotated where TURNED */
     LPREF_MEMBER void put(lp_u16 *tile, Turn turn, const Number *x, lp_i64 pitch, int first, int rows) {
         if (BESIDE) {
-            pieces(x, pitch, first, rows, [&](int, int r, int c, const Number *row, bool live) { copy_beside(tile + PLACE(COUNT, r, c), row, live); });
+            pieces(x, pitch, first, rows, [&](int, int r, int c, const Number *row, bool live) {
+#pragma unroll
+                for (int p = 0; p < PARTS; ++p) copy_beside(tile + PLACE(COUNT, r, c) + p * BETWEEN, row + p * APART, live);
+            });
             return;
         }
 #pragma unroll
@@ -57,7 +63,7 @@ template <int COUNT, int WIDTH, bool TURNED, int PLANES_OF> struct Rows {
             if (TURNED && first + r < rows) rotate(real[0], real[PARTS - 1], turn, (first + r) * (WIDTH / 2) + c);
 #pragma unroll
             for (int p = 0; p < PARTS; ++p) {
-                lp_u16 *to = tile + PLACE(COUNT, r, c + p * (WIDTH / 2));
+                lp_u16 *to = tile + (AS_IT_IS ? PLACE(COUNT, r, c) + p * BETWEEN : PLACE(COUNT, r, c + p * APART));
                 if (AS_IT_IS)
                     keep(to, held[n][p]);
                 else

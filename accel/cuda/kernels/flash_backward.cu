@@ -32,7 +32,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     delta += (lp_i64)head * T;
     clear(pool, HALVES);
     {
-        Rows<ROWS, LP_D, LP_TURN, PLANES_K> rows;
+        Rows<ROWS, LP_D, TURN_IN, PLANES_K> rows;
         rows.fetch(q, qt, first, T);
         rows.put(pool, turn, q, qt, first, T);
     }
@@ -41,7 +41,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         rows.fetch(d, dt, first, T);
         rows.put(pool + OF_K(ROWS), turn, d, dt, first, T);
     }
-    Rows<LP_BN, LP_D, LP_TURN, PLANES_K> next_k;
+    Rows<LP_BN, LP_D, TURN_IN, PLANES_K> next_k;
     Rows<LP_BN, LP_E, false, PLANES_V> next_v;
     next_k.fetch(k, kt, 0, S);
     next_v.fetch(v, vt, 0, S);
@@ -177,7 +177,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     delta += ((lp_i64)b * H + g * group) * T;
     clear(pool, HALVES);
     {
-        Rows<ROWS, LP_D, LP_TURN, PLANES_K> rows;
+        Rows<ROWS, LP_D, TURN_IN, PLANES_K> rows;
         rows.fetch(k, kt, first, S);
         rows.put(pool, turn, k, kt, first, S);
     }
@@ -186,7 +186,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         rows.fetch(v, vt, first, S);
         rows.put(pool + OF_K(ROWS), turn, v, vt, first, S);
     }
-    Rows<LP_BN, LP_D, LP_TURN, PLANES_K> next_q;
+    Rows<LP_BN, LP_D, TURN_IN, PLANES_K> next_q;
     Rows<LP_BN, LP_E, false, PLANES_V> next_d;
     float next_log = 0.0f, next_delta = 0.0f;
     int most = group * turns, i = (int)threadIdx.x;

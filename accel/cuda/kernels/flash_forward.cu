@@ -109,11 +109,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     v += b * vb + h / group * vh;
     clear(pool, HALVES);
     {
-        Rows<ROWS, LP_D, LP_TURN, PLANES_K> rows;
+        Rows<ROWS, LP_D, TURN_IN, PLANES_K> rows;
         rows.fetch(q, qt, first, T);
         rows.put(pool, turn, q, qt, first, T);
     }
-    Rows<LP_BN, LP_D, LP_TURN, PLANES_K> next_k;
+    Rows<LP_BN, LP_D, TURN_IN, PLANES_K> next_k;
     Rows<LP_BN, LP_E, false, PLANES_V> next_v;
     next_k.fetch(k, kt, 0, S);
     next_v.fetch(v, vt, 0, S);

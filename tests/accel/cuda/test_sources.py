@@ -54,6 +54,8 @@ CASES += [(name, {"LP_LAYER": layer, "LP_FOURS": n, "LP_X": x, "LP_H": h, "LP_DY
 CASES += [("hadamard", {"LP_SIZE": size}) for size in (1, 2, 16, 32, 64)]
 CASES += [(name, {"LP_TEAM": t, "LP_SLOTS": s}) for t, s in TEAMS for name in ("reduce", "norm", "loss")] + [("optim", dict(optim.TEAM))]
 CASES += [("rules", {"LP_TEAM": t, "LP_SLOTS": s, "LP_IN": i % 3}) for i, (t, s) in enumerate(TEAMS)]
+CASES += [("ranks", {"LP_RANKS": n}) for n in (1, 2, 7)]
+CASES += [("flash_turn", {"LP_D": D, "LP_PLANES": planes, "LP_VEC": each}) for D, planes, each in ((16, 1, 1), (64, 2, 8), (128, 2, 8))]
 CASES += [("search", {"LP_IN": 1}), ("chain", {}), ("select", {"LP_IN": 2})]
 CASES += [("activation", {"LP_X": x, "LP_DY": dy, "LP_Y": y}) for x, dy, y in ((0, 0, 0), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1))]
 CASES += [("loss", {"LP_TEAM": 256, "LP_SLOTS": 4, "LP_X": 1, "LP_Y": 1, "LP_NEAR": near}) for near in (0, 1)]
@@ -80,7 +82,7 @@ SOURCE = {"forward": "flash_forward", "queries": "flash_backward", "keys": "flas
 CASES += [
     (SOURCE[entry], dict(flash.macros(entry, D, E, each, of, flash.BEST[entry, of.terms][min(2, D // 33)]))) for entry, D, E, each, of in FLASH
 ]
-NUMBERS = [flash.Numbers(*of) for of in ((1, 0, 0), (3, 0, 0), (3, 1, 0), (1, 0, 1), (1, 1, 1), (3, 0, 1), (3, 1, 1))]
+NUMBERS = [flash.Numbers(*of) for of in ((1, 0, 0), (3, 0, 0), (3, 1, 0), (1, 0, 1), (1, 1, 1), (3, 0, 1), (3, 1, 1), (3, 0, 1, 1), (3, 1, 1, 1))]
 FLASH_GROUPS = [(entry, D, of) for entry in ("forward", "queries", "keys") for D in (32, 64, 128) for of in NUMBERS
                 if (entry, of.terms, of.sixteen) in flash.GROUPS]  # fmt: skip
 
