@@ -47,8 +47,7 @@ def attention_backward(
     check_permissions(op, operands)
     check_saved(op, do, q, k, v, saved, logarithms=fused and flash.serves(q, v))
     arrays.shaped(op, do.shape, o=o)
-    do, q, k, v = sources(op, saved.ndim == 3, do, q, k, v)
-    o, saved = sources(op, False, o, saved)
+    (do,), (q, k, v), (o, saved) = sources(op, saved.ndim == 3, do), sources(op, saved.ndim == 3, q, k, v), sources(op, False, o, saved)
     dq, dk, dv = (device.cupy().empty(x.shape, np.float32) for x in (q, k, v))
     if saved.ndim == 3:
         flash.backward(do, q, k, v, o, saved, causal, default_scale(q, scale), None, flash.TERMS[operands], (dq, dk, dv))

@@ -9,19 +9,20 @@
  * threads in turns, in fewer registers, so that the other blocks of a multiprocessor fill the gaps. */
 #include "gradients.cuh"
 
-#define PAIR (OF_K(LP_BN) + OF_V(LP_BN))
+#define HELD (OF_K(ROWS) + (LP_KEYS ? OF_V(ROWS) : OF_D(ROWS)))
+#define PAIR (OF_K(LP_BN) + (LP_KEYS ? OF_D(LP_BN) : OF_V(LP_BN)))
 #define PAIRS (LP_GROUP == 1 ? 3 : 2) /* in use, of the next products, and on the way */
-#define HALVES (OF_K(ROWS) + OF_V(ROWS) + PAIRS * PAIR)
+#define HALVES (HELD + PAIRS * PAIR)
 
 #if LP_KEYS == 0
 extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     queries(const Number *q, lp_i64 qb, lp_i64 qh, lp_i64 qt, const Number *k, lp_i64 kb, lp_i64 kh, lp_i64 kt, const Number *v, lp_i64 vb, lp_i64 vh, lp_i64 vt,
-            const float *o, lp_i64 ob, lp_i64 oh, lp_i64 ot, const Number *d, lp_i64 db, lp_i64 dh, lp_i64 dt, Stored *dq, lp_i64 gb, lp_i64 gh, lp_i64 gt,
+            const float *o, lp_i64 ob, lp_i64 oh, lp_i64 ot, const Do *d, lp_i64 db, lp_i64 dh, lp_i64 dt, Stored *dq, lp_i64 gb, lp_i64 gh, lp_i64 gt,
             const float *lse, volatile float *delta, const float *cos, const float *sin, int H, int group, int T, int S, int causal, float c, float scale) {
     POOL(2 * HALVES);
     int tiles = (T + ROWS - 1) / ROWS, head = (int)blockIdx.x / tiles, first = (tiles - 1 - (int)blockIdx.x % tiles) * ROWS, b = head / H, h = head % H;
     int ahead = causal ? S - T : S, keys = causal ? lp_imin(S, first + ROWS + S - T) : S;
-    lp_u16 *side = pool + OF_K(ROWS) + OF_V(ROWS);
+    lp_u16 *side = pool + HELD;
     Exponent by = exponent_of(c);
     Turn turn = {cos, sin};
     q += b * qb + h * qh;
@@ -32,20 +33,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     delta += (lp_i64)head * T;
     clear(pool, HALVES);
     {
-        Rows<ROWS, LP_D, TURN_IN, PLANES_K> rows;
+        Rows<Number, ROWS, LP_D, TURN_IN, PLANES_K> rows;
         rows.fetch(q, qt, first, T);
         rows.put(pool, turn, q, qt, first, T);
     }
     {
-        Rows<ROWS, LP_E, false, PLANES_V> rows;
+        Rows<Do, ROWS, LP_E, false, PLANES_D> rows;
         rows.fetch(d, dt, first, T);
         rows.put(pool + OF_K(ROWS), turn, d, dt, first, T);
     }
-    Rows<LP_BN, LP_D, TURN_IN, PLANES_K> next_k;
-    Rows<LP_BN, LP_E, false, PLANES_V> next_v;
+    Rows<Number, LP_BN, LP_D, TURN_IN, PLANES_K> next_k;
+    Rows<Number, LP_BN, LP_E, false, PLANES_V> next_v;
     next_k.fetch(k, kt, 0, S);
     next_v.fetch(v, vt, 0, S);
-    if (!LP_SIXTEEN) deltas(d, dt, o + b * ob + h * oh, ot, (float *)delta, first, T);
+    if (!LP_DO) deltas(d, dt, o + b * ob + h * oh, ot, (float *)delta, first, T);
     next_k.put(side, turn, k, kt, 0, S);
     next_v.put(side + OF_K(LP_BN), turn, v, vt, 0, S);
     if (LP_GROUP) { /* what comes then is in registers */
@@ -58,7 +59,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         next_k.fetch(k, kt, 2 * LP_BN, S);
         next_v.fetch(v, vt, 2 * LP_BN, S);
     }
-    if (LP_SIXTEEN) deltas(d, dt, o + b * ob + h * oh, ot, (float *)delta, first, T);
+    if (LP_DO) deltas(d, dt, o + b * ob + h * oh, ot, (float *)delta, first, T);
     published();
     __syncthreads();
     float sum[LP_MT][LP_WIDE / 8][4], s[LP_MT][NT][4], dp[LP_MT][NT][4], logs[LP_MT][2], held[LP_MT][2];
@@ -88,8 +89,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     for (; n < count; ++n) {
         lp_u16 *here = side + n % PAIRS * PAIR;
         if (n < seen) {
-            by_rows<NT, PLANES_K>(s, pool, here);
-            by_rows<NT, PLANES_V>(dp, pool + OF_K(ROWS), here + OF_K(LP_BN));
+            by_rows<NT, PLANES_K, PLANES_K>(s, pool, here);
+            by_rows<NT, PLANES_D, PLANES_V>(dp, pool + OF_K(ROWS), here + OF_K(LP_BN));
         }
         turned_in();
         if (n < seen) {
@@ -105,16 +106,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     }
 #elif LP_GROUP
     /* The unit makes the next scores and dp, and this tile's part of dq, while threads put the tile after them and make ds of those. */
-    by_rows<NT, PLANES_K>(s, pool, side);
-    by_rows<NT, PLANES_V>(dp, pool + OF_K(ROWS), side + OF_K(LP_BN));
+    by_rows<NT, PLANES_K, PLANES_K>(s, pool, side);
+    by_rows<NT, PLANES_D, PLANES_V>(dp, pool + OF_K(ROWS), side + OF_K(LP_BN));
     settle(s);
     settle(dp);
     gradients<true>(s, dp, by, logs, held, 0, first, 0, ahead, keys);
     left.take(dp);
     for (; n + 1 < seen; ++n) {
         lp_u16 *there = side + (n + 1) % 3 * PAIR;
-        by_rows<NT, PLANES_K>(s, pool, there);
-        by_rows<NT, PLANES_V>(dp, pool + OF_K(ROWS), there + OF_K(LP_BN));
+        by_rows<NT, PLANES_K, PLANES_K>(s, pool, there);
+        by_rows<NT, PLANES_D, PLANES_V>(dp, pool + OF_K(ROWS), there + OF_K(LP_BN));
         by_columns<NT, PLANES_K>(sum, left, side + n % 3 * PAIR);
         turned_in();
         settle<NT, 1>(s);
@@ -141,12 +142,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         zero(s);
         zero(dp);
         if (more) next_k.fetch(k, kt, from + LP_BN, S);
-        if (sees) by_rows<NT, PLANES_K>(s, pool, here);
+        if (sees) by_rows<NT, PLANES_K, PLANES_K>(s, pool, here);
         if (more) {
             next_k.put(there, turn, k, kt, from + LP_BN, S);
             next_v.fetch(v, vt, from + LP_BN, S);
         }
-        if (sees) by_rows<NT, PLANES_V>(dp, pool + OF_K(ROWS), here + OF_K(LP_BN));
+        if (sees) by_rows<NT, PLANES_D, PLANES_V>(dp, pool + OF_K(ROWS), here + OF_K(LP_BN));
         if (more) next_v.put(there + OF_K(LP_BN), turn, v, vt, from + LP_BN, S);
         if (sees) {
             gradients<true>(s, dp, by, logs, held, 0, first, from, ahead, keys);
@@ -160,13 +161,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
 #else
 extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     keys(const Number *q, lp_i64 qb, lp_i64 qh, lp_i64 qt, const Number *k, lp_i64 kb, lp_i64 kh, lp_i64 kt, const Number *v, lp_i64 vb, lp_i64 vh, lp_i64 vt,
-         const Number *d, lp_i64 db, lp_i64 dh, lp_i64 dt, Stored *dk, lp_i64 gb, lp_i64 gh, lp_i64 gt, Stored *dv, lp_i64 wb, lp_i64 wh, lp_i64 wt, const float *lse,
+         const Do *d, lp_i64 db, lp_i64 dh, lp_i64 dt, Stored *dk, lp_i64 gb, lp_i64 gh, lp_i64 gt, Stored *dv, lp_i64 wb, lp_i64 wh, lp_i64 wt, const float *lse,
          const float *delta, const float *cos, const float *sin, int H, int group, int T, int S, int causal, float c, float scale) {
     POOL(2 * HALVES);
     __shared__ float stats[PAIRS][2][LP_BN];
     int tiles = (S + ROWS - 1) / ROWS, G = H / group, head = (int)blockIdx.x / tiles, first = (int)blockIdx.x % tiles * ROWS, b = head / G, g = head % G;
     int ahead = causal ? S - T : S, begin = lp_imax(0, first - ahead) / LP_BN * LP_BN, turns = (T - begin + LP_BN - 1) / LP_BN;
-    lp_u16 *side = pool + OF_K(ROWS) + OF_V(ROWS);
+    lp_u16 *side = pool + HELD;
     Exponent by = exponent_of(c);
     Turn turn = {cos, sin};
     k += b * kb + g * kh;
@@ -177,17 +178,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     delta += ((lp_i64)b * H + g * group) * T;
     clear(pool, HALVES);
     {
-        Rows<ROWS, LP_D, TURN_IN, PLANES_K> rows;
+        Rows<Number, ROWS, LP_D, TURN_IN, PLANES_K> rows;
         rows.fetch(k, kt, first, S);
         rows.put(pool, turn, k, kt, first, S);
     }
     {
-        Rows<ROWS, LP_E, false, PLANES_V> rows;
+        Rows<Number, ROWS, LP_E, false, PLANES_V> rows;
         rows.fetch(v, vt, first, S);
         rows.put(pool + OF_K(ROWS), turn, v, vt, first, S);
     }
-    Rows<LP_BN, LP_D, TURN_IN, PLANES_K> next_q;
-    Rows<LP_BN, LP_E, false, PLANES_V> next_d;
+    Rows<Number, LP_BN, LP_D, TURN_IN, PLANES_K> next_q;
+    Rows<Do, LP_BN, LP_E, false, PLANES_D> next_d;
     float next_log = 0.0f, next_delta = 0.0f;
     int most = group * turns, i = (int)threadIdx.x;
     float sum_k[LP_MT][LP_WIDE / 8][4], sum_v[LP_MT][LP_WIDE / 8][4], s[LP_MT][NT][4], dp[LP_MT][NT][4];
@@ -228,8 +229,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     };
     auto scores = [&](int n) {
         lp_u16 *here = side + n % PAIRS * PAIR;
-        by_rows<NT, PLANES_K>(s, pool, here);
-        by_rows<NT, PLANES_V>(dp, pool + OF_K(ROWS), here + OF_K(LP_BN));
+        by_rows<NT, PLANES_K, PLANES_K>(s, pool, here);
+        by_rows<NT, PLANES_V, PLANES_D>(dp, pool + OF_K(ROWS), here + OF_K(LP_BN));
     };
     Left<NT> left_v, left_k;
     fetch_q();
@@ -249,7 +250,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         settle(dp);
         gradients<false>(s, dp, by, none, none, stats[n % 2][0], first, from, ahead, T);
         left_v.take(s);
-        by_columns<NT, PLANES_V>(sum_v, left_v, side + n % 2 * PAIR + OF_K(LP_BN));
+        by_columns<NT, PLANES_D>(sum_v, left_v, side + n % 2 * PAIR + OF_K(LP_BN));
         left_k.take(dp);
         by_columns<NT, PLANES_K>(sum_k, left_k, side + n % 2 * PAIR);
         settle(sum_v);
@@ -268,7 +269,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     int n = 0;
     for (; n + 1 < most; ++n) {
         scores(n + 1);
-        by_columns<NT, PLANES_V>(sum_v, left_v, side + n % 3 * PAIR + OF_K(LP_BN));
+        by_columns<NT, PLANES_D>(sum_v, left_v, side + n % 3 * PAIR + OF_K(LP_BN));
         by_columns<NT, PLANES_K>(sum_k, left_k, side + n % 3 * PAIR);
         turned_in(n + 2);
         settle<NT, 2>(s);
@@ -282,7 +283,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         published();
         __syncthreads();
     }
-    by_columns<NT, PLANES_V>(sum_v, left_v, side + n % 3 * PAIR + OF_K(LP_BN));
+    by_columns<NT, PLANES_D>(sum_v, left_v, side + n % 3 * PAIR + OF_K(LP_BN));
     by_columns<NT, PLANES_K>(sum_k, left_k, side + n % 3 * PAIR);
     settle(sum_v);
     settle(sum_k);
@@ -298,15 +299,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         zero(s);
         zero(dp);
         if (more) fetch_q();
-        if (sees) by_rows<NT, PLANES_K>(s, pool, here);
+        if (sees) by_rows<NT, PLANES_K, PLANES_K>(s, pool, here);
         if (more) {
             put_q((n + 1) % 2);
             fetch_d();
         }
         if (sees) {
-            by_rows<NT, PLANES_V>(dp, pool + OF_K(ROWS), here + OF_K(LP_BN));
+            by_rows<NT, PLANES_V, PLANES_D>(dp, pool + OF_K(ROWS), here + OF_K(LP_BN));
             gradients<false>(s, dp, by, none, none, stats[n % 2][0], first, from, ahead, T);
-            by_columns<NT, PLANES_V>(sum_v, s, here + OF_K(LP_BN));
+            by_columns<NT, PLANES_D>(sum_v, s, here + OF_K(LP_BN));
         }
         if (more) put_d((n + 1) % 2);
         if (sees) by_columns<NT, PLANES_K>(sum_k, dp, here);

@@ -109,12 +109,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     v += b * vb + h / group * vh;
     clear(pool, HALVES);
     {
-        Rows<ROWS, LP_D, TURN_IN, PLANES_K> rows;
+        Rows<Number, ROWS, LP_D, TURN_IN, PLANES_K> rows;
         rows.fetch(q, qt, first, T);
         rows.put(pool, turn, q, qt, first, T);
     }
-    Rows<LP_BN, LP_D, TURN_IN, PLANES_K> next_k;
-    Rows<LP_BN, LP_E, false, PLANES_V> next_v;
+    Rows<Number, LP_BN, LP_D, TURN_IN, PLANES_K> next_k;
+    Rows<Number, LP_BN, LP_E, false, PLANES_V> next_v;
     next_k.fetch(k, kt, 0, S);
     next_v.fetch(v, vt, 0, S);
     next_k.put(side, turn, k, kt, 0, S);
@@ -140,7 +140,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     int tiles_seen = (lp_imin(keys, last + 64 * (GROUP + 1)) + LP_BN - 1) / LP_BN, count = (keys + LP_BN - 1) / LP_BN;
     Left<NT> left;
     zero(s);
-    by_rows<NT, PLANES_K>(s, pool, side);
+    by_rows<NT, PLANES_K, PLANES_K>(s, pool, side);
     settle(s);
     exponentials(s, less, top, total, by, 0, last, keys);
     left.take(s);
@@ -154,7 +154,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     };
     int n = 0;
     for (; n + 1 < tiles_seen; ++n) {
-        by_rows<NT, PLANES_K>(s, pool, side + (n + 1) % 2 * PAIR);
+        by_rows<NT, PLANES_K, PLANES_K>(s, pool, side + (n + 1) % 2 * PAIR);
         by_columns<NT, PLANES_V>(sum, left, side + n % 2 * PAIR + OF_K(LP_BN));
         turned_in(n);
         settle<NT, 1>(s);
@@ -179,7 +179,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         bool more = from + LP_BN < keys, sees = last + 16 * LP_MT * (WARP + 1) > from; /* the last query sees the first key */
         zero(s);
         if (more) next_k.fetch(k, kt, from + LP_BN, S);
-        if (sees) by_rows<NT, PLANES_K>(s, pool, here);
+        if (sees) by_rows<NT, PLANES_K, PLANES_K>(s, pool, here);
         if (more) {
             next_k.put(there, turn, k, kt, from + LP_BN, S);
             next_v.fetch(v, vt, from + LP_BN, S);

@@ -13,21 +13,21 @@ template <int NT, int PA, int PB, class Load> LPREF_FN void terms(float (&sum)[L
             for (int half = 0; half < 2; ++half) multiply(sum[m][n + half], a[LESSER(t, PA)][m], b[OTHERS(t, PA)] + 2 * half);
 }
 
-/* sum [16 LP_MT, 8 NT] += A B^T: the warp's rows of tile a (of ROWS), and rows of tile b, both of P planes */
-template <int NT, int P> LPREF_FN void by_rows(float (&sum)[LP_MT][NT][4], const lp_u16 *a, const lp_u16 *b) {
+/* sum [16 LP_MT, 8 NT] += A B^T: the warp's rows of tile a (of ROWS), of PA planes, and rows of tile b, of PB */
+template <int NT, int PA, int PB> LPREF_FN void by_rows(float (&sum)[LP_MT][NT][4], const lp_u16 *a, const lp_u16 *b) {
     int lane = LANE;
     a += (16 * LP_MT * WARP + (lane & 15)) * LP_PITCH + (lane >> 4) * 8;
     b += ((lane & 7) + (lane >> 4) * 8) * LP_PITCH + (lane >> 3 & 1) * 8;
 #pragma unroll
     for (int k = 0; k < LP_WIDE; k += 16) {
-        lp_u32 fa[P][LP_MT][4];
+        lp_u32 fa[PA][LP_MT][4];
 #pragma unroll
-        for (int p = 0; p < P; ++p)
+        for (int p = 0; p < PA; ++p)
 #pragma unroll
             for (int m = 0; m < LP_MT; ++m) matrices<false>(fa[p][m], a + (p * ROWS + 16 * m) * LP_PITCH + k);
 #pragma unroll
         for (int n = 0; n < NT; n += 2)
-            terms<NT, P, P>(sum, n, fa, [&](lp_u32 *to, int p) { matrices<false>(to, b + (p * 8 * NT + 8 * n) * LP_PITCH + k); });
+            terms<NT, PA, PB>(sum, n, fa, [&](lp_u32 *to, int p) { matrices<false>(to, b + (p * 8 * NT + 8 * n) * LP_PITCH + k); });
     }
 }
 

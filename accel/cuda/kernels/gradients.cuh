@@ -42,10 +42,10 @@ template <int EACH> LPREF_FN void take_few(float *to, const float *from) {
         to[0] = *from;
     }
 }
-template <int EACH> LPREF_FN void take_few(lp_u32 *to, const Number *from) {
+template <int EACH> LPREF_FN void take_few(lp_u32 *to, const Do *from) {
     if (EACH == 1) {
         to[0] = bits_of(*from);
-    } else if (LP_SIXTEEN) {
+    } else if (LP_DO) {
         lp_8 v = *(const lp_8 *)from;
         to[0] = v.x, to[EACH / 4] = v.y;
     } else {
@@ -55,7 +55,7 @@ template <int EACH> LPREF_FN void take_few(lp_u32 *to, const Number *from) {
 }
 
 /* delta of ROWS queries: a warp takes its rows, 32 at a time by four numbers a lane where that is possible */
-LPREF_FN void deltas(const Number *d, lp_i64 dt, const float *o, lp_i64 ot, float *to, int first, int T) {
+LPREF_FN void deltas(const Do *d, lp_i64 dt, const float *o, lp_i64 ot, float *to, int first, int T) {
     const bool WIDELY = LP_VEC > 1 && LP_E >= 16 && 128 % LP_E == 0;
     const int EACH = WIDELY ? 4 : 1, LANES = WIDELY ? LP_E / 4 : 32, AT_ONCE = 32 / LANES;
     int column = LANE % LANES * EACH;
@@ -71,7 +71,7 @@ LPREF_FN void deltas(const Number *d, lp_i64 dt, const float *o, lp_i64 ot, floa
             take_few<EACH>(words, d + r * dt + e + column);
             take_few<EACH>(real, o + r * ot + e + column);
 #pragma unroll
-            for (int j = 0; j < EACH; ++j) sum = lp_add(sum, lp_mul(number_of(words, j), real[j]));
+            for (int j = 0; j < EACH; ++j) sum = lp_add(sum, lp_mul(number_of<Do>(words, j), real[j]));
         }
 #pragma unroll
         for (int half = LANES / 2; half; half /= 2) sum = lp_add(sum, __shfl_xor_sync(0xFFFFFFFFu, sum, half));

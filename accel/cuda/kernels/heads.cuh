@@ -1,17 +1,18 @@
 /* Attention's tiles: rows of a head from memory to shared memory as bfloat16, their products, and results back to memory.
  *
  * LP_TERMS 3: a number x is h + l, h the nearest bfloat16 and l that of the rest, and a product is h h' + l h' + h l' (what is left out is below
- * 3 2^-18 of it); 1: h alone. LP_SIXTEEN: queries, keys, values and do are bfloat16 in memory, so that l is zero and its plane is left out, but of
- * what was rotated, whose planes lie in memory. A tile is rows of LP_PITCH halves, the plane of l behind that of h; the eight halves between rows keep
+ * 3 2^-18 of it); 1: h alone. LP_SIXTEEN 1: queries, keys and values are bfloat16 in memory, so that l is zero and its plane is left out, but
+ * of what was rotated, whose planes lie in memory; 2: the planes of all three do. LP_DO: do is bfloat16 in memory. A tile is rows of LP_PITCH halves, the plane of l behind that of h; the eight halves between rows keep
  * every access of a warp free of bank conflicts. LP_D numbers of a head's queries and keys, LP_E of its values, both in LP_WIDE columns (zeros after them).
  * LP_VEC 4, 8: addresses and strides are multiples of 16 bytes. LP_TURN: queries and keys are rotated (lpref.ref.nn.rope), in float32 on
- * the way, in bfloat16 by a kernel before (flash_turn.cu), and their gradients are turned back. */
+ * the way, in bfloat16 by a kernel before (flash_halves.cu), and their gradients are turned back. */
 #include "bf16.cuh"
 
 #define THREADS (32 * LP_WARPS)
 #define PLANES (LP_TERMS == 3 ? 2 : 1)                            /* of what is made here: probabilities and gradients of scores */
-#define PLANES_K (LP_SIXTEEN && !LP_TURN ? 1 : PLANES)            /* of queries and keys */
-#define PLANES_V (LP_SIXTEEN ? 1 : PLANES)                        /* of values and do */
+#define PLANES_K (LP_SIXTEEN == 1 && !LP_TURN ? 1 : PLANES)       /* of queries and keys */
+#define PLANES_V (LP_SIXTEEN == 1 ? 1 : PLANES)                   /* of values */
+#define PLANES_D (LP_DO ? 1 : PLANES)                             /* of do */
 #define TURN_IN (LP_TURN && !LP_SIXTEEN)                          /* rotated on the way */
 #define LESSER(term, planes) ((term) == 1 && (planes) == 2)       /* whether a term takes l of the left side, of so many planes */
 #define OTHERS(term, planes) ((term) > 0 && !LESSER(term, planes)) /* or l of the right side; there are left + right planes - 1 terms */
@@ -29,7 +30,8 @@
 #define TEAM WARP
 #endif
 #define OF_K(rows) (PLANES_K * (rows)*LP_PITCH) /* halves of a tile of queries or keys */
-#define OF_V(rows) (PLANES_V * (rows)*LP_PITCH) /* of values or do */
+#define OF_V(rows) (PLANES_V * (rows)*LP_PITCH) /* of values */
+#define OF_D(rows) (PLANES_D * (rows)*LP_PITCH) /* of do */
 #define LANE ((int)threadIdx.x & 31)
 #define WARP ((int)threadIdx.x >> 5)
 
@@ -56,13 +58,22 @@ typedef float Stored;
 #endif
 #if LP_SIXTEEN
 typedef lp_u16 Number;
-LPREF_FN lp_u32 bits_of(Number x) { return x; }
-LPREF_FN float number_of(const lp_u32 *words, int i) { return i % 2 ? high(words[i / 2]) : low(words[i / 2]); }
 #else
 typedef float Number;
-LPREF_FN lp_u32 bits_of(Number x) { return lp_bits(x); }
-LPREF_FN float number_of(const lp_u32 *words, int i) { return lp_float(words[i]); }
 #endif
+#if LP_DO
+typedef lp_u16 Do;
+#else
+typedef float Do;
+#endif
+LPREF_FN lp_u32 bits_of(lp_u16 x) { return x; }
+LPREF_FN lp_u32 bits_of(float x) { return lp_bits(x); }
+/* number i of words that hold those of this type */
+template <class From> LPREF_FN float number_of(const lp_u32 *words, int i) {
+    return sizeof(From) == 4 ? lp_float(words[i]) : i % 2 ? high(words[i / 2]) : low(words[i / 2]);
+}
+/* numbers of 16 bytes, or one */
+template <class From> constexpr LPREF_MEMBER int vector_of() { return LP_VEC == 1 ? 1 : 16 / (int)sizeof(From); }
 
 /* How scores become exponents of 2: times `sign`, then times `factor` > 0, for c = scale log2 e */
 struct Exponent {

@@ -74,16 +74,16 @@ LPREF_FN lp_u64 described(const lp_u16 *at, int panels) {
     return (address & 0x3FFFF) >> 4 | (lp_u64)(panels >> 4) << 16 | (lp_u64)(1024 >> 4) << 32 | 1ull << 62;
 }
 
-/* sum [64, 8 NT] = A B^T of the warpgroup's rows of tile a (of ROWS) and the rows of tile b, both of P planes; `settle` before it is read */
-template <int NT, int P> LPREF_FN void by_rows(float (&sum)[LP_MT][NT][4], const lp_u16 *a, const lp_u16 *b) {
+/* sum [64, 8 NT] = A B^T of the warpgroup's rows of tile a (of ROWS) of PA planes, and the rows of tile b, of PB; `settle` before it is read */
+template <int NT, int PA, int PB> LPREF_FN void by_rows(float (&sum)[LP_MT][NT][4], const lp_u16 *a, const lp_u16 *b) {
     lp_u64 of_a = described(a + 64 * 64 * GROUP, 16), of_b = described(b, 16);
     group_begin();
 #pragma unroll
     for (int k = 0; k < LP_WIDE; k += 16) {
         int at = k % 64, left = k / 64 * ROWS * 64, right = k / 64 * 8 * NT * 64;
 #pragma unroll
-        for (int t = 0; t < 2 * P - 1; ++t)
-            group(sum[0], of_a + (LESSER(t, P) * ROWS * LP_PITCH + left + at) / 8, of_b + (OTHERS(t, P) * 8 * NT * LP_PITCH + right + at) / 8, k + t > 0);
+        for (int t = 0; t < PA + PB - 1; ++t)
+            group(sum[0], of_a + (LESSER(t, PA) * ROWS * LP_PITCH + left + at) / 8, of_b + (OTHERS(t, PA) * 8 * NT * LP_PITCH + right + at) / 8, k + t > 0);
     }
     group_end();
 }
@@ -121,13 +121,13 @@ LPREF_FN void published() {}
 /* Number (r, c) of plane p of a tile of COUNT rows */
 template <int COUNT> LPREF_FN double number(const lp_u16 *tile, int p, int r, int c) { return low(tile[p * COUNT * LP_PITCH + PLACE(COUNT, r, c)]); }
 
-template <int NT, int P> LPREF_FN void by_rows(float (&sum)[LP_MT][NT][4], const lp_u16 *a, const lp_u16 *b) {
+template <int NT, int PA, int PB> LPREF_FN void by_rows(float (&sum)[LP_MT][NT][4], const lp_u16 *a, const lp_u16 *b) {
     for (int n = 0; n < NT; ++n)
         for (int c = 0; c < 4; ++c) {
             int r = 16 * WARP + c / 2 * 8 + (LANE >> 2), column = 8 * n + 2 * (LANE & 3) + c % 2;
             double total = 0.0;
-            for (int t = 0; t < 2 * P - 1; ++t)
-                for (int k = 0; k < LP_WIDE; ++k) total += number<ROWS>(a, LESSER(t, P), r, k) * number<8 * NT>(b, OTHERS(t, P), column, k);
+            for (int t = 0; t < PA + PB - 1; ++t)
+                for (int k = 0; k < LP_WIDE; ++k) total += number<ROWS>(a, LESSER(t, PA), r, k) * number<8 * NT>(b, OTHERS(t, PA), column, k);
             sum[0][n][c] = (float)total;
         }
 }

@@ -51,12 +51,29 @@ def test_bfloat16_arrays_give_the_bits_of_their_values(place: Place, monkeypatch
     compare(KERNELS, place, dense_and_packed(Draw(4), 40, D), "float32")
 
 
+@pytest.mark.parametrize(("tile", "D"), [(None, 32), (flash.Tile(1, 4, 32, 1, 1), 64), (flash.Tile(1, 4, 64, 1, 2), 32)])
+def test_halves_that_are_made_before_change_no_bit(place: Place, monkeypatch: pytest.MonkeyPatch, tile: flash.Tile | None, D: int) -> None:
+    if tile is not None:
+        monkeypatch.setattr(flash, "plan", lambda *_: tile)
+    for op, given, do, more in dense_and_packed(Draw(4), 40, D):
+        made = []
+        for ahead in (False, True):
+            monkeypatch.setattr(flash, "AHEAD", ahead)
+            sources = [place.put(np.array(x.astype(np.float32) * np.float32(1.1), order="K")) for x in given]
+            options = place.there((*more, "float32"))
+            o, saved = KERNELS[op].function(*sources, *options)
+            gradients = KERNELS[op + "_backward"].function(place.put(do), *sources, o, saved, *options)
+            made.append([o, saved, *(gradients if isinstance(gradients, tuple) else [gradients])])
+        for one, other in zip(*made, strict=True):
+            np.testing.assert_array_equal(place.get(one), place.get(other))
+
+
 def test_the_plan_fits_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of every kernel, width and device fit its shared memory; warpgroups multiply where there are such units."""
     for memory in (99 << 10, 163 << 10, 227 << 10):
         monkeypatch.setattr(device, "shared_memory", lambda memory=memory: memory)
-        for (entry, terms), turned, sixteen in product(flash.BEST, (0, 1), (0, 1)):
-            of = flash.Numbers(terms, turned, sixteen)
+        for (entry, terms), turned, sixteen, do in product(flash.BEST, (0, 1), (0, 1, 2), (0, 1)):
+            of = flash.Numbers(terms, turned, sixteen, 0, do)
             for wide in range(16, flash.WIDEST + 1, 16):
                 assert flash.shared(entry, wide, of, flash.plan(entry, wide, of, False)) <= memory
     assert flash.plan("forward", 64, flash.Numbers(3), True).group

@@ -55,7 +55,8 @@ CASES += [("hadamard", {"LP_SIZE": size}) for size in (1, 2, 16, 32, 64)]
 CASES += [(name, {"LP_TEAM": t, "LP_SLOTS": s}) for t, s in TEAMS for name in ("reduce", "norm", "loss")] + [("optim", dict(optim.TEAM))]
 CASES += [("rules", {"LP_TEAM": t, "LP_SLOTS": s, "LP_IN": i % 3}) for i, (t, s) in enumerate(TEAMS)]
 CASES += [("ranks", {"LP_RANKS": n}) for n in (1, 2, 7)]
-CASES += [("flash_turn", {"LP_D": D, "LP_PLANES": planes, "LP_VEC": each}) for D, planes, each in ((16, 1, 1), (64, 2, 8), (128, 2, 8))]
+CASES += [("flash_halves", {"LP_D": D, "LP_PLANES": planes, "LP_VEC": each, "LP_SIXTEEN": sixteen, "LP_TURN": turned})
+          for D, planes, each, sixteen, turned in ((16, 1, 1, 1, 1), (64, 2, 8, 1, 1), (128, 2, 4, 0, 1), (64, 2, 4, 0, 0))]  # fmt: skip
 CASES += [("search", {"LP_IN": 1}), ("chain", {}), ("select", {"LP_IN": 2})]
 CASES += [("activation", {"LP_X": x, "LP_DY": dy, "LP_Y": y}) for x, dy, y in ((0, 0, 0), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1))]
 CASES += [("loss", {"LP_TEAM": 256, "LP_SLOTS": 4, "LP_X": 1, "LP_Y": 1, "LP_NEAR": near}) for near in (0, 1)]
