@@ -147,8 +147,8 @@ GROUPS: dict[tuple[str, int, int], tuple[Tile, Tile, Tile]] = {
 128 numbers."""
 TURNED = {
     "forward": (Tile(1, 4, 64, 3, 1), Tile(1, 4, 64, 3, 1), Tile(1, 8, 64, 1, 1)),
-    "queries": (Tile(1, 4, 64, 2, 1), Tile(1, 4, 64, 2, 1), Tile(1, 8, 32, 1, 1)),
-    "keys": (Tile(1, 4, 64, 3, 2), Tile(1, 4, 64, 2, 1), Tile(1, 8, 32, 1, 1)),
+    "queries": (Tile(1, 4, 64, 2, 1), Tile(1, 4, 64, 3, 2), Tile(1, 8, 32, 1, 1)),
+    "keys": (Tile(1, 4, 64, 2, 1), Tile(1, 4, 64, 2, 1), Tile(1, 8, 32, 1, 1)),
 }
 """Kernel -> the same for three terms of rotated bfloat16 sources, whose queries and keys have two planes."""
 

@@ -21,6 +21,8 @@ SPAN = 64
 """Numbers of a column that a thread of `amax` reads."""
 DIGITS = 2048
 """Counts of a pass of `order_statistics` (kernels/ranks.cu)."""
+AT_ONCE = 4
+"""Its ranks at a time: their counts lie in shared memory."""
 
 
 def tree_sum(x: Any, axis: Axis = -1, keepdims: bool = False) -> Any:
@@ -50,16 +52,18 @@ def amax(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 def order_statistics(x: Any, ranks: Sequence[int]) -> Any:
     """`lpref.ref.reduce.order_statistics`; nothing is read on the host. Raises: BackendError from 2^32 elements on, which the counts do not hold."""
-    cp, (x,), count = device.cupy(), arrays.floats("order_statistics", x), len(ranks)
+    cp, (x,) = device.cupy(), arrays.floats("order_statistics", x)
     check_ranks(x, ranks)
     if x.size >> 32:
         raise BackendError(f"order statistics of {x.size} elements", where="cuda", remedy="take them of parts of fewer than 2^32")
-    first, known, counts = _wanted(*ranks), cp.empty((2, count, 2), np.uint32), cp.zeros((3, count, DIGITS), np.uint32)
-    defines, out = (("LP_RANKS", count),), cp.empty(count, np.float32)
-    blocks = device.blocks_for(x.size, 8 * device.THREADS, 4)
-    for turn in range(3):
-        device.function("ranks", "digits", defines)((blocks,), (device.THREADS,), (x, x.size, np.int32(turn), first, known, counts))
-    device.function("ranks", "elements", defines)((1,), (device.THREADS,), (known, counts, out))
+    out, blocks = cp.empty(len(ranks), np.float32), device.blocks_for(x.size, 8 * device.THREADS, 4)
+    for at in range(0, len(ranks), AT_ONCE):
+        some = ranks[at : at + AT_ONCE]
+        count, defines = len(some), (("LP_RANKS", len(some)),)
+        first, known, counts = _wanted(*some), cp.empty((2, count, 2), np.uint32), cp.zeros((3, count, DIGITS), np.uint32)
+        for turn in range(3):
+            device.function("ranks", "digits", defines)((blocks,), (device.THREADS,), (x, x.size, np.int32(turn), first, known, counts))
+        device.function("ranks", "elements", defines)((1,), (device.THREADS,), (known, counts, out[at:]))
     return out
 
 

@@ -54,7 +54,7 @@ CASES += [(name, {"LP_LAYER": layer, "LP_FOURS": n, "LP_X": x, "LP_H": h, "LP_DY
 CASES += [("hadamard", {"LP_SIZE": size}) for size in (1, 2, 16, 32, 64)]
 CASES += [(name, {"LP_TEAM": t, "LP_SLOTS": s}) for t, s in TEAMS for name in ("reduce", "norm", "loss")] + [("optim", dict(optim.TEAM))]
 CASES += [("rules", {"LP_TEAM": t, "LP_SLOTS": s, "LP_IN": i % 3}) for i, (t, s) in enumerate(TEAMS)]
-CASES += [("ranks", {"LP_RANKS": n}) for n in (1, 2, 7)]
+CASES += [("ranks", {"LP_RANKS": n}) for n in (1, 2, 4)]
 CASES += [("flash_halves", {"LP_D": D, "LP_PLANES": planes, "LP_VEC": each, "LP_SIXTEEN": sixteen, "LP_TURN": turned})
           for D, planes, each, sixteen, turned in ((16, 1, 1, 1, 1), (64, 2, 8, 1, 1), (128, 2, 4, 0, 1), (64, 2, 4, 0, 0))]  # fmt: skip
 CASES += [("search", {"LP_IN": 1}), ("chain", {}), ("select", {"LP_IN": 2})]
