@@ -2,9 +2,10 @@
 
 The kernels (flash_forward.cu, flash_backward.cu) multiply float32 numbers on bfloat16 tensor cores: by three products of the halves of each number
 (`TERMS["float32"]`), or by one of the numbers rounded to bfloat16, where the caller allows it (``operands="bfloat16"``). Queries, keys, values and do
-that are bfloat16 arrays are multiplied as they are: what three products would add to one is zero, except for rotated numbers, whose halves a kernel
-makes before (flash_halves.cu), and for what is made within (probabilities and gradients of scores). Heads are read and written where they lie, whose last axis is contiguous; nothing is read on the host,
-and of memory the kernels take only results, from CuPy's pool. What they promise is proved in `lpref.ref.attention.fused`.
+that are bfloat16 arrays are multiplied as they are: what three products would add to one is zero, except for rotated numbers, whose halves a
+kernel makes before (flash_halves.cu), and for what is made within (probabilities and gradients of scores). Heads are read and written where they
+lie, whose last axis is contiguous; nothing is read on the host, and of memory the kernels take only results, from CuPy's pool. What they promise
+is proved in `lpref.ref.attention.fused`.
 """
 
 from __future__ import annotations
@@ -199,9 +200,11 @@ def _compiled(name: str, entry: str, D: int, E: int, vector: int, of: Numbers, t
 
 def macros(entry: str, D: int, E: int, vector: int, of: Numbers, tile: Tile) -> tuple[tuple[str, int], ...]:
     """What the sources are compiled for."""
-    made = {"D": D, "E": E, "WIDE": -(-max(D, E) // 16) * 16, "VEC": vector, "TERMS": of.terms, "TURN": of.turned, "SIXTEEN": of.sixteen,
-            "SHORT": of.short, "DO": of.do, "MT": tile.fragments, "WARPS": tile.warps, "BN": tile.other, "RESIDENT": tile.resident, "GROUP": tile.group,
-            "KEYS": int(entry == "keys")}  # fmt: skip
+    made = {
+        "D": D, "E": E, "WIDE": -(-max(D, E) // 16) * 16, "VEC": vector, "TERMS": of.terms, "TURN": of.turned, "SIXTEEN": of.sixteen,
+        "SHORT": of.short, "DO": of.do, "MT": tile.fragments, "WARPS": tile.warps, "BN": tile.other, "RESIDENT": tile.resident, "GROUP": tile.group,
+        "KEYS": int(entry == "keys"),
+    }  # fmt: skip
     return tuple((f"LP_{key}", value) for key, value in sorted(made.items()))
 
 
