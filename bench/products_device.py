@@ -1,6 +1,7 @@
 """Matrix products, operands and attention on the GPU: beside PyTorch's products (products_peers.py), and in both grades by CUDA events.
 
-Run: PYTHONPATH=src python bench/products_device.py OUT.json [peers] (needs PyTorch; peers: nothing but what is beside it). Shapes of `cases` are the
+Run: PYTHONPATH=src python bench/products_device.py OUT.json [peers] [few] (needs PyTorch; peers: nothing but what is beside it; few: of that what
+has a bar, through the op). Shapes of `cases` are the
 products of one layer of three GPTs (4096 tokens of 128, 16384 of 384 and of 768): forward and the weight's gradient, whose sums are as long as the
 tokens are many. A product of codes includes reading them; `operand` makes one operand from float32, along either axis. Each call allocates its
 results from CuPy's pool, as a step does.
@@ -66,15 +67,20 @@ def graded() -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    rows, only = block_cases(), "peers" in sys.argv[2:]
+    few = "few" in sys.argv[2:]
+    versions = {"cublasLt": cublaslt.version()}
+    big = big_cases(few) if few else []
+    write(big, **versions)
+    rows, only = block_cases(few), few or "peers" in sys.argv[2:]
     for key in ("bare", "op"):
         ratios = [row["times_torch"][key] for row in rows if key in row.get("times_torch", {})]
+        if len(ratios) < 24:
+            continue
         whole = sum(row["us"]["torch"] for row in rows if "us" in row) / sum(row["us"][key] for row in rows if "us" in row)
         rows.append({"name": f"24 products of layers, {key}", "times_torch": {"sum": whole, "least": min(ratios)}})
         print(rows[-1]["name"], f"{whole:.3f} times torch, each at least {min(ratios):.3f}", flush=True)
-    versions = {"cublasLt": cublaslt.version()}
-    write(rows, **versions)
-    rows += big_cases()
+    write([*rows, *big], **versions)
+    rows += big or big_cases()
     write(rows if only else [*rows, *graded()], **versions)
     return 0
 

@@ -18,6 +18,8 @@ LIBRARY = "libnvidia-ml.so.1"
 REASONS = {1: "not initialized", 2: "invalid argument", 3: "not supported by this card", 4: "no permission", 6: "not found", 9: "driver not loaded",
            13: "the library lacks it", 15: "the card is lost", 18: "driver and library differ"}  # fmt: skip
 """nvmlReturn_t."""
+APART = 0.25
+"""Seconds between readings for records: each takes up to 8 ms, and the counter itself moves ten times a second."""
 
 
 class NoEnergy(Exception):
@@ -72,6 +74,7 @@ class Meter:
         self.first, self.started = self._read(), time.perf_counter()
 
     def _read(self) -> float:
+        self.last = time.perf_counter()
         try:
             return 0.0 if self.counter is None else self.counter.joules()
         except NoEnergy:
@@ -85,11 +88,13 @@ class Meter:
             self.joules = last["joules"]
             self.seconds, self.tokens = self.joules / last["watts"], self.joules / last["joules_per_token"]
 
-    def read(self, tokens: int) -> dict[str, float]:
+    def read(self, tokens: int, sparing: bool = False) -> dict[str, float]:
         """{joules, joules_per_token, watts}: in all, by the predictions of the steps, of which this process made so many, and the mean power.
 
-        Empty where there is no counter.
+        Empty where there is no counter; sparing: and within `APART` seconds of the last reading.
         """
+        if sparing and time.perf_counter() - self.last < APART:
+            return {}
         now = self._read()
         if self.counter is None:
             return {}

@@ -174,11 +174,11 @@ class Loop:
             out["quantizers"] = shares
         if collect:
             out["layers"] = self.p.rules.quantizers.layers(result.observed)
-        return out | self.energy()
+        return out | self.energy(sparing=True)
 
-    def energy(self) -> dict[str, float]:
-        """What the run took until now, where the device counts that."""
-        return self.meter.read(self.clock.total_tokens - self.begun)
+    def energy(self, sparing: bool = False) -> dict[str, float]:
+        """What the run took until now, where the device counts that; sparing: nothing shortly after the last time."""
+        return self.meter.read(self.clock.total_tokens - self.begun, sparing)
 
     def judge(self, before: TrainState, batches: list[Batch], result: StepResult) -> None:
         """After a skipped step: goes on (loss scaling's search, policy `skip`) or ends the run with the culprit's name."""

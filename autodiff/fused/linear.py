@@ -65,10 +65,11 @@ class QuantizedLinear:
         backend = x.backend
         quiet = dataclasses.replace(ctx, collect=False, observed={}) if mode.recomputing else ctx
         arrays = {name: p.data for name, p in params.items()}
-        y, saved = linear_forward(flat(x.data), w.data, recipe, quiet, backend, arrays)
-        y = y.reshape((*x.shape[:-1], w.shape[0]))
         parents = (x.node, w.node, *[p.node for p in params.values()])
-        if not mode.recording or not any(parents):
+        recorded = mode.recording and any(parents)
+        y, saved = linear_forward(flat(x.data), w.data, recipe, quiet, backend, arrays, keep=recorded)
+        y = y.reshape((*x.shape[:-1], w.shape[0]))
+        if not recorded:
             return make(y, backend)
         node = Node(self, parents, (Shape(x.shape), *params), (recipe, ctx), y.shape)
         node.saved = saved

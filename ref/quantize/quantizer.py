@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from lpref.ref.errors import LprefError, SpecError
 from lpref.ref.formats import VECTOR_FORMATS, Format, VectorFormat
 from lpref.ref.formats import format as format_named
+from lpref.ref.hashed import hashed_once
 from lpref.ref.rounding import overflow as overflow_named
 from lpref.ref.rounding import rounding as rounding_named
 from lpref.ref.scaling import Blocks, Scale
@@ -41,6 +42,7 @@ def _element_format(name: Any) -> Format | VectorFormat:
     return VECTOR_FORMATS[name] if name in VECTOR_FORMATS else format_named(name)
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Quantizer:
     """How a tensor becomes codes and scales.

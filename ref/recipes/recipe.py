@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from lpref.ref.errors import SpecError, UnknownNameError
+from lpref.ref.hashed import hashed_once
 from lpref.ref.optim.loss_scale import LossScale
 from lpref.ref.optim.weights import Weights
 from lpref.ref.quantize import Quantizer
@@ -51,6 +52,7 @@ def _save_high_precision() -> dict[str, Saved]:
     return {"x": Saved("hp"), "w": Saved("reference")}
 
 
+@hashed_once
 @dataclass(frozen=True)
 class LinearRecipe:
     """A linear layer Y = X W^T: its three GEMMs and what is saved. Without arguments: float32 everywhere."""

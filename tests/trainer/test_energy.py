@@ -75,11 +75,23 @@ def test_the_meter_counts_from_its_start_and_goes_on_after_a_resume(monkeypatch:
     assert again.read(20) == pytest.approx({"joules": 40.0, "watts": 10.0, "joules_per_token": 0.5})
 
 
+def test_records_of_short_steps_do_not_wait_for_the_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = [100.0]
+    monkeypatch.setattr(energy.time, "perf_counter", lambda: seconds[0])
+    meter = Meter(Counter("0000:3B:00.0", nvml([50.0, 50.0, 80.0, 90.0])))
+    seconds[0] += energy.APART / 2
+    assert meter.read(60, sparing=True) == {}
+    assert meter.read(60)["joules"] == 30.0
+    seconds[0] += energy.APART
+    assert meter.read(60, sparing=True)["joules"] == 40.0
+
+
 def test_runs_record_it_and_report_it(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = [float(i) for i in range(100, 200)]
     monkeypatch.setattr(loop, "meter", lambda backend: Meter(Counter("0000:3B:00.0", nvml(counted))))
     run = train("train/ci_gpt", out=tmp_path / "run", quiet=True, **SMALL)
-    figures = [r["joules"] for r in run.records]
+    figures = [r["joules"] for r in run.records if "joules" in r]
+    assert "joules" in run.records[-1]
     assert figures == sorted(figures)
     assert figures[0] > 0
     assert run.summary()["joules"] == figures[-1]

@@ -278,3 +278,15 @@ def test_requantizing_uses_the_forward_values() -> None:
     _, saved = linear_forward(x, w, linear, context(), ops)
     linear_backward(dy, saved, linear, context(), ops)
     np.testing.assert_array_equal(ops.pairs[2][1].dequantize(), ops.pairs[0][0].dequantize(np.float32))
+
+
+def test_a_forward_that_keeps_nothing_has_the_same_result() -> None:
+    draw = np.random.default_rng(5)
+    x, w = draw.standard_normal((32, 64), np.float32), draw.standard_normal((48, 64), np.float32)
+    linear, ops = recipe("nvfp4").linear, ReferenceBackend("exact")
+    ctx = Context(seed=1, step=1, site="h.0.attn.qkv")
+    y, kept = linear_forward(x, w, linear, ctx, ops)
+    alone, nothing = linear_forward(x, w, linear, ctx, ops, keep=False)
+    assert np.array_equal(y, alone)
+    assert kept.entries
+    assert not nothing.entries
