@@ -20,7 +20,7 @@ def hashed_once(cls: T) -> T:
     >>> hash(Pair(1, 2)) == hash(Pair(1, 2)), Pair(1, 2)
     (True, Pair(a=1, b=2))
     """
-    made = cls.__hash__
+    made: Any = cls.__hash__
 
     def hash_of(self: Any) -> int:
         kept = self.__dict__
