@@ -55,11 +55,14 @@ def check_operand(x: Any, k_axis: int) -> None:
         raise ShapeError(f"x is {x.shape}, k_axis {k_axis}; needed [R, C] and 0 or 1", where="operand")
 
 
-def in_format(product: Callable[..., Any], cast: Callable[..., Any]) -> Callable[..., Any]:
-    """gemm(a, b, accumulate, output): `product` of the first three, rounded to the format `output` by `cast`, once, where that is not float32."""
+def in_format(product: Callable[..., Any], cast: Callable[..., Any], add: Callable[..., Any] = np.add) -> Callable[..., Any]:
+    """gemm(a, b, accumulate, output, bias): `product` of the first three, plus the bias [N] of its columns, rounded to the format `output` by `cast`,
+    once, where that is not float32. The bias is rounded to that format first, as matrix units read it."""
 
-    def gemm(a: Any, b: Any, accumulate: Any = None, output: str = "float32") -> Any:
+    def gemm(a: Any, b: Any, accumulate: Any = None, output: str = "float32", bias: Any = None) -> Any:
         y = product(a, b, accumulate)
+        if bias is not None:
+            y = add(y, bias if output == "float32" else cast(bias, output))
         return y if output == "float32" else cast(y, output)
 
     return gemm

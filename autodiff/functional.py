@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from lpref.autodiff.primitives import normalize_axes, space
-from lpref.autodiff.tensor import Tensor, apply, make
+from lpref.autodiff.tensor import Shape, Tensor, apply, make
 from lpref.ref.errors import DTypeError, ShapeError
 
 # ---------------------------------------------------------------- elementwise
@@ -236,7 +236,7 @@ def zeros_like(x: Tensor) -> Tensor:
     return make(space(x.data).zeros_like(x.data), x.backend)
 
 
-def check_last_axis(name: str, x: Tensor, *vectors: Tensor) -> None:
+def check_last_axis(name: str, x: Tensor | Shape, *vectors: Tensor) -> None:
     """ShapeError unless each vector is [D] for x [..., D]."""
     for v in vectors:
         if v.shape != x.shape[-1:]:

@@ -32,9 +32,11 @@ def operands(draw: Draw) -> Iterator[tuple]:
     for name in ("bf16", "nvfp4", "fp8_tensor", "int8_row", "fp16"):
         a, b = (ref.operand(t, QUANTIZERS[name], k_axis=1) for t in (x, w))
         yield from ((a, b, Accumulate(), output) for output in ("bfloat16", "binary16"))
+        yield from ((a, b, Accumulate(), output, draw(24)) for output in ("float32", "bfloat16", "binary16"))
     yield HighPrecision(x[:24], 0), HighPrecision(w, 0), Accumulate(), "bfloat16"
     yield HighPrecision(x[:24], 0), HighPrecision(w, 0), Accumulate()
     yield HighPrecision(x[:0], 1), HighPrecision(w, 1), Accumulate()
+    yield HighPrecision(x[:, :0], 1), HighPrecision(w[:, :0], 1), Accumulate(), "bfloat16", draw(24)
 
 
 def transforms(draw: Draw) -> Iterator[tuple]:

@@ -30,7 +30,7 @@ _plans: dict[tuple[Product, int], Plan] = {}
 _spaces: dict[tuple[int, int], Any] = {}
 
 
-def run(product: Product, left: int, right: int, out: Any, alpha: int = 0, left_scale: int = 0, right_scale: int = 0) -> None:
+def run(product: Product, left: int, right: int, out: Any, alpha: int = 0, left_scale: int = 0, right_scale: int = 0, bias: int = 0) -> None:
     """Queue the product of the matrices at these addresses on the current stream; `out` is its array.
 
     Raises: BackendError where the library has no kernel for it.
@@ -41,10 +41,10 @@ def run(product: Product, left: int, right: int, out: Any, alpha: int = 0, left_
     stream = cp.cuda.get_current_stream().ptr
     number = cp.cuda.runtime.getDevice()
     space = workspace(number, stream)
-    plan, scales = _plans.get((product, number)), (alpha, left_scale, right_scale)
+    plan, more = _plans.get((product, number)), (alpha, left_scale, right_scale, bias)
     if plan is None:
-        plan = chosen(product, number, out, lambda p, s: p.launch(left, right, out.data.ptr, space, s, *scales))
-    cublaslt.check(plan.launch(left, right, out.data.ptr, space, stream, *scales), f"cublasLtMatmul of {product.name}")
+        plan = chosen(product, number, out, lambda p, s: p.launch(left, right, out.data.ptr, space, s, *more))
+    cublaslt.check(plan.launch(left, right, out.data.ptr, space, stream, *more), f"cublasLtMatmul of {product.name}")
 
 
 def workspace(number: int, stream: int) -> int:

@@ -45,7 +45,7 @@ from lpref.ref.nn import bounds as pointwise
 
 PRODUCT_BOUND = Bound(f"{GEMM_BOUND.theorem}; of FP8 codes lpref.ref.linalg.native_bound", in_output(native_bound))
 PRODUCTS_BOUND = Bound(PRODUCT_BOUND.theorem, of_each(PRODUCT_BOUND.bound))
-GEMM = in_format(gemm.gemm, operand.rounded)
+GEMM = in_format(gemm.gemm, operand.rounded, elementwise.add)
 NATIVE = {
     "operand", "quantize", "gemm", "gemms", "add", "sub", "mul", "rmsnorm", "rmsnorm_backward", "layernorm", "layernorm_backward",
     "add_rmsnorm", "add_rmsnorm_backward", "add_layernorm", "add_layernorm_backward",

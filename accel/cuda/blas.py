@@ -26,6 +26,7 @@ import numpy as np
 
 from lpref.accel.cuda import algorithms, arrays, device, epilogue, fp8, product
 from lpref.accel.cuda.cublaslt import Product, Side
+from lpref.accel.cuda.elementwise import add
 from lpref.accel.cuda.integers import whole as whole_numbers
 from lpref.accel.cuda.operand import rounded
 from lpref.accel.cuda.qtensor import CudaQTensor
@@ -51,10 +52,12 @@ def matmul(a: Any, b: Any) -> Any:
     return out.reshape(*lead, M, N)
 
 
-def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None, output: str = "float32") -> Any:
-    """c[i, j] = sum_k a[i, k] b[j, k] within `native_bound`, rounded to the format `output`; refuses models whose sums are coarser than float32's.
+def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None, output: str = "float32", bias: Any = None) -> Any:
+    """c[i, j] = sum_k a[i, k] b[j, k] + bias[j] within `native_bound`, rounded to the format `output`; refuses models whose sums are coarser than
+    float32's.
 
-    A result in bfloat16 leaves the units that can in 16 bits (an array of bfloat16), rounded once from float32; the others round in float32 arrays.
+    A result in bfloat16 leaves the units that can in 16 bits (an array of bfloat16), rounded once from float32, its bias added; the others round and
+    add in float32 arrays.
     """
     refuse_coarse(accumulator(accumulate or "auto"), "fast")
     depth_a, depth_b = a.logical_shape[a.k_axis], b.logical_shape[b.k_axis]
@@ -62,17 +65,27 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None, output: str
         raise ShapeError(f"the contraction axes have {depth_a} and {depth_b} elements", where="gemm")
     unit = unit_of(a, b, depth_a)
     if unit == "fp8":
-        return _rounded(fp8.gemm(a, b, _type(output)), output)
+        inside, later = _bias(bias, output, fp8.adds(a, b))
+        return _rounded(fp8.gemm(a, b, _type(output) if later is None else "float32", inside), output, later)
     left, right = (_values(x, unit) for x in (a, b))
     scales = [_constant_scales(x) for x in (a, b)]
     rows = unit == "int8" or any(rows is not None for _, rows, _ in scales)
-    kind = _type(output) if unit == "bfloat16" and not rows else "float32"
+    short = unit == "bfloat16" and not rows
+    inside, later = _bias(bias, output, short and depth_a > 0)
+    kind = _type(output) if short and later is None else "float32"
     out = device.cupy().empty((left.shape[0], right.shape[0]), arrays.DTYPES[kind])
     factors = [] if rows else [f for whole, _, _ in scales for f in whole if not epilogue.is_one(f)]
-    multiply(out[None], left[None], right.T[None], unit, epilogue.alpha(factors) if factors else None)
+    multiply(out[None], left[None], right.T[None], unit, epilogue.alpha(factors) if factors else None, inside)
     if rows and out.size:
         epilogue.finish(out, scales, unit == "int8")
-    return _rounded(out, output)
+    return _rounded(out, output, later)
+
+
+def _bias(bias: Any, output: str, adds: bool) -> tuple[Any, Any]:
+    """The bias that a unit adds while it writes bfloat16, if it can, and the one that is added to float32 afterwards; None: none."""
+    if bias is None or not (adds and output == "bfloat16"):
+        return None, bias
+    return rounded(bias, output, store=output), None
 
 
 def _type(output: str) -> str:
@@ -80,8 +93,10 @@ def _type(output: str) -> str:
     return output if output in arrays.DTYPES else "float32"
 
 
-def _rounded(out: Any, output: str) -> Any:
-    """The product in its output format: as it is where the unit wrote that."""
+def _rounded(out: Any, output: str, bias: Any = None) -> Any:
+    """The product, plus a bias that the unit did not add, in its output format: as it is where the unit wrote that."""
+    if bias is not None:
+        out = add(out, bias if output == "float32" else rounded(bias, output))
     if output == "float32" or arrays.is_sixteen(out):
         return out
     return rounded(out, output)
@@ -164,8 +179,8 @@ def side(x: Any, kind: str) -> tuple[Any, Side]:
     return side(device.cupy().ascontiguousarray(x), kind)
 
 
-def multiply(out: Any, a: Any, b: Any, unit: str, alpha: Any = None) -> None:
-    """out [G, M, N] <- alpha a [G, M, K] b [G, K, N] in a unit; alpha: {factor, 0} on the device, None: 1."""
+def multiply(out: Any, a: Any, b: Any, unit: str, alpha: Any = None, bias: Any = None) -> None:
+    """out [G, M, N] <- alpha a [G, M, K] b [G, K, N] + bias [N] in a unit; alpha: {factor, 0} on the device, None: 1; bias: of out's type."""
     count, M, N = out.shape
     K = a.shape[2]
     if not out.size:
@@ -176,5 +191,5 @@ def multiply(out: Any, a: Any, b: Any, unit: str, alpha: Any = None) -> None:
     a, left = side(a, unit)
     b, right = side(b.transpose(0, 2, 1), unit)
     kind = "bfloat16" if arrays.is_sixteen(out) else "float32"
-    made = Product(M, N, K, left, right, "int32" if unit == "int8" else kind, count, alpha is not None)
-    algorithms.run(made, a.data.ptr, b.data.ptr, out, 0 if alpha is None else alpha.data.ptr)
+    made = Product(M, N, K, left, right, "int32" if unit == "int8" else kind, count, alpha is not None, bias=bias is not None)
+    algorithms.run(made, a.data.ptr, b.data.ptr, out, *(0 if x is None else x.data.ptr for x in (alpha, None, None, bias)))

@@ -27,7 +27,10 @@ KINDS = {"float32": 0, "binary16": 2, "int8": 3, "int32": 10, "bfloat16": 14, "e
 MODES = {"": 0, "scalar": 0, "vector": 3, "vector128": 4, "block128": 5}
 """cublasLtMatmulMatrixScale: one float32; one of each row of the side; of each 128 of k in a row; of each 128 x 128."""
 FLOAT32_SUMS, INT32_SUMS = 68, 72
-DESCRIPTION = {"pointers": 2, "a_operation": 3, "b_operation": 4, "a_scale": 17, "b_scale": 18, "fast_sums": 25, "a_mode": 31, "b_mode": 32}
+DESCRIPTION = {"pointers": 2, "a_operation": 3, "b_operation": 4, "epilogue": 7, "bias": 8, "a_scale": 17, "b_scale": 18,
+               "fast_sums": 25, "a_mode": 31, "b_mode": 32}  # fmt: skip
+ADD_BIAS = 4
+"""cublasLtEpilogue_t: a vector of the output's type, a number for each row of D to cuBLASLt, which is a column to us."""
 LAYOUT_BATCHES, LAYOUT_STEP = 5, 6
 WORKSPACE, REDUCTIONS, ALIGNMENT = 1, 3, 5
 IN_WORKSPACE = 2
@@ -67,7 +70,8 @@ class Side:
 
 @dataclass(frozen=True)
 class Product:
-    """`count` products of [M, K] and [K, N]; `out` is contiguous. device_alpha: factor and 0 are read from the device, not 1 and 0 from the host."""
+    """`count` products of [M, K] and [K, N]; `out` is contiguous. device_alpha: factor and 0 are read from the device, not 1 and 0 from the host.
+    bias: a vector [N] of the output's type is added before the result is rounded."""
 
     m: int
     n: int
@@ -80,12 +84,14 @@ class Product:
     fast_sums: bool = False
     split: bool = True
     aligned: int = 256
+    bias: bool = False
 
     @property
     def name(self) -> str:
         """The product in one line."""
         sides = [f"{s.kind} {'k' if s.along_k else 'other'} {s.pitch} {s.step} {s.mode or 'none'} {s.aligned}" for s in (self.left, self.right)]
-        flags = "".join(f" {word}" for word, on in (("alpha", self.device_alpha), ("fast", self.fast_sums), ("whole", not self.split)) if on)
+        told = (("alpha", self.device_alpha), ("fast", self.fast_sums), ("whole", not self.split), ("bias", self.bias))
+        flags = "".join(f" {word}" for word, on in told if on)
         return f"{self.m} {self.n} {self.k} x{self.count}: {sides[0]}; {sides[1]} -> {self.out} {self.aligned}{flags}"
 
 
@@ -157,6 +163,8 @@ def description(p: Product) -> list[tuple[str, Any]]:
         found.append(("pointers", ctypes.c_int32(1)))
     if p.fast_sums:
         found.append(("fast_sums", ctypes.c_int8(1)))
+    if p.bias:
+        found.append(("epilogue", ctypes.c_uint32(ADD_BIAS)))
     return found + [(name, ctypes.c_int32(MODES[s.mode])) for name, s in (("a_mode", p.right), ("b_mode", p.left)) if MODES[s.mode]]
 
 
@@ -183,6 +191,8 @@ class Plan:
         if product.left.mode:  # the library proposes nothing for vectors of scales without an address
             self._describe("a_scale", ctypes.c_void_p(PLACE))
             self._describe("b_scale", ctypes.c_void_p(PLACE))
+        if product.bias:
+            self._describe("bias", ctypes.c_void_p(PLACE))
         self.layouts = [self._layout(*one) for one in layouts(product)]
         self.algorithm = (ctypes.c_uint64 * 8)()
         self.workspace = 0
@@ -231,12 +241,16 @@ class Plan:
         """From now on launch this algorithm."""
         self.algorithm, self.workspace = (ctypes.c_uint64 * 8).from_buffer_copy(algorithm), workspace
 
-    def launch(self, left: int, right: int, out: int, space: int, stream: int, alpha: int = 0, left_scale: int = 0, right_scale: int = 0) -> int:
+    def launch(
+        self, left: int, right: int, out: int, space: int, stream: int, alpha: int = 0, left_scale: int = 0, right_scale: int = 0, bias: int = 0
+    ) -> int:
         """Queue the product of the arrays at these addresses; alpha: {factor, 0} on the device. Returns cuBLASLt's status."""
         one, zero = (alpha, alpha + 4) if alpha else self._host
         a, b, d = self.layouts
         chosen = (ctypes.addressof(self.algorithm), space, self.workspace, stream)
-        with self.lock:  # the scales' addresses are read from the descriptor
+        with self.lock:  # addresses of scales and of the bias are read from the descriptor
+            if self.product.bias:
+                self._describe("bias", ctypes.c_void_p(bias))
             if self.product.left.mode:
                 self._describe("a_scale", ctypes.c_void_p(right_scale))
                 self._describe("b_scale", ctypes.c_void_p(left_scale))

@@ -75,8 +75,13 @@ def along_k(x: CudaQTensor) -> Any:
     return out
 
 
-def gemm(a: CudaQTensor, b: CudaQTensor, kind: str = "float32") -> Any:
-    """c[i, j] = sum_k a[i, k] b[j, k], for what `serves` says; kind: float32 or bfloat16, as it leaves the unit."""
+def adds(a: CudaQTensor, b: CudaQTensor) -> bool:
+    """Whether the unit adds a bias: where scales are of whole tensors."""
+    return all(mode(x.quantizer) in ("", "scalar") for x in (a, b))
+
+
+def gemm(a: CudaQTensor, b: CudaQTensor, kind: str = "float32", bias: Any = None) -> Any:
+    """c[i, j] = sum_k a[i, k] b[j, k] + bias[j], for what `serves` says; kind: float32 or bfloat16, as it leaves the unit; bias: of that kind."""
     M, N, depth = _other(a), _other(b), a.shape[a.k_axis % 2]
     modes = [mode(x.quantizer) or "" for x in (a, b)]
     if modes == ["block128", "block128"]:
@@ -90,8 +95,8 @@ def gemm(a: CudaQTensor, b: CudaQTensor, kind: str = "float32") -> Any:
     alpha = epilogue.alpha(factors) if factors else None
     held = zip((a, b), modes, codes, strict=True)
     left, right = (Side(x.quantizer.format, True, depth, 0, m, min(256, c.data.ptr & -c.data.ptr)) for x, m, c in held)
-    made = Product(M, N, depth, left, right, kind, device_alpha=alpha is not None)
-    places = [0 if s is None else s.data.ptr for s in (alpha, *scales)]
+    made = Product(M, N, depth, left, right, kind, device_alpha=alpha is not None, bias=bias is not None)
+    places = [0 if s is None else s.data.ptr for s in (alpha, *scales, bias)]
     algorithms.run(made, codes[0].data.ptr, codes[1].data.ptr, out, *places)
     return out
 

@@ -54,33 +54,45 @@ class QuantizedLinear:
 
     Its node keeps what the recipe saves and no input: memory is the recipe's. Its backward is the recipe's gradient
     rule, not the derivative of its forward (which is zero almost everywhere), so there is no second order.
+
+    The gradient of the bias is the sum of dY over rows. Where the recipe's products read dY rounded to bfloat16, so does the sum, as in mixed
+    precision, whose gradients are of bfloat16; `back` is then the format in which dY is handed to the products (float32: as it came).
     """
 
     name = "quantized linear"
     always_expands = False
     gathers = None
 
-    def __call__(self, x: Tensor, w: Tensor, recipe: Any, ctx: Any, params: Mapping[str, Tensor]) -> Tensor:
+    def __call__(
+        self, x: Tensor, w: Tensor, recipe: Any, ctx: Any, params: Mapping[str, Tensor], bias: Tensor | None = None, back: str = "float32"
+    ) -> Tensor:
         """Run the recipe's forward; a recomputed forward observes nothing (its words are the same)."""
         backend = x.backend
         quiet = dataclasses.replace(ctx, collect=False, observed={}) if mode.recomputing else ctx
         arrays = {name: p.data for name, p in params.items()}
-        parents = (x.node, w.node, *[p.node for p in params.values()])
+        parents = (x.node, w.node, *[p.node for p in params.values()], *(() if bias is None else (bias.node,)))
         recorded = mode.recording and any(parents)
-        y, saved = linear_forward(flat(x.data), w.data, recipe, quiet, backend, arrays, keep=recorded)
+        added = None if bias is None else bias.data
+        y, saved = linear_forward(flat(x.data), w.data, recipe, quiet, backend, arrays, added, keep=recorded)
         y = y.reshape((*x.shape[:-1], w.shape[0]))
         if not recorded:
             return make(y, backend)
-        node = Node(self, parents, (Shape(x.shape), *params), (recipe, ctx), y.shape)
+        node = Node(self, parents, (Shape(x.shape), *params, *(() if bias is None else (BIAS,))), (recipe, ctx, back), y.shape)
         node.saved = saved
         return make(y, backend, node)
 
     def pull(self, node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:
-        """dx, dw and the gradients of the recipe's own parameters; None for those that belong to another phase or pass."""
-        recipe, ctx = node.params
+        """dx, dw and the gradients of the recipe's own parameters and of the bias; None for those that belong to another phase or pass."""
+        recipe, ctx, back = node.params
         shape, *names = node.inputs
-        grads = linear_backward(flat(g.data), node.saved, recipe, ctx, g.backend)
-        arrays = [grads.dx.reshape(shape.shape) if wants[0] else None, grads.dw, *[grads.dparams.get(n) for n in names]]
+        dy, extra = flat(g.data), {}
+        if BIAS in names:
+            read = g.backend.cast(dy, "bfloat16", **kept_in(formats("float32", back), "back")) if rounds_gradient(recipe) else dy
+            extra[BIAS] = g.backend.tree_sum(read, axis=0)
+            dy = dy if back == "float32" else read
+        grads = linear_backward(dy, node.saved, recipe, ctx, g.backend)
+        made = {**grads.dparams, **extra}
+        arrays = [grads.dx.reshape(shape.shape) if wants[0] else None, grads.dw, *[made.get(n) for n in names]]
         return [make(d, g.backend) if want and d is not None else None for d, want in zip(arrays, wants, strict=True)]
 
     def expand(self, node: Node) -> Tensor:
@@ -89,35 +101,9 @@ class QuantizedLinear:
                          remedy="differentiate the model built with recipe None (high precision)")  # fmt: skip
 
 
-class RoundedBias:
-    """y + b of a layer whose products read dY rounded to bfloat16: so does the sum over rows that is the gradient of b, as in mixed precision, whose
-    gradients are of bfloat16. Its node keeps nothing; `back`: the format in which dY is handed on (float32: as it came)."""
-
-    name = "bias of a quantized linear"
-    always_expands = False
-    gathers = None
-
-    def __call__(self, y: Tensor, bias: Tensor, back: str) -> Tensor:
-        """y [..., N] + bias [N]."""
-        sums = y.backend.add(y.data, bias.data)
-        parents = (y.node, bias.node)
-        if not mode.recording or not any(parents):
-            return make(sums, y.backend)
-        return make(sums, y.backend, Node(self, parents, (Shape(y.shape), Shape(bias.shape)), formats("float32", back), sums.shape))
-
-    def pull(self, node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:
-        """dY as it came, or where `back` names one in its format; the sum of dY in bfloat16."""
-        rounded = g.backend.cast(g.data, "bfloat16", **kept_in(node.params, "back"))
-        dy = make(rounded, g.backend) if "back" in node.params else g
-        return [dy if wants[0] else None, make(g.backend.tree_sum(flat(rounded), axis=0), g.backend) if wants[1] else None]
-
-    def expand(self, node: Node) -> Tensor:
-        """Refused, as for the layer."""
-        return QUANTIZED_LINEAR.expand(node)
-
-
+BIAS = "bias"
+"""The bias among what a layer learns; the recipe's own parameters have names of two parts (`x_step`)."""
 QUANTIZED_LINEAR = QuantizedLinear()
-ROUNDED_BIAS = RoundedBias()
 HIGH_PRECISION = LinearRecipe()
 
 
@@ -128,8 +114,8 @@ def linear(
 
     `recipe` (a LinearRecipe) says how the three GEMMs are quantized; it needs `ctx`, the Context at this layer's site
     (seed, step, state, observations). `params`: the recipe's learned tensors by name. None, or the recipe that
-    quantizes nothing: high precision, which has second derivatives. The bias is added in float32; its gradient is the sum of dY over rows, of dY
-    rounded to bfloat16 where that is all that the recipe's products read. back: the format in which dY is kept then.
+    quantizes nothing: high precision, which has second derivatives. Under a recipe the bias is added before the product is rounded to its output
+    format (`linear_forward`) and its gradient reads dY as the products do (`QuantizedLinear`); back: the format in which dY is kept then.
     """
     stored = 1 if recipe is None else recipe.stored
     if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != stored * w.shape[1]:
@@ -140,11 +126,13 @@ def linear(
     elif ctx is None:
         raise WordsError("a recipe needs a Context (seed, step, site)", where="autodiff.linear", remedy="pass ctx=")
     else:
-        y = QUANTIZED_LINEAR(x, w, recipe, ctx, params or {})
+        if bias is not None:
+            F.check_last_axis("linear", Shape((*x.shape[:-1], w.shape[0])), bias)
+        return QUANTIZED_LINEAR(x, w, recipe, ctx, params or {}, bias, back)
     if bias is None:
         return y
     F.check_last_axis("linear", y, bias)
-    return ROUNDED_BIAS(y, bias, back) if recipe is not None and rounds_gradient(recipe) else y + bias
+    return y + bias
 
 
 def conv2d(

@@ -85,14 +85,18 @@ def native_bound(a: Any, b: Any) -> NDArray[np.float64]:
 
 
 def in_output(bound: Any) -> Any:
-    """The bound of gemm(a, b, accumulate, output) in both grades, from `bound(a, b)` of the accumulators y and m: |y - m| <= B.
+    """The bound of gemm(a, b, accumulate, output, bias) in both grades, from `bound(a, b)` of the accumulators y and m: |y - m| <= B.
 
     |r(y) - r(m)| <= B + u (|y| + |m|) + q, with u the unit roundoff of the output format and q its smallest subnormal number, of which rounding loses
     at most u |.| or q / 2 each; |y| <= (|r(y)| + q) / (1 - u), |m| <= |y| + B. Infinite where |y| + B reaches the format's largest number.
+    A bias is the same in both; adding it rounds each sum to float32, u32 of it.
     """
 
-    def bound_of(expected: Any, a: Any, b: Any, accumulate: Any = None, output: str = "float32") -> Any:
-        return rounded_bound(expected, bound(a, b), output)
+    def bound_of(expected: Any, a: Any, b: Any, accumulate: Any = None, output: str = "float32", bias: Any = None) -> Any:
+        within = bound(a, b)
+        if bias is not None:
+            within = within + 2.0 * U32 * (1.0 + 2.0**-6) * (np.abs(np.asarray(expected, np.float64)) + within + 2.0**-120)
+        return rounded_bound(expected, within, output)
 
     return bound_of
 

@@ -15,8 +15,10 @@ from lpref.ref.recipes.layer import Layer
 from lpref.ref.recipes.products import combined, rounds
 
 
-def finish(layer: Layer, gemm: str, y: Any, k: int, entries: Mapping[str, Any], dparams: dict[str, Any] | None = None) -> Any:
-    """The epilogue in order, then the output format; `k` is the length of the contracted axis.
+def finish(
+    layer: Layer, gemm: str, y: Any, k: int, entries: Mapping[str, Any], dparams: dict[str, Any] | None = None, bias: Any = None
+) -> Any:
+    """The epilogue in order, the bias, then the output format; `k` is the length of the contracted axis.
 
    A gradient rule is applied at its mask, and gives the gradients of what it learns there."""
     for step in layer.recipe.gemm(gemm).epilogue:
@@ -30,7 +32,11 @@ def finish(layer: Layer, gemm: str, y: Any, k: int, entries: Mapping[str, Any], 
         else:
             y = _epilogue(layer, step, gemm, y, k)
     output = layer.recipe.gemm(gemm).output
-    return y if output == "float32" or rounds(layer.recipe, gemm) else layer.ops.cast(y, output)
+    if rounds(layer.recipe, gemm):  # with its bias
+        return y
+    if bias is not None:
+        y = layer.ops.add(y, bias if output == "float32" else layer.ops.cast(bias, output))
+    return y if output == "float32" else layer.ops.cast(y, output)
 
 
 def _epilogue(layer: Layer, step: Epilogue, gemm: str, y: Any, k: int) -> Any:

@@ -44,9 +44,13 @@ class LinearGrads:
 
 
 def linear_forward(
-    x: Any, w: Any, recipe: LinearRecipe, ctx: Context, ops: Any, params: Mapping[str, Any] | None = None, keep: bool = True
+    x: Any, w: Any, recipe: LinearRecipe, ctx: Context, ops: Any, params: Mapping[str, Any] | None = None, bias: Any = None, keep: bool = True
 ) -> tuple[Any, Kept]:
-    """y [M, N] = x [M, K] w[N, K]^T under the recipe, and what the backward pass needs; without `keep` there is none, and nothing is made for it.
+    """y [M, N] = x [M, K] w[N, K]^T + bias [N] under the recipe, and what the backward pass needs; without `keep` there is none, and nothing is made
+    for it.
+
+    The bias, rounded to the output format, is added to the accumulator behind the epilogue, and the sum is rounded to that format, as by matrix
+    libraries and mixed precision in frameworks.
 
     Raises SpecError for a recipe that this version cannot run, ShapeError for shapes that do not fit.
     """
@@ -59,8 +63,8 @@ def linear_forward(
     tensors = {"x": x, "w": merged(layer, w)}
     layer.prepare(x, {"fprop.a": False} | ({"wgrad.b": True} if keep and made_in_forward(recipe, "wgrad.b") else {}))
     made = {path: layer.made(path, tensors[TENSORS[path]]) for path in ("fprop.a", "fprop.b")}
-    y = product(layer, "fprop", made["fprop.a"].operand, made["fprop.b"].operand)
-    return finish(layer, "fprop", y, x.shape[1], {}), Kept(saved_by(layer, tensors, made) if keep else {}, params)
+    y = product(layer, "fprop", made["fprop.a"].operand, made["fprop.b"].operand, bias)
+    return finish(layer, "fprop", y, x.shape[1], {}, bias=bias), Kept(saved_by(layer, tensors, made) if keep else {}, params)
 
 
 def linear_backward(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, ops: Any) -> LinearGrads:

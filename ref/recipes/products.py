@@ -39,17 +39,20 @@ def rounds(recipe: LinearRecipe, gemm: str) -> bool:
     return is_whole(spec) and not spec.epilogue and spec.output != "float32" and (gemm != "wgrad" or recipe.fprop.b.expression is None)
 
 
-def arguments(recipe: LinearRecipe, gemm: str, a: Any, b: Any) -> tuple[Any, ...]:
-    """The arguments of the backend's `gemm` for a product of two operands."""
+def arguments(recipe: LinearRecipe, gemm: str, a: Any, b: Any, bias: Any = None) -> tuple[Any, ...]:
+    """The arguments of the backend's `gemm` for a product of two operands; with the bias where it `rounds`."""
     spec = recipe.gemm(gemm)
-    return (a, b, spec.accumulate, spec.output) if rounds(recipe, gemm) else (a, b, spec.accumulate)
+    if not rounds(recipe, gemm):
+        return a, b, spec.accumulate
+    return (a, b, spec.accumulate, spec.output) if bias is None else (a, b, spec.accumulate, spec.output, bias)
 
 
-def product(layer: Any, gemm: str, a: Any, b: Any) -> Any:
-    """The accumulator of the GEMM: float32 [other_a, other_b], or a stack of them where `combine` follows; in its output format where it `rounds`."""
+def product(layer: Any, gemm: str, a: Any, b: Any, bias: Any = None) -> Any:
+    """The accumulator of the GEMM: float32 [other_a, other_b], or a stack of them where `combine` follows; where it `rounds`, with the bias and in
+    its output format."""
     spec, ops = layer.recipe.gemm(gemm), layer.ops
     if is_whole(spec):
-        return ops.gemm(*arguments(layer.recipe, gemm, a, b))
+        return ops.gemm(*arguments(layer.recipe, gemm, a, b, bias))
     left, right = _parts(a), _parts(b)
     if spec.sampling is not None or (spec.a.split is not None and spec.a.split.stacked):
         y = _stacked(layer, gemm, left, b)

@@ -186,8 +186,8 @@ def test_conv2d_under_a_recipe(B) -> None:
     assert w.grad.shape == w.shape
 
 
-def test_the_gradient_of_a_bias_reads_what_the_products_read(B) -> None:
-    """The sum of dY rounded to bfloat16 where that is all that products read of it, else of dY; dx and dw are those of the layer without a bias."""
+def test_a_bias_is_added_before_the_product_is_rounded(B) -> None:
+    """And its gradient is the sum of dY rounded to bfloat16 where that is all that products read of it, else of dY; dx and dw know no bias."""
     x, w, bias = leaves(B, (2, 3, 32), (5, 32), (5,))
     dy = data(2, 3, 5, seed=9) * np.float32(1.001)
     ctx = Context(seed=3, step=7, site="h.0.mlp.up")
@@ -195,7 +195,11 @@ def test_the_gradient_of_a_bias_reads_what_the_products_read(B) -> None:
         rule = recipe(name).linear
         alone = F.linear(x, w, recipe=rule, ctx=ctx)
         y = F.linear(x, w, recipe=rule, ctx=ctx, bias=bias)
-        np.testing.assert_array_equal(y.data, alone.data + bias.data)
+        sums = alone.data + bias.data
+        if rule.fprop.output != "float32":
+            a, b = (B.operand(t, slot.quantizer, k_axis=1) for t, slot in ((x.data.reshape(6, 32), rule.fprop.a), (w.data, rule.fprop.b)))
+            sums = B.cast(B.gemm(a, b, rule.fprop.accumulate) + B.cast(bias.data, rule.fprop.output), rule.fprop.output).reshape(2, 3, 5)
+        np.testing.assert_array_equal(y.data, sums)
         got, want = grad(y, [x, w, bias], seed=dy), grad(alone, [x, w], seed=dy)
         np.testing.assert_array_equal(got[0].data, want[0].data)
         np.testing.assert_array_equal(got[1].data, want[1].data)

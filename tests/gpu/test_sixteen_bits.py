@@ -32,13 +32,17 @@ def test_products(one: str, other: str, short: bool) -> None:
     draw = Draw(3)
     for m, n, k in ((128, 128, 128), (16, 272, 4096), (256, 144, 640), (17, 33, 70)):
         a, b = stored(draw, one, other, m, n, k)
-        check_cases(FAST.kernels["gemm"], PLACE, [(a, b, Accumulate(), "bfloat16"), (a, b, Accumulate(), "binary16")])
+        bias = draw(n)
+        check_cases(FAST.kernels["gemm"], PLACE, [(a, b, Accumulate(), *more) for more in (
+            ("bfloat16",), ("binary16",), ("float32", bias), ("bfloat16", bias), ("binary16", bias))])  # fmt: skip
         sides = [PLACE.there(x) for x in (a, b)]
         y = FAST.gemm(*sides, Accumulate(), "bfloat16")
         again = FAST.gemm(*sides, Accumulate(), "bfloat16")
+        added = [FAST.gemm(*sides, Accumulate(), "bfloat16", of(cp.asarray(bias))) for of in (lambda b: b, arrays.short)]
+        assert bool((arrays.wide(added[0]) == arrays.wide(added[1])).all())
         assert bool((arrays.wide(y).view(np.uint32) == arrays.wide(again).view(np.uint32)).all())
         if m % 16 == 0:
-            assert arrays.is_sixteen(y) == short
+            assert arrays.is_sixteen(y) == arrays.is_sixteen(added[0]) == short
 
 
 def test_a_sum_that_is_cut_is_rounded_once() -> None:

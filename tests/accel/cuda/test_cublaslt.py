@@ -88,6 +88,13 @@ def test_what_a_descriptor_is_told(library: Library) -> None:
     assert [args[i] for i in (2, 3, 5, 7, 8, 10, 13, 15)] == [96, 2, 1, 100, 3, 3, 4, 5]
 
 
+def test_a_bias_is_told_at_each_launch(library: Library) -> None:
+    plan = Plan(Product(32, 48, 64, Side("bfloat16", True, 64), Side("bfloat16", True, 64), "bfloat16", bias=True), 0)
+    assert library.attributes("cublasLtMatmulDescSetAttribute") == {3: 1, 4: 0, 7: 4, 8: cublaslt.PLACE}
+    assert plan.launch(1, 2, 3, 4, 5, bias=99) == 0
+    assert library.attributes("cublasLtMatmulDescSetAttribute")[8] == 99
+
+
 LAYOUTS = [(True, True, (1, 0)), (True, False, (0, 0)), (False, False, (0, 1)), (False, True, (1, 1))]
 
 
@@ -218,7 +225,7 @@ def test_a_damaged_file_has_no_entries(tmp_path: Path, text: str) -> None:
 def test_names_tell_products_apart() -> None:
     either = (True, False)
     sides = [Side(*s) for s in itertools.product(("e4m3", "bfloat16"), either, (64, 128), (0, 3), ("", "vector"), (16, 256))]
-    others = (sides[:1], ("float32", "bfloat16"), (1, 2), either, either, either, (16, 256))
+    others = (sides[:1], ("float32", "bfloat16"), (1, 2), either, either, either, (16, 256), either)
     made = [Product(32, 48, 64, *rest) for rest in itertools.product(sides, *others)]
     assert len({p.name for p in made}) == len(set(made)) == len(made)
     assert all(re.fullmatch(r"[\w :;>-]+", p.name) for p in made)
