@@ -1,8 +1,8 @@
 """The bars of the GPU in one table: `results/h200.json` and its section of docs/gpu.md, computed from the other results of one H200.
 
-Run: PYTHONPATH=src python bench/bars.py. Each bar names the file that its figure comes from, the rows of it, and what is computed of them: a share, a
-quotient of two rows of one file, a least of many. No figure stands here. What nothing has measured yet has no figure and is not met. `--check` writes
-nothing and fails where a file is not what this page would write (tests/test_bars.py).
+Run: PYTHONPATH=src python bench/bars.py (bench/take.py takes over what a run has measured). Each bar names the file that its figure comes from,
+the rows of it, and what is computed of them: a share, a quotient of two rows of one file, a least of many. No figure stands here. What nothing has
+measured yet has no figure and is not met. `--check` writes nothing and fails where a file is not what this page would write (tests/test_bars.py).
 """
 
 from __future__ import annotations
@@ -130,17 +130,18 @@ def seconds(name: str) -> Callable[[], tuple[float, Rows]]:
 
 def quantizer_bars() -> Iterator[Bar]:
     """Shares of the copy's bandwidth; of rows of integers the newer of two scripts has them."""
-    part = "Quantizers, bfloat16 sources"
+    part = "Quantizers, bfloat16 sources where nothing else is said"
     for name, label, bar in (("fp8_tensor", "FP8 tensor", 92), ("mxfp8_e4m3", "MXFP8", 92), ("int8_row", "INT8 row", 92), ("nvfp4", "NVFP4", 90)):
         yield Bar(part, f"{label}, to nearest", bar, SHARE, "quantizers", share("quantizers", name=name))
         again = name == "int8_row" and held("blocks")
         found = {"source": "bfloat16", "name": f"{name}:rounding=stochastic"} if again else {"name": f"{name}:rounding=stochastic"}
         source = "blocks" if again else "quantizers"
         yield Bar(part, f"{label}, stochastic", 80, SHARE, source, share(source, **found))
-    both = share("blocks", name="mxfp8_e4m3, both", source="bfloat16")
-    yield Bar(part, "MXFP8, rows and columns in one pass", 80, SHARE, "blocks", both)
-    both = share("blocks", name="nvfp4:rounding=stochastic, both", source="bfloat16")
-    yield Bar(part, "NVFP4 with RHT, stochastic, rows and columns in one pass", 55, SHARE, "blocks", both)
+    for kind in ("bfloat16", "float32"):
+        both = share("blocks", name="mxfp8_e4m3, both", source=kind)
+        yield Bar(part, f"MXFP8, rows and columns in one pass, {kind}", 80, SHARE, "blocks", both)
+        both = share("blocks", name="nvfp4:rounding=stochastic, both", source=kind)
+        yield Bar(part, f"NVFP4 with RHT, stochastic, rows and columns in one pass, {kind}", 55, SHARE, "blocks", both)
 
 
 def product_bars() -> Iterator[Bar]:

@@ -13,15 +13,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture
-def bars() -> ModuleType:
-    """bench/bars.py, which is in no package."""
-    spec = importlib.util.spec_from_file_location("lpref_bench_bars", ROOT / "bench" / "bars.py")
+def script(name: str) -> ModuleType:
+    """bench/NAME.py, which is in no package."""
+    spec = importlib.util.spec_from_file_location(f"lpref_bench_{name}", ROOT / "bench" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def bars() -> ModuleType:
+    return script("bars")
 
 
 def test_the_table_and_the_page_are_what_the_results_say(bars: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,3 +53,14 @@ def test_what_meets_a_bar(bars: ModuleType, least: float, most: bool, strict: bo
 def test_what_was_not_measured_is_not_met(bars: ModuleType) -> None:
     row = bars.entry(bars.Bar("part", "name", 1.0, "s", "start", bars.share("start", name="nothing")))
     assert (row["figure"], row["met"]) == (None, False)
+
+
+def test_newer_results_take_the_place_of_those_that_measure_the_same() -> None:
+    take = script("take")
+    old = {"about": {"commit": "a", "date": "1", "device": "x"}, "rows": [{"name": "one", "us": 1}, {"name": "two", "us": 2}]}
+    new = {"about": {"commit": "b", "date": "2", "device": "x"}, "rows": [{"name": "two", "us": 3}, {"name": "two", "source": "float32", "us": 4}]}
+    found = take.taken(old, new)
+    assert found["about"] == new["about"]
+    assert [(one["name"], one["us"], one["commit"]) for one in found["rows"]] == [("one", 1, "a"), ("two", 3, "b"), ("two", 4, "b")]
+    steps = {"about": {}, "figures": [{"spec": "s", "recipe": "r", "commit": "c"}, {"spec": "s", "recipe": "q", "commit": "d"}]}
+    assert take.taken({}, steps)["figures"] == steps["figures"]
