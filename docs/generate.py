@@ -107,6 +107,19 @@ FAMILIES = {
 }  # fmt: skip
 
 
+WITHOUT = {
+    "FracTrain's DFQ (arXiv 2012.13113)": "a recurrent gate, trained with the net, gives every image its own bits; an operand here has one",
+    "Latent Weight Quantization (TPAMI 2025)": "its abstract has 4-bit residuals in a dual code book; which one stands in the article",
+    "AMPA (ICML 2024)": "bits by a layer's sensitivity; its abstract leaves open the measure and the order of updates, and names no code",
+    "QFT (arXiv 2310.07147)": "weights, gradients and Lion's momentum in INT8, a few features exempt; its abstract leaves open which",
+    "Campo (USENIX ATC 2022)": "picks operations for binary16 by what casts cost on one GPU; what it computes is `fp16_loss_scaled`",
+    "Accumulation bit-width scaling (arXiv 1901.06588)": "a law for the width of accumulators; any is `accumulate: {base: ibm_chunk64, format: …}`",
+    "FLIQS (arXiv 2308.03290)": "a search over formats, not a way to train with one: `lpref.ref.analysis.policy_search`",
+    "The scaling law of QAT (arXiv 2505.14302)": "an analysis: `lpref.ref.analysis.qat_law`",
+}
+"""Methods of the survey that are no recipe, and why."""
+
+
 def step_costs() -> dict[str, str]:
     """Recipe -> time of its step over float32's, as it was timed."""
     file = Path(__file__).resolve().parents[1] / "bench" / "results" / "recipes_cpu.json"
@@ -125,6 +138,7 @@ def recipe_pages() -> dict[str, str]:
     for family, title in FAMILIES.items():
         rows = [f"| [{name}]({name}.md) | {r.title} | {r.source} | {costs.get(name, '')} |" for name, r in found.items() if r.family == family]
         intro += "\n".join([f"\n## {title}\n", "| name | | source | step |", "|---|---|---|---|", *rows]) + "\n"
+    intro += "\n## Methods without a recipe\n\n" + "".join(f"- {name}: {why}.\n" for name, why in WITHOUT.items())
     for name, r in found.items():
         prose = "\n".join(f"**{label}.**\n\n```text\n{text}\n```\n" for label, text in recipe_prose(name).items())
         yaml = "".join(line + "\n" for line in recipe_text(name).splitlines() if not line.startswith("#"))

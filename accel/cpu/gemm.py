@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from lpref.accel.cpu.gather import elements
-from lpref.accel.cpu.narrow import narrow
+from lpref.accel.cpu.narrow import narrow, saturating
 from lpref.accel.cpu.product import matmul, product
 from lpref.accel.cpu.sums import inner_dot, placed
 from lpref.accel.cpu.threads import divide
@@ -26,7 +26,7 @@ from lpref.accel.cpu.tile import WIDTH
 from lpref.accel.cpu.unit import covered, unit
 from lpref.ref.linalg import Accumulate, HighPrecision, accumulator
 from lpref.ref.linalg import gemm as ref_gemm
-from lpref.ref.linalg.gemm import Factors, cuts, epilogue, exactly_summable, factors, plain
+from lpref.ref.linalg.gemm import Factors, cuts, epilogue, exactly_summable, factors, holds_codes, plain
 
 _STRIP = 2 * WIDTH
 _ROWS = 64
@@ -140,6 +140,11 @@ def _modelled(a: Any, b: Any, model: Accumulate) -> np.ndarray:
     if model.inner == "sequential" and model.format == model.outer != "float32":
         fa, fb = _factors(a), _factors(b)
         c = narrow(fa, fb, model, placed(model.format))
+        if c is not None:
+            return epilogue(c, _bare(fa), _bare(fb))
+    if model.inner == "integer" and holds_codes(a) and holds_codes(b):
+        fa, fb = _factors(a), _factors(b)
+        c = saturating(fa, fb, model)
         if c is not None:
             return epilogue(c, _bare(fa), _bare(fb))
     if covered(a, b, model):

@@ -21,14 +21,16 @@ import numpy as np
 from numba import njit
 
 from lpref.accel.cpu import threads
-from lpref.accel.cpu.narrow_tile import LONG, ROWS, SHORT, VECTORS, Numbers, make_narrow_tile
+from lpref.accel.cpu.narrow_tile import LONG, ROWS, SHORT, VECTORS, WHOLE, Numbers, make_narrow_tile
 from lpref.ref import formats
 from lpref.ref.formats.floats import FloatFormat
 from lpref.ref.linalg import Accumulate
 from lpref.ref.linalg.gemm import Factors, format_grid
+from lpref.ref.linalg.integer_dot import limits
 
 TILE_SHORT = make_narrow_tile(SHORT)
 TILE_LONG = make_narrow_tile(LONG)
+TILE_WHOLE = make_narrow_tile(WHOLE)
 _GRAIN = 1 << 16
 """Products below which a second thread costs more than it brings."""
 
@@ -53,6 +55,16 @@ def _long(first, last, a, b, out, step, chunk, precision, emin):  # type: ignore
                 TILE_LONG(out, i * n + j, n, a, i * depth + k, depth, b, k * n + j, n, min(chunk, depth - k), precision, emin)
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _whole(first, last, a, b, out, step, chunk, low, high):  # type: ignore[no-untyped-def]
+    """`_short` for integers that saturate at low and high."""
+    depth, n = b.shape
+    for j in range(0, n, step):
+        for i in range(first, last, ROWS):
+            for k in range(0, depth, chunk):
+                TILE_WHOLE(out, i * n + j, n, a, i * depth + k, depth, b, k * n + j, n, min(chunk, depth - k), low, high)
+
+
 def narrow(a: Factors, b: Factors, model: Accumulate, place: tuple[int, int, float] | None) -> np.ndarray | None:
     """[M, N] float32 before the epilogue, or None. `place`: (precision, emin, largest value) of the accumulator's format."""
     plain = model.inner == "sequential" and model.product == "exact" and model.format == model.outer
@@ -62,15 +74,31 @@ def narrow(a: Factors, b: Factors, model: Accumulate, place: tuple[int, int, flo
     numbers = _numbers(a, b, depth, model.chunk or depth, place)
     if numbers is None:
         return None
-    (m, n), step = (a.elements.shape[0], b.elements.shape[0]), VECTORS * numbers.lanes
-    dtype = np.float32 if numbers is SHORT else np.float64
-    left = _padded(a.elements, -(-m // ROWS) * ROWS, depth, dtype)
-    right = _padded(b.elements.T, depth, -(-n // step) * step, dtype)
+    return _by_tiles(_short if numbers is SHORT else _long, numbers, a.elements, b.elements, model.chunk or depth, place[0], place[1])
+
+
+def saturating(a: Factors, b: Factors, model: Accumulate) -> np.ndarray | None:
+    """[M, N] float32 before the epilogue of integers that saturate at every addition, or None: what float32 counts exactly."""
+    plain = model.inner == "integer" and model.overflow == "saturate" and model.outer == "float32"
+    depth, grids = a.elements.shape[1], (a.grid, b.grid)
+    if not plain or model.bits > 23 or a.block is not None or b.block is not None or not depth or None in grids:
+        return None
+    quanta = [grid[0] for grid in grids if grid is not None]
+    left, right = (np.ldexp(x.elements, -quantum) for x, quantum in zip((a, b), quanta, strict=True))
+    top, chunk = float(np.abs(left).max(initial=0)) * float(np.abs(right).max(initial=0)), model.chunk or depth
+    if not top < 2.0**23 or -(-depth // chunk) << (model.bits - 1) > 1 << 24:  # not: NaN has no order. Sums of chunks are exact too
+        return None
+    return np.ldexp(_by_tiles(_whole, WHOLE, left, right, chunk, *limits(model.bits)), sum(quanta))
+
+
+def _by_tiles(kernel: Any, numbers: Numbers, a: np.ndarray, b: np.ndarray, chunk: int, *form: int) -> np.ndarray:
+    """`kernel` over a [M, K] and b [N, K]."""
+    (m, depth), n, step = a.shape, b.shape[0], VECTORS * numbers.lanes
+    dtype = np.float32 if numbers.digits == 24 else np.float64
+    left, right = _padded(a, -(-m // ROWS) * ROWS, depth, dtype), _padded(b.T, depth, -(-n // step) * step, dtype)
     out = np.zeros((left.shape[0], right.shape[1]), dtype)
-    kernel = _short if numbers is SHORT else _long
-    grain = max(ROWS, _GRAIN // right.size)
-    args = (left, right, out, step, model.chunk or depth, place[0], place[1])
-    threads.split(out.shape[0], lambda i, j: kernel(i, j, *args), align=ROWS, grain=grain)
+    grain = max(ROWS, _GRAIN // max(1, right.size))
+    threads.split(out.shape[0], lambda i, j: kernel(i, j, left, right, out, step, chunk, *form), align=ROWS, grain=grain)
     return out[:m, :n].astype(np.float32, copy=False)
 
 

@@ -9,6 +9,8 @@ For k = 0, 1, … every accumulator does ``c = round(s)``, s = c + a b, where th
     with floor  m = 1.5 · 2^(e + D), e the exponent of s but at least emin, c = (s + m) - m: the unit of m's binade, in which s + m lies, is
                 that of the format at s, subnormal numbers included; a sum of zero keeps the sign of s
 
+A third kind of tile has integers for sums, which saturate: ``c = min(max(s, low), high)``.
+
 That the two roundings, to the tile's numbers and to P bits, are as one is the caller's to know: `lpref.accel.cpu.narrow`.
 """
 
@@ -27,12 +29,13 @@ ROWS, VECTORS = WIDTH // 2, 2
 
 
 class Numbers(NamedTuple):
-    """The numbers of a tile: their digits, how many make a vector, and whether sums may be subnormal in the narrow format."""
+    """The numbers of a tile: their digits, how many make a vector, whether sums may be subnormal in the narrow format, or are integers."""
 
     kind: Any
     digits: int
     lanes: int
     floor: bool
+    integers: bool = False
 
     @property
     def bits(self) -> int:
@@ -46,6 +49,7 @@ class Numbers(NamedTuple):
 
 
 SHORT = Numbers(types.float32, 24, WIDTH, False)
+WHOLE = Numbers(types.float32, 24, WIDTH, False, True)
 LONG = Numbers(types.float64, 53, WIDTH // 2, True)
 
 
@@ -61,6 +65,24 @@ class _Free:
 
     def __call__(self, builder: ir.IRBuilder, s: Any) -> Any:
         return fused(builder, s, self.power, builder.fneg(builder.fmul(s, self.less)), self.n)
+
+    across = __call__
+
+
+class _Clamp:
+    """Integers that saturate at every addition, which are added as they are across chunks; the bounds come where the format does elsewhere."""
+
+    def __init__(self, builder: ir.IRBuilder, n: Numbers, low: Any, high: Any) -> None:
+        self.numbers = ir.VectorType(n.number, n.lanes)
+        self.low, self.high = (spread(builder, builder.sitofp(bound, n.number), self.numbers) for bound in (low, high))
+
+    def __call__(self, builder: ir.IRBuilder, s: Any) -> Any:
+        s = builder.select(builder.fcmp_ordered(">", s, self.low), s, self.low)
+        return builder.select(builder.fcmp_ordered("<", s, self.high), s, self.high)
+
+    @staticmethod
+    def across(builder: ir.IRBuilder, s: Any) -> Any:
+        return s
 
 
 class _Floor:
@@ -87,6 +109,8 @@ class _Floor:
         signed = builder.or_(builder.bitcast(c, self.ints), builder.and_(bits, self.sign))
         return builder.bitcast(signed, self.numbers)
 
+    across = __call__
+
 
 def spread(builder: ir.IRBuilder, scalar: Any, vector: ir.VectorType) -> Any:
     """The scalar in every lane."""
@@ -96,18 +120,18 @@ def spread(builder: ir.IRBuilder, scalar: Any, vector: ir.VectorType) -> Any:
 
 
 def make_narrow_tile(n: Numbers) -> Any:
-    """An intrinsic ``tile(C, c0, ldc, A, a0, row, B, b0, ldb, K, precision, emin)``: C[r, j] <- round(C[r, j] + d[r, j]).
+    """An intrinsic ``tile(C, c0, ldc, A, a0, row, B, b0, ldb, K, precision, emin)``: C[r, j] <- round(C[r, j] + d[r, j]), C + d for integers.
 
     d[r, j] is the sum of A[r, k] B[k, j] from +0, r < ROWS, j < VECTORS · lanes. C, A, B are contiguous arrays of the tile's numbers taken as
     flat memory, C[r, j] at c0 + r·ldc + j, A[r, k] at a0 + r·row + k, B[k, j] at b0 + k·ldb + j; the caller keeps the tile inside them.
     """
     index = ir.IntType(64)
 
-    def vectors(builder: ir.IRBuilder, base: Any, offset: Any, rounding: _Free | _Floor) -> list[Any]:
+    def vectors(builder: ir.IRBuilder, base: Any, offset: Any, rounding: Any) -> list[Any]:
         places = [builder.gep(base, [builder.add(offset, index(v * n.lanes))]) for v in range(VECTORS)]
         return [builder.bitcast(place, rounding.numbers.as_pointer()) for place in places]
 
-    def loop(builder: ir.IRBuilder, A: Any, B: Any, places: Any, K: Any, rounding: _Free | _Floor) -> list[Any]:
+    def loop(builder: ir.IRBuilder, A: Any, B: Any, places: Any, K: Any, rounding: Any) -> list[Any]:
         a0, row, b0, ldb = places
         zero = ir.Constant(rounding.numbers, [0.0] * n.lanes)
         entry, head, body, end = builder.block, *(builder.append_basic_block(f"narrow.{name}") for name in ("head", "body", "end"))
@@ -143,13 +167,13 @@ def make_narrow_tile(n: Numbers) -> Any:
 
         def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
             C, A, B = (context.make_array(sig.args[i])(context, builder, args[i]).data for i in (0, 3, 6))
-            rounding = (_Floor if n.floor else _Free)(builder, n, args[10], args[11])
+            rounding = (_Clamp if n.integers else _Floor if n.floor else _Free)(builder, n, args[10], args[11])
             sums = loop(builder, A, B, (args[4], args[5], args[7], args[8]), args[9], rounding)
             for r in range(ROWS):
                 row = builder.add(args[1], builder.mul(args[2], index(r)))
                 for v, place in enumerate(vectors(builder, C, row, rounding)):
                     total = builder.fadd(builder.load(place, align=4), sums[r * VECTORS + v])
-                    builder.store(rounding(builder, total), place, align=4)
+                    builder.store(rounding.across(builder, total), place, align=4)
             return context.get_dummy_value()
 
         return signature, emit

@@ -6,8 +6,9 @@ n elements share one alpha (the block; ragged blocks count their whole size), li
 with the signs of the other weights left out; the second is straight-through inside hard tanh. float32: slope = fl(1 / n) + alpha or fl(1 / n), dw = g
 slope.
 
-Source: arXiv 1603.05279, sec. 3.1, eq. 11 with sign' = 1(|w| <= 1).
-Source level: memory.
+Source: arXiv 1603.05279, sec. 3.1, eq. 11 with sign' = 1(|w| <= 1); allenai/XNOR-Net util.lua updateBinaryGradWeight, which excludes |w| = limit and
+multiplies by 1 - 1 / C, for weights that it centered over C input channels (and by n under SGD).
+Source level: read.
 Pitfalls: automatic differentiation of alpha sgn(w) gives sgn(w) sum(g sgn(w)) / n in place of the first term.
 """
 

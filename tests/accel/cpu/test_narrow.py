@@ -14,7 +14,7 @@ from lpref.accel.cpu.gemm import gemm
 from lpref.accel.cpu.narrow_tile import LONG, ROWS, SHORT, VECTORS
 from lpref.accel.cpu.sums import placed
 from lpref.ref import formats
-from lpref.ref.linalg import accumulator
+from lpref.ref.linalg import Accumulate, accumulator
 from lpref.ref.linalg import gemm as definition
 from lpref.ref.linalg.gemm import factors
 from lpref.ref.quantize import Blocks, Quantizer, quantize
@@ -97,3 +97,21 @@ def test_elements_by_table() -> None:
     affine = quantize(f32(rng.standard_normal((4, 8))), "int8_affine_row")
     assert elements(affine) is None
     assert elements(quantize(f32(rng.standard_normal((4, 8))), Quantizer("posit16_1", Blocks(), Scale("none")))) is not None
+
+
+def test_integers_that_saturate() -> None:
+    rng = np.random.default_rng(7)
+    for name, left, right in itertools.product(("int16_saturate", "int24_saturate", "int32_saturate", "int8"), ("int8", "e2m1"), ("int8", "e5m2")):
+        model = Accumulate("integer", bits=8, overflow="saturate", chunk=32) if name == "int8" else accumulator(name)
+        for m, n, k in ((1, 1, 1), (3, 5, 70), (9, 40, 130)):
+            a, b = codes(rng, m, k, left, 4 if left == "int8" else 0), codes(rng, n, k, right, 3 if right == "int8" else -9)
+            used = narrow.saturating(factors(a), factors(b), model) is not None
+            assert used or name in ("int24_saturate", "int32_saturate") or right == "e5m2"
+            want, got = definition(a, b, model), gemm(a, b, model)
+            assert (want.view(np.int32) == got.view(np.int32)).all(), (name, left, right, m, n, k)
+
+
+def test_integers_that_wrap_are_left_to_other_kernels() -> None:
+    a = quantize(f32(np.full((2, 40), 100.0)), CASTS["int8"])
+    assert narrow.saturating(factors(a), factors(a), accumulator("int16_wrap")) is None
+    assert gemm(a, a, "int16_wrap").tolist() == definition(a, a, "int16_wrap").tolist()

@@ -256,8 +256,30 @@ def sakr_result(dw: np.ndarray) -> np.ndarray:
     return np.clip(away(dw.astype(np.float64) / s), -8191, 8191) * s
 
 
+def four_bits(v: np.ndarray, path: str = "", clip: float = 1.0) -> np.ndarray:
+    """INT4 of a whole tensor, its largest magnitude times `clip` at 7; stochastic with a path."""
+    s = np.abs(v).max() / F(7 / clip)
+    n = np.abs((v / s).astype(np.float64))
+    n = np.rint(n) if not path else stochastic(n, words(f"{path}/rounding", v.shape, 8), 8)
+    return np.copysign(np.minimum(n, 7.0), v) * float(s)
+
+
+def hdqt(x, w, dy):
+    """Codes of the forward pass again in the Hadamard domain of the contracted axis."""
+    xq, wq = four_bits(x, clip=0.975), four_bits(w, clip=0.975)
+
+    def rotated(v, axis):
+        return emulation.along(v.astype(F), axis, v.shape[axis] & -v.shape[axis])
+
+    return {
+        "fprop.a": xq, "fprop.b": wq, "dgrad.a": four_bits(rotated(dy, 1), "dgrad/a"), "dgrad.b": four_bits(rotated(wq, 0)),
+        "wgrad.a": four_bits(rotated(dy, 0), "wgrad/a"), "wgrad.b": four_bits(rotated(xq, 0), "wgrad/b"),
+    }  # fmt: skip
+
+
 EMULATIONS = {
     "gupta": gupta, "dfp_int16": dfp_int16, "swalp": swalp, "wage": wage, "niti": niti, "dqt": dqt, "dorefa": dorefa, "jetfire": jetfire,
     "banner": banner, "in_hindsight": in_hindsight, "dynamic_fixed_point": dynamic_fixed_point, "wageubn": wageubn, "shiftquant": shiftquant,
     "ui8": ui8, "distribution_adaptive": distribution_adaptive, "sakr": sakr,
+    "hdqt": hdqt, "hdqt_acc8": hdqt,
 }  # fmt: skip

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lpref.accel import backend
 from lpref.conformance.proves import proves
 from lpref.ref.nn.integer_loss import integer_cross_entropy, shifted
 from lpref.ref.nn.range_norm import constant, range_batch_norm
@@ -20,7 +21,8 @@ from lpref.ref.optim import OptimContext, Weights
 from lpref.ref.optim.averaging import averaged
 from lpref.ref.optim.weights import DefinedOps
 from lpref.ref.quantize import Quantizer, Scale, quantize
-from lpref.ref.recipes import bits
+from lpref.ref.recipes import Context, bits
+from lpref.ref.recipes.linear import linear_backward, linear_forward
 from lpref.ref.rounding.pseudo import pseudo_shift, round_shift
 from lpref.specs import recipe
 
@@ -205,3 +207,29 @@ def test_hlq_operands(case: dict) -> None:
     t = quantize(np.asarray(case["x"], F), q, words=(65535 - np.asarray(case["words"])).astype(np.uint32), k_axis=k_axis)
     np.testing.assert_array_equal(t.element_values(), case["codes"])
     assert t.scale_values() == F(case["scale"])
+
+
+@proves("recipe:hdqt", "official")
+@cases("hdqt")
+def test_hdqt_operands(case: dict) -> None:
+    """A magnitude goes up where U is below its fraction: the words are mirrored."""
+    q = recipe("hdqt").linear.slot(case["slot"]).quantizer
+    words = (65535 - np.asarray(case["words"])).astype(np.uint32) if "words" in case else None
+    t = quantize(np.asarray(case["x"], F), q if words is None else replace(q, word_bits=16), words=words)
+    np.testing.assert_array_equal(t.element_values(), case["codes"])
+    np.testing.assert_allclose(t.scale_values(), case["scale"], rtol=2**-22)
+
+
+@proves("recipe:hdqt", "official")
+@cases("hdqt_layer")
+def test_hdqt_layer(case: dict) -> None:
+    """All three products with every rounding to nearest; the matrices were drawn so that no transformed element is a tie."""
+    clipped, plain = {"format": "int4", "scale": {"rule": "amax", "target": 7 / 0.975}}, {"format": "int4"}
+    nearest = {f"linear.{path}.quantizer": q for path, q in (("dgrad.a", clipped), ("wgrad.a", clipped), ("wgrad.b", plain))}
+    linear, ops = recipe({"base": "hdqt", "set": nearest}).linear, backend("reference", "exact")
+    x, w, dy = (np.asarray(case[key], F) for key in ("x", "w", "dy"))
+    y, kept = linear_forward(x, w, linear, Context(seed=1), ops)
+    grads = linear_backward(dy, kept, linear, Context(seed=1), ops)
+    for got, key in ((y, "y"), (grads.dx, "dx"), (grads.dw, "dw")):
+        want = np.asarray(case[key], F)
+        np.testing.assert_allclose(got, want, rtol=0, atol=2.0**-20 * np.abs(want).max())

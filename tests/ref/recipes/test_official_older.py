@@ -1,4 +1,4 @@
-"""Published code of older frameworks against the recipes: TensorFlow 1 under tensorflow.compat.v1, Theano under PyTensor.
+"""Published code of older frameworks against the recipes: TensorFlow 1 under tensorflow.compat.v1, Theano under PyTensor, Torch 7 transcribed.
 
 `official_older.json` says for every case which lines at which commit ran, and what was changed for it.
 """
@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lpref.accel import backend
 from lpref.conformance.proves import proves
 from lpref.ref.optim import OptimContext
 from lpref.ref.optim.weights import DefinedOps
 from lpref.ref.quantize import quantize
+from lpref.ref.recipes import Context
+from lpref.ref.recipes.linear import linear_backward, linear_forward
 from lpref.specs import recipe
 
 F = np.float32
@@ -85,6 +88,34 @@ def test_binaryconnect_clips_after_the_update(case: dict) -> None:
     ctx = OptimContext(0, 0, lr=1.0, peak=1.0)
     got, _ = recipe("binaryconnect").weights.after("w", old, new, {}, ctx, DefinedOps)
     np.testing.assert_array_equal(got, np.asarray(case["out"], F))
+
+
+@proves("recipe:bnn", "official")
+@cases("bnn")
+def test_bnn_layer(case: dict) -> None:
+    """H = 1 there; here Y and dX have a power of two of the fan-in, and dW has not. No |x| is 1, where the masks differ."""
+    x, w, dy = (np.asarray(case[key], F) for key in ("x", "w", "dy"))
+    linear = recipe("bnn").linear
+    h = quantize(w, linear.fprop.b.quantizer).scale_values()[0, 0]
+    ops = backend("reference", "exact")
+    y, kept = linear_forward(x, w, linear, Context(seed=1), ops)
+    grads = linear_backward(dy, kept, linear, Context(seed=1), ops)
+    np.testing.assert_array_equal(y, np.asarray(case["y"], F) * h)
+    np.testing.assert_allclose(grads.dx, np.asarray(case["dx"], F) * h, rtol=0, atol=8 * 2.0**-24 * np.abs(dy).sum(axis=1).max())
+    np.testing.assert_allclose(grads.dw, np.asarray(case["dw"], F), rtol=0, atol=8 * 2.0**-24 * np.abs(dy).sum(axis=0).max())
+
+
+@proves("recipe:xnor_net", "vectors")
+@cases("xnor")
+def test_xnor_weights_and_their_slope(case: dict) -> None:
+    """The code multiplies the slope by 1 - 1 / C more, for weights that it centers along the C input channels first."""
+    w, wb, factor = (np.asarray(case[key], F) for key in ("w", "wb", "factor"))
+    q = recipe("xnor_net").linear.fprop.b.quantizer
+    t = quantize(w, q)
+    np.testing.assert_array_equal(t.element_values(), np.sign(wb))
+    np.testing.assert_allclose(t.dequantize(F), wb, rtol=w.shape[1] * 2.0**-24)
+    alpha = np.where(np.abs(w) < 1, t.scale_values(), F(0))
+    np.testing.assert_allclose((alpha + F(1 / w.shape[1])) * (1 - 1 / case["channels"]), factor, rtol=(w.shape[1] + 4) * 2.0**-24)
 
 
 @proves("recipe:dorefa", "official")
