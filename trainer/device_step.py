@@ -17,33 +17,17 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cuda import device, doubt, feed, graph, qtensor, update
+from lpref.accel.cuda.copies import Copies
 from lpref.ref.optim import update_loss_scale
-from lpref.ref.recipes import Context
 from lpref.trainer import memory
 from lpref.trainer.data.batches import Batch
+from lpref.trainer.fed_context import FedContext
 from lpref.trainer.fed_states import FedStates
 from lpref.trainer.step import StepResult, TrainState, applied, both_passes, mean_loss, seed_of, skipped
 
 EAGER = "LPREF_CUDA_GRAPH"
 GRAPHS = 8
 """Kinds of steps whose graphs are kept."""
-
-
-@dataclass(frozen=True)
-class FedContext(Context):
-    """A context whose step, states and random signs come from a feed."""
-
-    feed: Any = field(default=None, compare=False)
-
-    def signs(self, slot: str, n: int) -> Any:
-        return self.feed.made(signs_of, self.words(slot, "signs"), n)
-
-
-def signs_of(address: Any, n: int) -> np.ndarray:
-    """`lpref.ref.random.signs`."""
-    from lpref.ref import random
-
-    return random.signs(address, n)
 
 
 @dataclass
@@ -104,6 +88,7 @@ class DeviceStep:
         self.kinds: dict[Any, Kind] = {}
         self.weights: list[Any] = []
         self.moments: Any = None
+        self.weight_copies = Copies(())
         cp, words = device.cupy(), update.TOLD + micro
         self.told, self.halt = cp.zeros((feed.TURNS, words), np.uint32), cp.zeros(2, np.uint32)
         self.heard = feed.pinned(4 * feed.TURNS * words).view(np.uint32).reshape(feed.TURNS, words)
@@ -126,6 +111,8 @@ class DeviceStep:
             batches = batches_of(state.step)
             self.p.bind(state)
             self._bind(state)
+            if not queue:
+                self.weight_copies.renew()  # whoever wrote to a weight since the last call; in this one only updates will
             kind = self._kind(state, batches)
             if queue and kind.captured is None:
                 break
@@ -204,6 +191,7 @@ class DeviceStep:
             if not all(a.flags.c_contiguous for a in model.arrays().values()):
                 model.set_arrays({name: device.cupy().ascontiguousarray(a) for name, a in model.arrays().items()})
             self.weights, self.moments, self.kinds = list(model.arrays().values()), state.optimizer, {}
+            self.weight_copies = Copies(self.weights)
 
     def _kind(self, state: TrainState, batches: Sequence[Batch]) -> Kind:
         p, fed = self.p, self.place.feed
@@ -232,15 +220,18 @@ class DeviceStep:
         return lr
 
     def _run(self, kind: Kind, collect: bool) -> Outcome:
-        """The step, eagerly."""
-        outcome = Outcome()
+        """The step, eagerly. Where it made copies of weights, the updates of the graphs there are do not write them: these are dropped."""
+        outcome, known = Outcome(), len(self.weight_copies.made)
         self.place.eager(lambda: self._region(kind.batches, outcome, collect))
+        if len(self.weight_copies.made) > known:
+            for other in self.kinds.values():
+                other.captured = None
         return outcome
 
     def _region(self, batches: Sequence[Batch], outcome: Outcome, collect: bool) -> None:
         """All that the device does in a step."""
         p, words = self.p, device.cupy().zeros(2, np.uint32)
-        with doubt.collected(words[:1]) if feed.capturing() else nullcontext(), qtensor.own_pages() as pages:
+        with doubt.collected(words[:1]) if feed.capturing() else nullcontext(), qtensor.own_pages() as pages, self.weight_copies.reading():
             losses, observed = both_passes(p.model, batches, lambda micro: self._context(micro, collect), self.seed)
             grads = update.contiguous(p.model.grads())
             for tensor in p.model.params.values():
@@ -258,7 +249,8 @@ class DeviceStep:
         p, (by, queue) = self.p, [feed.upload(feed.same, source) for source in (self.inverse, self.queue)]
         verdict = update.judge(list(grads.values()), losses, words, queue, by, p.rules.clip, self.halt, self.told)
         if self.whole:
-            update.update(p.rules.optimizer, p.model.arrays(), grads, self.moments, feed.upload(feed.same, self.rules), by, verdict)
+            rules, weights = feed.upload(feed.same, self.rules), p.model.arrays()
+            update.update(p.rules.optimizer, weights, grads, self.moments, rules, by, verdict, self.weight_copies.made)
 
     def _context(self, micro: int, collect: bool) -> FedContext:
         numbers = self.place.feed.numbers

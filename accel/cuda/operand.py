@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cast_plan import NEVER
-from lpref.accel.cuda import arrays, cast, device, panels
+from lpref.accel.cuda import arrays, cast, copies, device, panels
 from lpref.accel.cuda.hadamard import hadamard
 from lpref.accel.cuda.job import job_of
 from lpref.accel.cuda.qtensor import CudaQTensor
-from lpref.accel.cuda.quantize import constant, in_panels, quantize
+from lpref.accel.cuda.quantize import constant, in_panels, quantize, shortens
 from lpref.accel.reference import check_operand, transformed
 from lpref.ref.formats import format as format_named
 from lpref.ref.linalg import HighPrecision
@@ -30,9 +30,10 @@ def operand(
     state: Mapping[str, Any] | None = None, collect: bool = False, numbers: bool = False,
 ) -> CudaQTensor | HighPrecision:  # fmt: skip
     """`lpref.accel.reference.operand`: the same codes. collect adds error statistics to ``observed`` (and waits for the device); numbers: bfloat16
-    beside the codes, where they come from one kernel.
+    beside the codes, where they come from one kernel, and the copy of a weight (`copies`) in place of its cast.
 
     A cast to bfloat16 of an array of bfloat16 is the array, without a kernel: no element is lost, and its amax is not measured unless `collect`.
+    Nothing at all is observed of a weight whose copy serves, unless `collect`.
     """
     check_operand(x, k_axis)
     alone = quantizer is None or collect or not (transforms or numbers) or not device.on_device(x)
@@ -43,8 +44,12 @@ def operand(
     if quantizer is None:
         arrays.check("operand", x)
         return HighPrecision(x, k_axis)
-    if not collect and arrays.is_sixteen(x) and keeps(quantizer):
-        return as_codes(x, quantizer, k_axis)
+    if not collect and keeps(quantizer):
+        if arrays.is_sixteen(x):
+            return as_codes(x, quantizer, k_axis, {"count": int(x.size), "overflowed": 0, "underflowed": 0})
+        copy = copies.of(x) if numbers and shortens(quantizer) else None
+        if copy is not None:
+            return as_codes(copy, quantizer, k_axis, {})
     codes = quantize(x, quantizer, state=state, words=words, k_axis=k_axis)
     return replace(codes, observed={**codes.observed, **stats(x, codes)}) if collect else codes
 
@@ -75,10 +80,9 @@ def keeps(q: Quantizer) -> bool:
     return bool((fmt.encode(values[there], q.rounding, q.overflow) == codes[there]).all())
 
 
-def as_codes(x: Any, q: Quantizer, k_axis: int) -> CudaQTensor:
-    """The matrix x of bfloat16 as the codes of q, which `keeps` it."""
+def as_codes(x: Any, q: Quantizer, k_axis: int, seen: Mapping[str, Any]) -> CudaQTensor:
+    """The matrix x of bfloat16 as the codes of q, which `keeps` it; seen: what is observed."""
     codes = device.cupy().ascontiguousarray(x.view(np.uint16))
-    seen = {"count": int(x.size), "overflowed": 0, "underflowed": 0}
     return CudaQTensor(codes, (), constant(1.0), k_axis % 2, tuple(x.shape), q, seen)
 
 

@@ -13,6 +13,8 @@ from lpref.ref.optim import AdamWCoefficients
 from lpref.ref.reduce import LANES
 
 ORDERS = {"before": 0, "inside": 1}
+SMALL = 1 << 22
+"""Numbers in all up to which their squares are added by small blocks."""
 
 
 def adamw_update(p: Any, g: Any, m: Any, v: Any, k: AdamWCoefficients, wd_order: str = "before") -> tuple[Any, Any, Any]:
@@ -69,7 +71,9 @@ def sums_of_squares(held: Sequence[Any], by: Any = 0, odd: Any = 0) -> Any:
     lanes, sums = cp.empty((len(held), LANES), np.float32), cp.empty(len(held), np.float32)
     longest = sorted(range(len(held)), key=lambda i: -held[i].size)
     rows = np.array([(held[i].data.ptr, held[i].size, i) for i in longest], np.uint64)
-    device.function("optim", "squares", TEAM)((LANES // 32, len(held)), (32, 32), (feed.upload(feed.same, rows), by, lanes, odd))
+    few = sum(array.size for array in held) <= SMALL
+    entry, high = ("squares_of_few", 8) if few else ("squares", 32)
+    device.function("optim", entry, TEAM)((LANES // 32, len(held)), (32, high), (feed.upload(feed.same, rows), by, lanes, odd))
     device.function("optim", "halved", TEAM)((len(held),), (LANES,), (lanes, sums))
     return sums
 

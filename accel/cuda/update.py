@@ -60,19 +60,22 @@ def judge(grads: Sequence[Any], losses: Sequence[Any], words: Any, fed: Any, by:
 
 
 def update(
-    optimizer: Optimizer, params: Mapping[str, Any], grads: Mapping[str, Any], state: Mapping[str, Any], rules: Any, by: Any, verdict: Any
-) -> None:
-    """params and state, in place. rules: `coefficients` on the device."""
+    optimizer: Optimizer, params: Mapping[str, Any], grads: Mapping[str, Any], state: Mapping[str, Any], rules: Any, by: Any, verdict: Any,
+    copies: Mapping[int, Any],
+) -> None:  # fmt: skip
+    """params, state and the copies of params by their address, in place. rules: `coefficients` on the device."""
     size = sum(p.size for p in params.values())
     chunk = next(each for most, each in CHUNKS.items() if size <= most)
     owners: list[int] = []
     table, roles = [], [s.name for s in optimizer.rule.states()]
     for number, (name, p) in enumerate(params.items()):
         moments = [state[f"{name}/{role}"].data.ptr for role in roles]
-        table.append((p.data.ptr, grads[name].data.ptr, *moments, *[0] * (2 - len(moments)), p.size, int(optimizer.decays(name)), len(owners), 0))
+        copy = copies[p.data.ptr].data.ptr if p.data.ptr in copies else 0
+        table.append((p.data.ptr, grads[name].data.ptr, *moments, *[0] * (2 - len(moments)), p.size, int(optimizer.decays(name)), len(owners), copy))
         owners += [number] * -(-p.size // chunk)
     order = optim.ORDERS.get(getattr(optimizer.rule, "wd_order", ""), 2)
-    run = device.function("update", "update", _defines(RULES[type(optimizer.rule)], order))
+    defines = (*_defines(RULES[type(optimizer.rule)], order), *((("LP_COPIES", 1),) if copies else ()))
+    run = device.function("update", "update", defines)
     held, whose = (feed.upload(feed.same, np.array(rows, kind)) for rows, kind in ((table, np.uint64), (owners, np.uint32)))
     if owners:
         run((len(owners),), (device.THREADS,), (held, whose, chunk, rules, by, verdict))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from device_cases import wide
 
-from lpref.accel.cuda import plans
+from lpref.accel.cuda import arrays, cast, plans
 from lpref.accel.cuda.quantize import quantize
 from lpref.ref import quantize as ref
 from lpref.ref.errors import BackendError, NonFiniteError, ShapeError, SpecError, WordsError
@@ -126,8 +126,23 @@ def test_foreign_amax_and_state() -> None:
 
 @pytest.mark.parametrize("name", ["bf16", "fp16", "fixed16_8"])
 def test_plain_casts(name: str) -> None:
-    x = wide(33, 65)
-    check(quantize(cp.asarray(x), name), ref.quantize(x, name))
+    lower = np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32)
+    every = (np.arange(2**16, dtype=np.uint32)[:, None] << np.uint32(16) | lower).view(np.float32).reshape(-1, 256)
+    for x in (wide(33, 65), wide(32, 64), *((every, every[np.random.default_rng(0).permutation(len(every))]) if name != "fixed16_8" else ())):
+        check(quantize(cp.asarray(x), name), ref.quantize(x, name))
+
+
+def test_every_float32_to_bfloat16() -> None:
+    """2^32 casts three ways: as an operand, as a copy, and as the cast that is proved against its definition; and what the first one counts."""
+    counts = {"count": 0, "overflowed": 0, "underflowed": 0}
+    for part in range(16):
+        bits = cp.arange(2**28, dtype=cp.uint32).reshape(2**14, 2**14) + np.uint32(part << 28)
+        made, codes = quantize(bits.view(cp.float32), "bf16"), arrays.short(bits.view(cp.float32)).view(cp.uint16)
+        assert bool((made.codes == codes).all())
+        assert bool((cast.encode(bits.view(cp.float32), "bfloat16", overflow="to_infinity").reshape(codes.shape) == codes).all())
+        for key in counts:
+            counts[key] += int(made.observed[key])
+    assert counts == {"count": 2**32, "overflowed": 2 * (0x7F800000 - 0x7F7F8001), "underflowed": 2 * 0x8000}
 
 
 @pytest.mark.parametrize("other", [None, 1, 3, 16])

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from lpref.accel import backend
-from lpref.accel.cuda import feed, graph, quantize
+from lpref.accel.cuda import copies, feed, graph, quantize
 from lpref.accel.cuda.backend import CudaBackend
 from lpref.cli.diff_step import text
+from lpref.ref.backend import Backend
 from lpref.ref.errors import BackendError, SpecError
 from lpref.ref.optim import LossScale
 from lpref.ref.random import WordAddress
@@ -161,6 +162,41 @@ def test_a_doubt_is_raised_by_the_eager_repetition() -> None:
     run.model.params[name].data[...] = np.nan
     with pytest.raises(SpecError, match="is not a positive number"):
         by.steps(state, 1, partial(batches, run))
+
+
+def copying() -> Backend:
+    """Grade exact, but casts of weights to bfloat16 are read from their copies, as in grade fast."""
+    made = CudaBackend("exact")
+    operand = replace(made.kernels["operand"], function=partial(made.kernels["operand"].function, numbers=True))
+    return Backend("cuda", "exact", [operand if kernel.op == "operand" else kernel for kernel in made.kernels.values()], made.arrays)
+
+
+PHASES = "recipe={base: bf16, set: {schedule: [{start: 3, stop: 6, set: {linear.fprop.b.quantizer: fp16}}]}}"
+
+
+@pytest.mark.parametrize("change", ["recipe=bf16", pytest.param(PHASES, marks=pytest.mark.deep)])
+def test_copies_of_weights_are_their_casts(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eager, replayed and queued steps, two micro-batches each, with weights that somebody else changed, and other arrays in their place."""
+    monkeypatch.setattr(copies, "SERVING", True)
+    found = []
+    for made, kind in ((copying(), DeviceStep), (backend("cpu", "exact"), HostStep)):
+        run = prepared(made, change, "train.micro_batches=2")
+        state, by = start_state(run), kind(run)
+        while state.step < 12:
+            if state.step in (4, 7):
+                run.model.params["h.0.mlp.up.weight"].data[3] *= np.float32(1.5)
+            if state.step == 9:
+                run.model.set_arrays({name: made.arrays.host(a) for name, a in run.model.arrays().items()})
+            until = next(stop for stop in (4, 7, 9, 12) if stop > state.step)
+            state = by.steps(state, until - state.step, partial(batches, run))[-1][0]
+            if kind is DeviceStep:
+                held, weights = by.weight_copies.made, {a.data.ptr: a for a in run.model.arrays().values()}
+                assert set(held) == {run.model.params[site.parameter].data.data.ptr for site in run.model.sites.values()}
+                for at, copy in held.items():
+                    np.testing.assert_array_equal(host_gpu.get(copy), made.arrays.host(made.cast(weights[at], "bfloat16")))
+        found.append({name: np.array(made.arrays.host(a)) for name, a in run.model.arrays().items()})
+    for name, want in found[1].items():
+        np.testing.assert_array_equal(found[0][name].view(np.uint32), want.view(np.uint32), name)
 
 
 def test_lockstep(monkeypatch: pytest.MonkeyPatch) -> None:

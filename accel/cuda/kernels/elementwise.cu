@@ -98,7 +98,7 @@ KERNEL widen(const lp_u16 *x, lp_i64 n, float *out) {
 }
 
 /* bfloat16 of float32, to nearest even: eight elements a thread */
-KERNEL shorten(const float *x, lp_i64 n, lp_u16 *out) {
+LPREF_FN void shortened(const float *x, lp_i64 n, lp_u16 *out) {
     LP_EACH(i, (n + 7) / 8) {
         if (8 * i + 8 <= n && (((lp_u64)x | (lp_u64)out) & 15) == 0) {
             float4 u = ((const float4 *)x)[2 * i], v = ((const float4 *)x)[2 * i + 1];
@@ -108,6 +108,14 @@ KERNEL shorten(const float *x, lp_i64 n, lp_u16 *out) {
             for (lp_i64 k = 8 * i; k < 8 * i + 8 && k < n; ++k) out[k] = (lp_u16)short_bits(x[k]);
         }
     }
+}
+
+KERNEL shorten(const float *x, lp_i64 n, lp_u16 *out) { shortened(x, n, out); }
+
+/* The same of many arrays: (x, out, elements) of each, one for every blockIdx.y. */
+KERNEL shorten_each(const lp_u64 *table) {
+    const lp_u64 *at = table + 3 * (lp_i64)blockIdx.y;
+    shortened((const float *)at[0], (lp_i64)at[2], (lp_u16 *)at[1]);
 }
 
 /* the exponent in float64: float32 numbers on the device, or one number */

@@ -8,11 +8,20 @@
  * cost a store of zeros, those that come often have blocks of 32 columns to themselves. */
 #include "reduce.cuh"
 
-extern "C" __global__ void __launch_bounds__(256) rows_of(const float *table, const lp_i64 *ids, lp_i64 n, lp_i64 width, float *out) {
+/* rows of `width` numbers, or of fours of them */
+template <class T> LPREF_FN void rows(const T *table, const lp_i64 *ids, lp_i64 n, lp_i64 width, T *out) {
     for (lp_i64 r = (lp_i64)blockIdx.y * blockDim.y + threadIdx.y; r < n; r += (lp_i64)gridDim.y * blockDim.y) {
-        const float *row = table + ids[r] * width;
+        const T *row = table + ids[r] * width;
         for (lp_i64 i = (lp_i64)blockIdx.x * blockDim.x + threadIdx.x; i < width; i += (lp_i64)gridDim.x * blockDim.x) out[r * width + i] = row[i];
     }
+}
+
+extern "C" __global__ void __launch_bounds__(256) rows_of(const float *table, const lp_i64 *ids, lp_i64 n, lp_i64 width, float *out) {
+    rows(table, ids, n, width, out);
+}
+
+extern "C" __global__ void __launch_bounds__(256) rows_of_fours(const float4 *table, const lp_i64 *ids, lp_i64 n, lp_i64 width, float4 *out) {
+    rows(table, ids, n, width, out);
 }
 
 /* key = id n + position, ascending; those of id v are starts[v] .. starts[v + 1]. table is zero before. A warp: the id whose first position in this

@@ -3,7 +3,8 @@
  * squares gives 32 of an array's 1024 lanes to a block: all its threads load (the next 256 rows are on their way while one warp adds those that lie
  * in shared memory), so that one long array is read by 32 multiprocessors; the longest arrays begin, since their lanes are chains of additions.
  * Versions: 1. a block an array. 2. blocks of 256 threads, 128 rows, in the arrays' order (163 M numbers, two arrays of 39 M: 1.14 ms on an H200).
- * 3. this one. */
+ * 3. so (model of 0.9 M numbers, 27 arrays: 10.9 us, of which most is blocks waiting for others). 4. this one: blocks of 256 threads where all numbers
+ * are few. */
 #include "reduce.cuh"
 #include "rules.cuh"
 
@@ -38,43 +39,51 @@ KERNEL lion(const float *p, const float *g, const float *m, lp_i64 n, float lr, 
     }
 }
 
-#define DEEP 8 /* rows that a thread has on their way */
-
-LPREF_FN void ahead(const float *x, lp_i64 n, lp_i64 row, lp_i64 lane, float *v) {
+/* rows row + threadIdx.y, HIGH rows apart, of a lane */
+template <int HIGH, int DEEP> LPREF_FN void ahead(const float *x, lp_i64 n, lp_i64 row, lp_i64 lane, float *v) {
 #pragma unroll
     for (int k = 0; k < DEEP; ++k) {
-        lp_i64 i = (row + threadIdx.y + 32 * k) * 1024 + lane;
+        lp_i64 i = (row + threadIdx.y + HIGH * k) * 1024 + lane;
         v[k] = i < n ? x[i] : 0.0f;
     }
 }
 
 /* arrays: pointer, size and number of each; by: what every element is multiplied with, or 0. lanes [arrays, 1024]: the squares of each lane, added in
- * order. odd, or 0: set to 1 where anything is NaN or infinite. A block: 32 lanes of an array. */
-extern "C" __global__ void __launch_bounds__(1024) squares(const lp_u64 *arrays, const float *by, float *lanes, lp_u32 *odd) {
-    __shared__ float tile[32 * DEEP][32];
+ * order. odd, or 0: set to 1 where anything is NaN or infinite. A block: 32 lanes of an array, HIGH rows of threads, each with DEEP rows on their way. */
+template <int HIGH, int DEEP> LPREF_FN void squared(const lp_u64 *arrays, const float *by, float *lanes, lp_u32 *odd) {
+    __shared__ float tile[HIGH * DEEP][32];
     const float *x = (const float *)arrays[3 * blockIdx.y];
     lp_i64 n = (lp_i64)arrays[3 * blockIdx.y + 1], first = 32 * blockIdx.x, lane = first + threadIdx.x;
     lp_i64 rows = n > first ? (n - first + 1023) / 1024 : 0;
     float sum = 0.0f, factor = by ? *by : 1.0f, v[DEEP];
     int bad = 0;
-    ahead(x, n, 0, lane, v);
-    for (lp_i64 row = 0; row < rows; row += 32 * DEEP) {
+    ahead<HIGH, DEEP>(x, n, 0, lane, v);
+    for (lp_i64 row = 0; row < rows; row += HIGH * DEEP) {
 #pragma unroll
         for (int k = 0; k < DEEP; ++k) {
             float g = lp_mul(v[k], factor);
             bad |= (lp_bits(g) & LP_ABS) >= LP_INF;
-            tile[threadIdx.y + 32 * k][threadIdx.x] = lp_mul(g, g);
+            tile[threadIdx.y + HIGH * k][threadIdx.x] = lp_mul(g, g);
         }
         __syncthreads();
-        if (row + 32 * DEEP < rows) ahead(x, n, row + 32 * DEEP, lane, v);
+        if (row + HIGH * DEEP < rows) ahead<HIGH, DEEP>(x, n, row + HIGH * DEEP, lane, v);
         if (threadIdx.y == 0) {
 #pragma unroll 32
-            for (int k = 0; k < 32 * DEEP; ++k) sum = lp_add(sum, tile[k][threadIdx.x]);
+            for (int k = 0; k < HIGH * DEEP; ++k) sum = lp_add(sum, tile[k][threadIdx.x]);
         }
         __syncthreads();
     }
     if (threadIdx.y == 0) lanes[arrays[3 * blockIdx.y + 2] * 1024 + lane] = sum;
     if (bad && odd) *odd = 1;
+}
+
+extern "C" __global__ void __launch_bounds__(1024) squares(const lp_u64 *arrays, const float *by, float *lanes, lp_u32 *odd) {
+    squared<32, 8>(arrays, by, lanes, odd);
+}
+
+/* the same for arrays so small that all blocks should be there at once */
+extern "C" __global__ void __launch_bounds__(256) squares_of_few(const lp_u64 *arrays, const float *by, float *lanes, lp_u32 *odd) {
+    squared<8, 12>(arrays, by, lanes, odd);
 }
 
 /* sums [arrays]: each array's lanes, halved */

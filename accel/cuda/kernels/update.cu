@@ -1,9 +1,11 @@
 /* update: the end of a training step without the host: verdict, clipping factor, and every parameter and moment in place, if the verdict allows.
  *
- * lpref.ref.optim.guarded_step with its decisions on the device. Versions: 1. this one: one launch over all parameters, 28 bytes an element. */
+ * lpref.ref.optim.guarded_step with its decisions on the device. Versions: 1. this one: one launch over all parameters, 28 bytes an element. With
+ * LP_COPIES weights that have a copy in bfloat16 (copies.py) write it too, 30 bytes, and the next step need not cast them. */
 #define LP_TEAM 1024
 #define LP_SLOTS 1
 #include "reduce.cuh"
+#include "loads.cuh"
 #include "rules.cuh"
 
 /* What the update kernel reads and the host is told. halted: a step before this one, queued with it, was skipped: this one did not happen. */
@@ -48,12 +50,13 @@ extern "C" __global__ void __launch_bounds__(LP_TEAM) judge(const float *sums, l
     to[5] = lp_bits(v.factor);
 }
 
-/* A parameter: where it, its gradient and its moments are, its elements, the decay group of its coefficients, its first chunk. */
+/* A parameter: where it, its gradient and its moments are, its elements, the decay group of its coefficients, its first chunk, its copy or 0. */
 struct Slot {
     float *p;
     const float *g;
     float *m, *v;
-    lp_i64 n, group, first, unused;
+    lp_i64 n, group, first;
+    lp_u16 *copy;
 };
 
 #if LP_RULE == 0
@@ -77,6 +80,9 @@ extern "C" __global__ void __launch_bounds__(256) update(const Slot *slots, cons
     float inverse = *by, factor = verdict->factor;
     lp_i64 begin = ((lp_i64)blockIdx.x - at.first) * chunk, end = begin + chunk < at.n ? begin + chunk : at.n;
     int fours = !(((lp_u64)at.p | (lp_u64)at.g | (lp_u64)at.m | (lp_u64)at.v) & 15u);
+#ifdef LP_COPIES
+    fours = fours && !((lp_u64)at.copy & 7u);
+#endif
     if (fours) {
         lp_i64 last = begin + (end - begin) / 4 * 4;
         for (lp_i64 i = begin + 4 * threadIdx.x; i < last; i += 4 * 256) {
@@ -88,6 +94,10 @@ extern "C" __global__ void __launch_bounds__(256) update(const Slot *slots, cons
             p.z = lp_add(DELTA(p.z, lp_mul(lp_mul(g.z, inverse), factor), m.z, v.z), p.z);
             p.w = lp_add(DELTA(p.w, lp_mul(lp_mul(g.w, inverse), factor), m.w, v.w), p.w);
             *(float4 *)(at.p + i) = p;
+#ifdef LP_COPIES
+            uint2 h = {short_bits(p.x) | short_bits(p.y) << 16, short_bits(p.z) | short_bits(p.w) << 16};
+            if (at.copy) *(uint2 *)(at.copy + i) = h;
+#endif
             if (at.m) *(float4 *)(at.m + i) = m;
             if (at.v) *(float4 *)(at.v + i) = v;
         }
@@ -95,7 +105,11 @@ extern "C" __global__ void __launch_bounds__(256) update(const Slot *slots, cons
     }
     for (lp_i64 i = begin + threadIdx.x; i < end; i += 256) {
         float p = at.p[i], g = lp_mul(lp_mul(at.g[i], inverse), factor), m = at.m ? at.m[i] : 0.0f, v = at.v ? at.v[i] : 0.0f;
-        at.p[i] = lp_add(DELTA(p, g, m, v), p);
+        p = lp_add(DELTA(p, g, m, v), p);
+        at.p[i] = p;
+#ifdef LP_COPIES
+        if (at.copy) at.copy[i] = (lp_u16)short_bits(p);
+#endif
         if (at.m) at.m[i] = m;
         if (at.v) at.v[i] = v;
     }

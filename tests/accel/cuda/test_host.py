@@ -12,6 +12,7 @@ from kernel_check import Place, check, check_cases
 from kernel_draw import Draw
 from kernel_sizes import KERNELS, MORE
 
+from lpref.accel.cuda import optim
 from lpref.accel.cuda.backend import NATIVE as NATIVE_OPS
 from lpref.accel.cuda.backend import NEAR, CudaBackend
 from lpref.ref.contracts import Bits
@@ -38,6 +39,12 @@ def test_those_of_grade_fast_keep_their_bounds(place: Place, op: str) -> None:
     kernel = CudaBackend("fast").kernels[op]
     check(kernel, place)
     check_cases(kernel, place, MORE[op](Draw(3)) if op in MORE else ())
+
+
+def test_squares_of_many(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel for more numbers than are made here."""
+    monkeypatch.setattr(optim, "SMALL", 0)
+    check_cases(KERNELS["global_norm"], place, [([Draw(3)(5000), Draw(4)(3), Draw(5)(300, 1000)],)])
 
 
 NATIVE = sorted(set(MORE) & NATIVE_OPS)

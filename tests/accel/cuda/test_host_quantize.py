@@ -55,3 +55,12 @@ def test_quantizers(name: str, kind: Any) -> None:
 @pytest.mark.parametrize(("name", "kind"), DEEP)
 def test_other_quantizers(name: str, kind: Any) -> None:
     check(name, kind)
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16", "bf16:overflow=saturate"])
+def test_casts(name: str) -> None:
+    """Every upper half of a float32 with lower halves on both sides of a tie, in an order that mixes the common with the rare, and the counts."""
+    lower = np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32)
+    x = (np.arange(2**16, dtype=np.uint32)[:, None] << np.uint32(16) | lower).view(np.float32).reshape(-1, 256)
+    for part in (x, x[np.random.default_rng(0).permutation(len(x))], x[0x40:0x80], np.zeros((2, 8), np.float32)):
+        same(quantize(host_gpu.put(part), lookup(name)).host(), ref.quantize(part, lookup(name)))

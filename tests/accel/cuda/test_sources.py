@@ -62,6 +62,7 @@ CASES += [("activation", {"LP_X": x, "LP_DY": dy, "LP_Y": y}) for x, dy, y in ((
 CASES += [("loss", {"LP_TEAM": 256, "LP_SLOTS": 4, "LP_X": 1, "LP_Y": 1, "LP_NEAR": near}) for near in (0, 1)]
 CASES += [("activation", {"LP_X": x, "LP_DY": dy, "LP_Y": y, "LP_NEAR": 1}) for x, dy, y in ((0, 0, 0), (1, 1, 1))]
 CASES += [("update", {"LP_RULE": rule, "LP_ORDER": order}) for rule, order in ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2))]
+CASES += [("update", {"LP_RULE": rule, "LP_ORDER": 2, "LP_COPIES": 1}) for rule in (0, 1, 2)]
 CASES += [("gemm_int8", {"LP_PIECE": n}) for n in (0, 16, 32, 64, 128)]
 CASES += [("operand", {"LP_IN": 1}), *(("attention", {"LP_SLOTS": s}) for s in (1, 4, 32))]
 CASES += [("blas", macros) for macros in ({"LP_BITS": 4}, {"LP_BITS": 8}, {"LP_INTEGERS": 0}, {"LP_INTEGERS": 1})]
