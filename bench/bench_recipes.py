@@ -56,10 +56,10 @@ class WholeStep:
         self.state, _ = step_of(p, self.state, [train_batch(p.data, p.length, s.batch, s.seed, self.state.step, 0, s.batch)], False)
 
 
-def products(recipe: Any) -> str:
-    """What of a recipe multiplies the work of a step: passes, and sums of GEMMs."""
+def products(recipe: Any, value: float) -> str:
+    """What of a recipe multiplies the work of a step: passes, with the share of `value` that each has, and sums of GEMMs."""
     gemms = [linear.gemm(name) for linear in (recipe.linear, *recipe.variants.values()) for name in ("fprop", "dgrad", "wgrad")]
-    found = [f"{len(recipe.passes)} passes"] if len(recipe.passes) > 1 else []
+    found = [f"{len(recipe.passes)} passes of {value / len(recipe.passes):.1f} x"] if len(recipe.passes) > 1 else []
     split = [g for g in gemms if g.terms or g.a.split or g.b.split or g.sampling]
     return ", ".join(found + (["sums of GEMMs"] if split else []))
 
@@ -83,10 +83,11 @@ def row(name: str, fp32: WholeStep) -> dict[str, Any]:
     if step.prepared.recipe.schedule:
         step.state = replace(step.state, step=late, update=late)
         value = max(value, timed(step, fp32))
-    exact = ["grade exact: every addition rounded"] if step.numerics == "exact" else []
-    why = ", ".join(exact + [text for text in [products(step.prepared.recipe)] if text])
+    more = products(step.prepared.recipe, value)
+    why = ", ".join((["grade exact: every addition rounded"] if step.numerics == "exact" else []) + ([more] if more else []))
     found: dict[str, Any] = {"name": f"{name} step, time / fp32", "recipe": name, "value": value, "unit": "x"}
-    return {**found, "numerics": step.numerics, "note": why} if why else {**found, "bar": BAR, "direction": "at most"}
+    found |= {"numerics": step.numerics, "note": why} if why else {}
+    return found if more else {**found, "bar": BAR, "direction": "at most"}
 
 
 def rows() -> list[dict[str, Any]]:

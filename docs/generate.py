@@ -143,6 +143,7 @@ def recipe_pages() -> dict[str, str]:
         prose = "\n".join(f"**{label}.**\n\n```text\n{text}\n```\n" for label, text in recipe_prose(name).items())
         yaml = "".join(line + "\n" for line in recipe_text(name).splitlines() if not line.startswith("#"))
         head = f"# {name}: {r.title}\n\nSource: {r.source} (source level: {r.source_level}; trains: {r.trains.replace('_', ' ')}).\n"
+        head += f"\nTime of a step on a CPU over float32's: {costs[name]}.\n" if name in costs else ""
         pages[f"recipes/{name}.md"] = f"{head}\n{prose}\n```yaml\n{yaml}```\n"
     pages["recipes/index.md"] = toctree("Recipes", intro, list(found))
     return pages

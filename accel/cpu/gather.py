@@ -20,8 +20,8 @@ from lpref.ref.quantize import QTensor
 from lpref.ref.quantize.qtensor import code_values
 from lpref.ref.quantize.qtensor import decoded as definition
 
-NOTHING = -(2**13)
-"""The exponent of zero here: the sum of two lies far below that of any product, and inside 16 bits."""
+NOTHING = -64
+"""The exponent of zero here: with that of any FP8 number it lies below that of any product, and the sum of two is inside 8 bits."""
 
 
 @cache
@@ -38,9 +38,9 @@ def values_table(name: str) -> np.ndarray | None:
 
 @cache
 def exponents_table(name: str) -> np.ndarray:
-    """`lpref.ref.linalg.tensor_core.exponents` of every code, int16, with `NOTHING` for zero."""
+    """`lpref.ref.linalg.tensor_core.exponents` of every code of an FP8 format, int8, with `NOTHING` for zero."""
     e = exponents(code_values(name), formats.format(name).emin)
-    return np.maximum(e, NOTHING).astype(np.int16)
+    return np.maximum(e, NOTHING).astype(np.int8)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -64,7 +64,7 @@ def unit(a: QTensor, b: QTensor, model: Accumulate) -> tuple[np.ndarray, Factors
     m, n = fa.elements.shape[0], fb.elements.shape[0]
     rows, columns = -m % ROWS, -n % COLUMNS
     left, right = _padded(fa.elements, rows, 0), _padded(fb.elements.T, 0, columns)
-    ea, eb = _padded(_exponents(a, pairs_table), rows, 0), _padded(_exponents(b, exponents_table).T, 0, columns)
+    ea, eb = _padded(_exponents(a, fours_table), rows, 0), _padded(_exponents(b, exponents_table).T, 0, columns)
     (scale_a, step_a), (scale_b, step_b) = _scales(fa, rows), _scales(fb, columns)
     out = np.zeros((m + rows, n + columns), np.float32)
     bounds, steps = np.array(cuts(fa, fb, model.chunk)), np.array([step_a, step_b])
@@ -74,9 +74,9 @@ def unit(a: QTensor, b: QTensor, model: Accumulate) -> tuple[np.ndarray, Factors
 
 
 @cache
-def pairs_table(name: str) -> np.ndarray:
-    """`exponents_table`, each exponent twice in one int32."""
-    return np.repeat(exponents_table(name), 2).view(np.int32)
+def fours_table(name: str) -> np.ndarray:
+    """`exponents_table`, each exponent four times in one int32."""
+    return np.repeat(exponents_table(name), 4).view(np.int32)
 
 
 def _exponents(x: QTensor, table: Callable[[str], np.ndarray]) -> np.ndarray:

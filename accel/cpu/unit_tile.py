@@ -1,6 +1,6 @@
 """One step of a matrix unit (`lpref.ref.linalg.tensor_core`) for a tile of sums, as LLVM vector instructions, in float32 and 32-bit integers.
 
-    E = max over k of e(a_k) + e(b_k), and e(c)            16-bit integers, a vector of them as wide as the tile
+    E = max over k of e(a_k) + e(b_k), and e(c)            8-bit integers, a vector of them as wide as the tile
     s = sum_k int(a_k b_k 2^(F - E)) + int(c 2^(F - E))    int: the conversion, which cuts toward zero
     c = s 2^(E - F), with the lowest `drop` bits of its float32 cut off
 
@@ -19,12 +19,12 @@ from numba.extending import intrinsic
 from lpref.accel.cpu.narrow_tile import spread
 from lpref.accel.cpu.tile import WIDTH
 
-ROWS, COLUMNS = 4, 2 * WIDTH
+ROWS, VECTORS = 2, 4
+COLUMNS = VECTORS * WIDTH
 LEAST = -64
 
-_WHOLE, _I32, _I16, _FLOAT = ir.IntType(64), ir.IntType(32), ir.IntType(16), ir.FloatType()
-_INTS, _FLOATS, _PLACES = ir.VectorType(_I32, WIDTH), ir.VectorType(_FLOAT, WIDTH), ir.VectorType(_I16, COLUMNS)
-_PAIRS = ir.VectorType(_I32, WIDTH)
+_WHOLE, _I32, _I8, _FLOAT = ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.FloatType()
+_INTS, _FLOATS, _PLACES = ir.VectorType(_I32, WIDTH), ir.VectorType(_FLOAT, WIDTH), ir.VectorType(_I8, COLUMNS)
 
 
 def _const(vector: ir.VectorType, value: int) -> Any:
@@ -70,8 +70,8 @@ class _Step:
         self.mask = spread(builder, builder.shl(_I32(-1), builder.trunc(drop, _I32)), _INTS)
 
     def sums(self, builder: ir.IRBuilder) -> list[Any]:
-        """c, two vectors a row."""
-        offsets = [_WHOLE(i * WIDTH) for i in range(2 * ROWS)]
+        """c, the vectors of a row one after the other."""
+        offsets = [_WHOLE(i * WIDTH) for i in range(VECTORS * ROWS)]
         return [builder.load(_at(builder, self.C, offset, _FLOATS), align=4) for offset in offsets]
 
     def a(self, builder: ir.IRBuilder, array: Any, k: Any, r: int, vector: ir.VectorType) -> Any:
@@ -80,21 +80,21 @@ class _Step:
 
     def b(self, builder: ir.IRBuilder, array: Any, k: Any, first: int, vector: ir.VectorType) -> Any:
         at = builder.add(builder.add(self.b0, builder.mul(k, self.ldb)), _WHOLE(first))
-        return builder.load(_at(builder, array, at, vector), align=2 if vector is _PLACES else 4)
+        return builder.load(_at(builder, array, at, vector), align=1 if vector is _PLACES else 4)
 
     def exponents(self, builder: ir.IRBuilder, sums: list[Any]) -> list[Any]:
-        """E, two vectors a row."""
+        """E, likewise."""
 
         def body(builder: ir.IRBuilder, k: Any, tops: list[Any]) -> list[Any]:
             of_b = self.b(builder, self.EB, k, 0, _PLACES)
-            pairs = [builder.bitcast(self.a(builder, self.EA, k, r, _PAIRS), _PLACES) for r in range(ROWS)]
-            return [_max(builder, top, builder.add(pair, of_b)) for pair, top in zip(pairs, tops, strict=True)]
+            of_a = [builder.bitcast(self.a(builder, self.EA, k, r, _INTS), _PLACES) for r in range(ROWS)]
+            return [_max(builder, top, builder.add(e, of_b)) for e, top in zip(of_a, tops, strict=True)]
 
         tops = _loop(builder, self.K, [_const(_PLACES, LEAST)] * ROWS, body)
         found = []
         for i, c in enumerate(sums):
-            half = ir.Constant(_INTS, [i % 2 * WIDTH + j for j in range(WIDTH)])
-            part = builder.sext(builder.shuffle_vector(tops[i // 2], tops[i // 2], half), _INTS)
+            own, top = ir.Constant(_INTS, [i % VECTORS * WIDTH + j for j in range(WIDTH)]), tops[i // VECTORS]
+            part = builder.sext(builder.shuffle_vector(top, top, own), _INTS)
             field = builder.and_(builder.lshr(builder.bitcast(c, _INTS), _const(_INTS, 23)), _const(_INTS, 255))
             found.append(_max(builder, part, builder.sub(field, _const(_INTS, 127))))
         return found
@@ -108,13 +108,13 @@ class _Step:
         scales = [self.power(builder, builder.sub(self.high, top)) for top in tops]
 
         def body(builder: ir.IRBuilder, k: Any, totals: list[Any]) -> list[Any]:
-            bs = [self.b(builder, self.B, k, v * WIDTH, _FLOATS) for v in range(2)]
+            bs = [self.b(builder, self.B, k, v * WIDTH, _FLOATS) for v in range(VECTORS)]
             found = []
             for r in range(ROWS):
                 a = self.a(builder, self.A, k, r, _FLOATS)
-                for v in range(2):
-                    term = builder.fmul(builder.fmul(a, bs[v]), scales[2 * r + v])
-                    found.append(builder.add(totals[2 * r + v], builder.fptosi(term, _INTS)))
+                for b, scale, total in zip(bs, scales[VECTORS * r :], totals[VECTORS * r :], strict=False):
+                    term = builder.fmul(builder.fmul(a, b), scale)
+                    found.append(builder.add(total, builder.fptosi(term, _INTS)))
             return found
 
         start = [builder.fptosi(builder.fmul(c, scale), _INTS) for c, scale in zip(sums, scales, strict=True)]
@@ -130,9 +130,9 @@ def _unit_step(
 ) -> Any:  # fmt: skip
     """C [ROWS, COLUMNS] after a step of K products; A[r, k] and its exponent at a0 + r·row + k, B[k, j] and its at b0 + k·ldb + j.
 
-    EA has each exponent twice, in the halves of 32 bits: those spread over a vector without a shuffle.
+    EA has each exponent four times, in the bytes of 32 bits: those spread over a vector without a shuffle.
     """
-    kinds = ((C, types.float32), (A, types.float32), (EA, types.int32), (B, types.float32), (EB, types.int16))
+    kinds = ((C, types.float32), (A, types.float32), (EA, types.int32), (B, types.float32), (EB, types.int8))
     if not all(isinstance(array, types.Array) and array.dtype == kind and array.layout == "C" for array, kind in kinds):
         return None
     whole = types.intp

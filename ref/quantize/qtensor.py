@@ -197,7 +197,7 @@ def code_values(format_name: str) -> NDArray[np.float64]:
 def decoded(format_name: str, codes: NDArray) -> NDArray[np.float64]:
     """`decode` by the table of all values, where there is one."""
     fmt = format_named(format_name)
-    return code_values(format_name)[codes] if fmt.bits <= 16 else fmt.decode(codes)
+    return np.take(code_values(format_name), codes) if fmt.bits <= 16 else fmt.decode(codes)
 
 
 def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lpref.accel.cpu.gemm import gemm
-from lpref.accel.cpu.unit import covered, pairs_table, unit
+from lpref.accel.cpu.unit import covered, fours_table, unit
 from lpref.ref.linalg import ACCUMULATORS, HighPrecision, accumulator
 from lpref.ref.linalg import gemm as definition
 from lpref.ref.quantize import QUANTIZERS, Blocks, Quantizer, quantize
@@ -70,8 +70,10 @@ def test_what_is_left_to_the_general_kernel() -> None:
     assert np.isnan(gemm(wild, wild, model)).all()
 
 
-def test_exponents_twice() -> None:
-    pairs = pairs_table("e4m3").view(np.int16).reshape(-1, 2)
-    assert (pairs[:, 0] == pairs[:, 1]).all()
-    assert pairs[0x38].tolist() == [0, 0]  # 1.0
-    assert pairs[0].max() < -100  # zero takes no part
+def test_exponents_four_times() -> None:
+    for name, most in (("e4m3", 8), ("e5m2", 15)):
+        fours = fours_table(name).view(np.int8).reshape(-1, 4)
+        assert (fours[:, :1] == fours).all()
+        assert fours.max() == most
+        assert fours[0].max() + 15 < -32  # zero takes no part: below the exponent of any sum
+    assert fours_table("e4m3").view(np.int8).reshape(-1, 4)[0x38].tolist() == [0, 0, 0, 0]  # 1.0
