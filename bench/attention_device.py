@@ -2,7 +2,8 @@
 
 Run: PYTHONPATH=src python bench/attention_device.py OUT.json. Ours writes float32. `bfloat16`: of bfloat16 arrays, within the bound of one term
 (lpref.ref.attention.fused); `mixed`: of the same arrays, within that of three terms, as recipes want it; `float32`: of float32 arrays, within
-that of three. torch's read and write bfloat16: FlashAttention-2 and cuDNN, of scaled_dot_product_attention. Each graph holds several calls in a
+that of three; `packed`: as `mixed`, of packed projections, gradients stored as bfloat16, `rotated`: their queries and keys rotated too. torch's
+read and write bfloat16, unrotated: FlashAttention-2 and cuDNN, of scaled_dot_product_attention. Each graph holds several calls in a
 row; medians of replays, in one process.
 """
 
@@ -22,6 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from where import about
 
 import lpref
+from lpref.ref.nn.rope import rope_tables
 
 SHAPES = [(32, 4, 128, 32), (64, 6, 256, 64), (16, 12, 1024, 64), (4, 16, 4096, 128)]
 """B, H, T, D"""
@@ -74,6 +76,19 @@ def theirs(function: Callable[[], Any]) -> float:
     return float(np.median(times[WARM:]))
 
 
+def packed(q: Any, k: Any, v: Any, do: Any, tables: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """A forward of the three beside each other, as bfloat16, and a forward and its backward."""
+    B, H, T, _ = q.shape
+    qkv, d = (x.transpose(0, 2, 1, 3).reshape(B * T, -1).astype(ml_dtypes.bfloat16) for x in (cp.concatenate([q, k, v], axis=1), do))
+    options = (B, H, H, tables, True)
+
+    def whole() -> None:
+        o, saved = FAST.attention_packed(qkv, *options)
+        FAST.attention_packed_backward(d, qkv, o, saved, *options, store="bfloat16")
+
+    return lambda: FAST.attention_packed(qkv, *options), whole
+
+
 def both(q: Any, k: Any, v: Any, do: Any, operands: str) -> None:
     """A forward and its backward."""
     o, saved = FAST.attention(q, k, v, True, None, operands)
@@ -88,6 +103,9 @@ def measured(shape: tuple[int, int, int, int], draw: Callable[..., Any]) -> dict
         q, k, v, do = (a.astype(kind) for a in drawn)
         forward = ours(lambda a=(q, k, v), operands=operands: FAST.attention(*a, True, None, operands))
         found[name] = {"forward": forward, "both": ours(lambda a=(q, k, v, do), operands=operands: both(*a, operands))}
+    for name, tables in (("packed", None), ("rotated", tuple(cp.asarray(t) for t in rope_tables(*shape[2:])))):
+        runs = packed(*drawn, tables)
+        found[name] = dict(zip(("forward", "both"), map(ours, runs), strict=True))
     x, y, z, g = (torch.from_dlpack(a).to(torch.bfloat16) for a in drawn)
     leaves = [a.requires_grad_(True) for a in (x, y, z)]
     for name, kind in PEERS.items():
@@ -109,7 +127,7 @@ def main() -> int:
     for shape in SHAPES:
         found = measured(shape, lambda *s: source.standard_normal(s, dtype=cp.float32))
         row: dict[str, Any] = {"shape": shape, "us": {who: {k: round(t, 1) for k, t in times.items()} for who, times in found.items()}}
-        for name in OURS:
+        for name in (*OURS, "packed", "rotated"):
             row[f"FA2 / {name}"] = {k: round(found["torch FA2"][k] / found[name][k], 3) for k in ("forward", "both")}
         rows.append(row)
         print(json.dumps(row), flush=True)

@@ -53,7 +53,7 @@ def compare(kernels: Mapping[str, Kernel], place: Place, cases: Any, operands: s
         for kind in (ml_dtypes.bfloat16, np.float32):
             sources = [place.put(x.astype(kind, order="K")) for x in given]
             o, saved = forward(*sources, *options)
-            made.append([o, saved])
+            made.append([o, getattr(saved, "logs", saved)])
             for of in (kind, np.float32):
                 gradients = backward(place.put(do.astype(of, order="K")), *sources, o, saved, *options)
                 made[-1] += gradients if isinstance(gradients, tuple) else [gradients]

@@ -45,7 +45,8 @@ def attention_packed_backward(
     rotary = None if turn else rotary
     q, k, v = _split(qkv, batch, heads, kv_heads, rotary)
     check_gradient(op, do, o, qkv, heads, q.shape[3])
-    (do,), (o, saved) = sources(op, saved.ndim == 3, do), sources(op, False, o, saved)
+    (do,), (o,) = sources(op, saved.ndim == 3, do), sources(op, False, o)
+    saved = saved if isinstance(saved, flash.Kept) else sources(op, False, saved)[0]
     check_heads(op, q, k, v, causal)
     do, o, real = by_head(do, batch, heads), by_head(o, batch, heads), default_scale(q, scale)
     check_saved(op, do, q, k, v, saved, logarithms=fused and flash.serves(q, v))

@@ -23,6 +23,7 @@ from lpref.accel.cuda import (
     elementwise,
     embedding,
     feed,
+    flash,
     gemm,
     hadamard,
     image,
@@ -174,7 +175,7 @@ def to_device(x: Any) -> Any:
 
 def to_host(x: Any) -> Any:
     """A CuPy array, quantized tensor or probabilities in NumPy, bfloat16 as float32; waits for the device. Everything else as it is."""
-    if isinstance(x, (CudaQTensor, loss.Softmax)):
+    if isinstance(x, (CudaQTensor, loss.Softmax, flash.Kept)):
         return x.host()
     if arrays.is_sixteen(x):
         return (device.cupy().asnumpy(x.view(np.uint16)).astype(np.uint32) << np.uint32(16)).view(np.float32)

@@ -43,8 +43,8 @@ template <class Number, int COUNT, int WIDTH, bool TURNED, int PLANES_OF> struct
         });
     }
 
-    /* what was fetched, or the same rows now; rotated where TURNED */
-    LPREF_MEMBER void put(lp_u16 *tile, Turn turn, const Number *x, lp_i64 pitch, int first, int rows) {
+    /* what was fetched, or the same rows now; rotated where TURNED; left: where the planes of what is rotated also go, by rows like those of x, if anywhere */
+    LPREF_MEMBER void put(lp_u16 *tile, Turn turn, const Number *x, lp_i64 pitch, int first, int rows, lp_u16 *left = 0, lp_i64 apart = 0) {
         if (BESIDE) {
             pieces(x, pitch, first, rows, [&](int, int r, int c, const Number *row, bool live) {
 #pragma unroll
@@ -69,6 +69,7 @@ template <class Number, int COUNT, int WIDTH, bool TURNED, int PLANES_OF> struct
                     keep(to, held[n][p]);
                 else
                     store(to, real[p]);
+                if (TURNED && VEC == 8 && left && first + r < rows) leave(left + (first + r) * apart + c + p * APART, real[p]);
             }
         }
     }
@@ -80,6 +81,17 @@ template <class Number, int COUNT, int WIDTH, bool TURNED, int PLANES_OF> struct
             p[i] = lp_sub(lp_mul(a, c), lp_mul(b, s));
             q[i] = lp_add(lp_mul(b, c), lp_mul(a, s));
         }
+    }
+
+    static LPREF_MEMBER void leave(lp_u16 *to, const float *x) {
+        lp_u32 h[4], l[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            h[i] = pack(x[2 * i % VEC], x[(2 * i + 1) % VEC]);
+            l[i] = rest(x[2 * i % VEC], x[(2 * i + 1) % VEC], h[i]);
+        }
+        *(lp_16 *)to = lp_16{h[0], h[1], h[2], h[3]};
+        if (PLANES_OF == 2) *(lp_16 *)(to + WIDTH) = lp_16{l[0], l[1], l[2], l[3]};
     }
 
     static LPREF_MEMBER void keep(lp_u16 *to, const lp_u32 *words) {

@@ -156,7 +156,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         __syncthreads();
     }
 #endif
-    store<LP_D, LP_TURN>(dq + b * gb + h * gh, gt, first, T, sum, scale, turn);
+    store<LP_D, LP_TURN != 0>(dq + b * gb + h * gh, gt, first, T, sum, scale, turn);
 }
 #else
 extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
@@ -314,7 +314,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         __syncthreads();
     }
 #endif
-    store<LP_D, LP_TURN>(dk + b * gb + g * gh, gt, first, S, sum_k, scale, turn);
+    store<LP_D, LP_TURN != 0>(dk + b * gb + g * gh, gt, first, S, sum_k, scale, turn);
     store<LP_E, false>(dv + b * wb + g * wh, wt, first, S, sum_v, 1.0f, turn);
 }
 #endif

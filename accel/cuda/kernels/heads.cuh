@@ -1,19 +1,20 @@
 /* Attention's tiles: rows of a head from memory to shared memory as bfloat16, their products, and results back to memory.
  *
  * LP_TERMS 3: a number x is h + l, h the nearest bfloat16 and l that of the rest, and a product is h h' + l h' + h l' (what is left out is below
- * 3 2^-18 of it); 1: h alone. LP_SIXTEEN 1: queries, keys and values are bfloat16 in memory, so that l is zero and its plane is left out, but
- * of what was rotated, whose planes lie in memory; 2: the planes of all three do. LP_DO: do is bfloat16 in memory. A tile is rows of LP_PITCH halves, the plane of l behind that of h; the eight halves between rows keep
+ * 3 2^-18 of it); 1: h alone. LP_SIXTEEN: queries, keys and values are bfloat16 in memory, so that l is zero and its plane is left out, but
+ * of what was rotated, whose planes lie in memory. LP_DO: do is bfloat16 in memory. A tile is rows of LP_PITCH halves, the plane of l behind that of h; the eight halves between rows keep
  * every access of a warp free of bank conflicts. LP_D numbers of a head's queries and keys, LP_E of its values, both in LP_WIDE columns (zeros after them).
- * LP_VEC 4, 8: addresses and strides are multiples of 16 bytes. LP_TURN: queries and keys are rotated (lpref.ref.nn.rope), in float32 on
- * the way, in bfloat16 by a kernel before (flash_halves.cu), and their gradients are turned back. */
+ * LP_VEC 4, 8: addresses and strides are multiples of 16 bytes. LP_TURN: queries and keys are rotated (lpref.ref.nn.rope) and
+ * their gradients turned back: of float32 on the way, of bfloat16 by a kernel before (flash_halves.cu), or (2) on the way, or (3, forward) the queries on
+ * the way, whose planes it leaves for the backward. */
 #include "bf16.cuh"
 
 #define THREADS (32 * LP_WARPS)
 #define PLANES (LP_TERMS == 3 ? 2 : 1)                            /* of what is made here: probabilities and gradients of scores */
-#define PLANES_K (LP_SIXTEEN == 1 && !LP_TURN ? 1 : PLANES)       /* of queries and keys */
-#define PLANES_V (LP_SIXTEEN == 1 ? 1 : PLANES)                   /* of values */
+#define PLANES_K (LP_SIXTEEN && !LP_TURN ? 1 : PLANES)            /* of queries and keys */
+#define PLANES_V (LP_SIXTEEN ? 1 : PLANES)                        /* of values */
 #define PLANES_D (LP_DO ? 1 : PLANES)                             /* of do */
-#define TURN_IN (LP_TURN && !LP_SIXTEEN)                          /* rotated on the way */
+#define TURN_IN (LP_TURN == 2 || (LP_TURN && !LP_SIXTEEN))        /* rotated on the way */
 #define LESSER(term, planes) ((term) == 1 && (planes) == 2)       /* whether a term takes l of the left side, of so many planes */
 #define OTHERS(term, planes) ((term) > 0 && !LESSER(term, planes)) /* or l of the right side; there are left + right planes - 1 terms */
 #define ROWS (16 * LP_MT * LP_WARPS)

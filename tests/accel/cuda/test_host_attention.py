@@ -8,16 +8,17 @@ from itertools import product
 import host_gpu
 import numpy as np
 import pytest
-from kernel_attention import CASES, DEFINITIONS, dense_heads
+from kernel_attention import CASES, DEFINITIONS, dense_heads, packed_heads
 from kernel_check import Place, check_cases
 from kernel_draw import Draw
-from kernel_sixteen import compare, dense_and_packed
+from kernel_sixteen import Rounded, compare, dense_and_packed, narrow, rounded
 
-from lpref.accel.cuda import device, flash
-from lpref.accel.cuda.backend import FUSED
+from lpref.accel.cuda import device, flash, flash_tiles
+from lpref.accel.cuda.backend import ARRAYS, FUSED
 from lpref.ref.attention.dense import log_sums
 from lpref.ref.backend import Kernel
 from lpref.ref.errors import ShapeError, UnknownNameError
+from lpref.ref.nn.rope import rope_tables
 
 KERNELS = {op: Kernel(op, function, DEFINITIONS[op], contract) for op, (function, contract) in FUSED.items()}
 
@@ -51,28 +52,34 @@ def test_bfloat16_arrays_give_the_bits_of_their_values(place: Place, monkeypatch
     compare(KERNELS, place, dense_and_packed(Draw(4), 40, D), "float32")
 
 
-@pytest.mark.parametrize(("tile", "D"), [(None, 32), (flash.Tile(1, 4, 32, 1, 1), 64), (flash.Tile(1, 4, 64, 1, 2), 32)])
-def test_halves_that_are_made_before_change_no_bit(place: Place, monkeypatch: pytest.MonkeyPatch, tile: flash.Tile | None, D: int) -> None:
-    if tile is not None:
-        monkeypatch.setattr(flash, "plan", lambda *_: tile)
-    for op, given, do, more in dense_and_packed(Draw(4), 40, D):
-        made = []
-        for ahead in (False, True):
-            monkeypatch.setattr(flash, "AHEAD", ahead)
-            sources = [place.put(np.array(x.astype(np.float32) * np.float32(1.1), order="K")) for x in given]
-            options = place.there((*more, "float32"))
-            o, saved = KERNELS[op].function(*sources, *options)
-            gradients = KERNELS[op + "_backward"].function(place.put(do), *sources, o, saved, *options)
-            made.append([o, saved, *(gradients if isinstance(gradients, tuple) else [gradients])])
-        for one, other in zip(*made, strict=True):
-            np.testing.assert_array_equal(place.get(one), place.get(other))
+@pytest.mark.parametrize("backward", [False, True])
+def test_heads_that_a_block_holds(place: Place, monkeypatch: pytest.MonkeyPatch, backward: bool) -> None:
+    """Rotated on the way, and all gradients made by one kernel."""
+    monkeypatch.setattr(device, "architecture", lambda: "sm_90")
+    taken, ran = flash.plan, []
+    monkeypatch.setattr(flash, "plan", lambda entry, wide, of, group: (ran.append((entry, of.turned)), taken(entry, wide, of, group))[1])
+    cases = packed_heads(Rounded(9), backward, [(1, 2, 2, 128, 32), (1, 1, 1, 70, 64)])
+    check_cases(KERNELS["attention_packed_backward" if backward else "attention_packed"], narrow(place), cases)
+    assert set(ran) == {("whole" if backward else "forward", turned) for turned in (0, 2)}
+
+
+def test_rotated_planes_are_kept(place: Place) -> None:
+    """The backward reads those of the forward: the bits that it makes of the logarithms alone."""
+    q, do, options = rounded(Draw(4)(40, 6 * 32)), rounded(Draw(5)(40, 2 * 32)), (1, 2, 2, rope_tables(40, 32), True, None, "float32")
+    there = [place.put(do), place.put(q)], place.there(options)
+    o, saved = KERNELS["attention_packed"].function(there[0][1], *there[1])
+    backward = KERNELS["attention_packed_backward"].function
+    made = [backward(*there[0], o, logs, *there[1]) for logs in (saved, saved.logs, place.put(ARRAYS.host(saved)))]
+    assert isinstance(saved, flash.Kept)
+    for other in made[1:]:
+        np.testing.assert_array_equal(place.get(made[0]), place.get(other))
 
 
 def test_the_plan_fits_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of every kernel, width and device fit its shared memory; warpgroups multiply where there are such units."""
     for memory in (99 << 10, 163 << 10, 227 << 10):
         monkeypatch.setattr(device, "shared_memory", lambda memory=memory: memory)
-        for (entry, terms), turned, sixteen, do in product(flash.BEST, (0, 1), (0, 1, 2), (0, 1)):
+        for (entry, terms), turned, sixteen, do in product(flash_tiles.BEST, (0, 1), (0, 1), (0, 1)):
             of = flash.Numbers(terms, turned, sixteen, 0, do)
             for wide in range(16, flash.WIDEST + 1, 16):
                 assert flash.shared(entry, wide, of, flash.plan(entry, wide, of, False)) <= memory

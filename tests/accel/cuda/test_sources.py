@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lpref.accel import quantize
-from lpref.accel.cuda import device, embed, flash, gemm, nvrtc, optim, plans, product
+from lpref.accel.cuda import device, embed, flash, flash_tiles, gemm, nvrtc, optim, plans, product
 from lpref.ref.errors import BackendError
 from lpref.ref.quantize import lookup
 
@@ -55,8 +55,7 @@ CASES += [("hadamard", {"LP_SIZE": size}) for size in (1, 2, 16, 32, 64)]
 CASES += [(name, {"LP_TEAM": t, "LP_SLOTS": s}) for t, s in TEAMS for name in ("reduce", "norm", "loss")] + [("optim", dict(optim.TEAM))]
 CASES += [("rules", {"LP_TEAM": t, "LP_SLOTS": s, "LP_IN": i % 3}) for i, (t, s) in enumerate(TEAMS)]
 CASES += [("ranks", {"LP_RANKS": n}) for n in (1, 2, 4)]
-CASES += [("flash_halves", {"LP_D": D, "LP_PLANES": planes, "LP_VEC": each, "LP_SIXTEEN": sixteen, "LP_TURN": turned})
-          for D, planes, each, sixteen, turned in ((16, 1, 1, 1, 1), (64, 2, 8, 1, 1), (128, 2, 4, 0, 1), (64, 2, 4, 0, 0))]  # fmt: skip
+CASES += [("flash_halves", {"LP_D": D, "LP_PLANES": planes, "LP_VEC": each}) for D, planes, each in ((16, 1, 1), (64, 2, 8), (128, 2, 8))]
 CASES += [("search", {"LP_IN": 1}), ("chain", {}), ("select", {"LP_IN": 2})]
 CASES += [("activation", {"LP_X": x, "LP_DY": dy, "LP_Y": y}) for x, dy, y in ((0, 0, 0), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1))]
 CASES += [("loss", {"LP_TEAM": 256, "LP_SLOTS": 4, "LP_X": 1, "LP_Y": 1, "LP_NEAR": near}) for near in (0, 1)]
@@ -80,13 +79,19 @@ FLASH = [("forward", 5, 3, 1, flash.Numbers(3)), ("forward", 32, 32, 4, flash.Nu
          ("forward", 128, 128, 4, flash.Numbers(3, 1)), ("forward", 64, 64, 8, flash.Numbers(3, 1, 1)), ("forward", 5, 3, 1, flash.Numbers(1, 0, 1)),
          *((side, D, D, (8 if sixteen else 4) if D % 4 == 0 else 1, flash.Numbers(terms, turned, sixteen)) for side in ("queries", "keys")
            for D, terms, turned, sixteen in ((6, 1, 0, 0), (64, 3, 1, 0), (128, 1, 0, 0), (64, 3, 1, 1), (32, 1, 0, 1)))]  # fmt: skip
-SOURCE = {"forward": "flash_forward", "queries": "flash_backward", "keys": "flash_backward"}
+SOURCE = {"forward": "flash_forward", "queries": "flash_backward", "keys": "flash_backward", "whole": "flash_whole"}
 CASES += [
-    (SOURCE[entry], dict(flash.macros(entry, D, E, each, of, flash.BEST[entry, of.terms][min(2, D // 33)]))) for entry, D, E, each, of in FLASH
+    (SOURCE[entry], dict(flash.macros(entry, D, E, each, of, flash_tiles.BEST[entry, of.terms][min(2, D // 33)]))) for entry, D, E, each, of in FLASH
 ]
 NUMBERS = [flash.Numbers(*of) for of in ((1, 0, 0), (3, 0, 0), (3, 1, 0), (1, 0, 1), (1, 1, 1), (3, 0, 1), (3, 1, 1), (3, 0, 1, 1), (3, 1, 1, 1))]
 FLASH_GROUPS = [(entry, D, of) for entry in ("forward", "queries", "keys") for D in (32, 64, 128) for of in NUMBERS
-                if (entry, of.terms, of.sixteen) in flash.GROUPS]  # fmt: skip
+                if (entry, of.terms, of.sixteen) in flash_tiles.GROUPS]  # fmt: skip
+
+
+FLASH_GROUPS += [(entry, D, flash.Numbers(terms, 2, 1, short, 1)) for entry, short in (("forward", 0), ("whole", 0), ("whole", 1)) for D in (32, 64)
+                 for terms in (1, 3)]  # fmt: skip
+FLASH_GROUPS += [("forward", D, flash.Numbers(terms, 3, 1)) for D in (32, 64, 128) for terms in (1, 3)]
+FLASH_GROUPS += [("whole", 64, flash.Numbers(3, 0, 1, 1, 1))]
 
 
 @pytest.fixture(scope="module", autouse=True)
