@@ -79,7 +79,8 @@ def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float, turn: Tu
     if not lse.size:
         return lse
     heads = _read(q, k, v, turn, terms, _held_once(q, k, v), forward=True)
-    (planes, k, v), of, left = heads.qkv, heads.of, (0, 0, 0, 0)
+    (planes, k, v), of = heads.qkv, heads.of
+    left: list[Any] = [0, 0, 0, 0]
     if heads.made and _aligned(q):
         of, left = of._replace(turned=3), _heads(planes)
     else:
