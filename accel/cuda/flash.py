@@ -3,10 +3,10 @@
 The kernels (flash_forward.cu, flash_backward.cu) multiply float32 numbers on bfloat16 tensor cores: by three products of the halves of each number
 (`TERMS["float32"]`), or by one of the numbers rounded to bfloat16, where the caller allows it (``operands="bfloat16"``). Queries, keys, values and do
 that are bfloat16 arrays are multiplied as they are: what three products would add to one is zero, except for rotated numbers and what is made
-within (probabilities and gradients of scores). Both halves of rotated numbers are made once by a kernel before (flash_halves.cu), and kept for the
-backward (`Kept`); where one block holds all rows of a head it rotates them itself, and one kernel makes all gradients (flash_whole.cu). Heads are
-read and written where they lie, whose last axis is contiguous; nothing is read on the host, and the kernels take only results from CuPy's
-pool. What they promise is proved in `lpref.ref.attention.fused`.
+within (probabilities and gradients of scores). Both halves of rotated numbers are made once by a kernel before (flash_halves.cu).
+`SHORTER`: they are kept for the backward (`Kept`); where one block holds all rows of a head it rotates them itself, and one kernel makes all
+gradients (flash_whole.cu). Heads are read and written where they lie, whose last axis is contiguous; nothing is read on the host, and the kernels
+take only results from CuPy's pool. What they promise is proved in `lpref.ref.attention.fused`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ WIDEST = 128
 TERMS = {"float32": 3, "bfloat16": 1}
 """Products for one, by what operands may be rounded to."""
 LOG2E = 1.4426950408889634
+SHORTER = False
+"""Whether a block that holds all rows of a head rotates them and makes all their gradients (flash_whole.cu), forwards leave the planes of their
+queries, and what was rotated is kept for the backward. Proved without a GPU; off until it is proved and timed on one."""
 
 
 class Turn(NamedTuple):
@@ -78,16 +81,16 @@ def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float, turn: Tu
     lse = device.cupy().empty((B, H, T), np.float32)
     if not lse.size:
         return lse
-    heads = _read(q, k, v, turn, terms, _held_once(q, k, v), forward=True)
+    heads = _read(q, k, v, turn, terms, _held_once(q, k, v), leaves=SHORTER)
     (planes, k, v), of = heads.qkv, heads.of
     left: list[Any] = [0, 0, 0, 0]
-    if heads.made and _aligned(q):
+    if SHORTER and heads.made and _aligned(q):
         of, left = of._replace(turned=3), _heads(planes)
     else:
         q = planes
     run, tile = _kernel("flash_forward", "forward", (q, k, v, o), of)
     run.launch(-(-T // tile.rows) * B * H, *_heads(q, k, v, o), lse, *(turn or _none()), *_sizes(q, k, causal), _base2(scale), *left)
-    return Kept(lse, heads) if heads.made else lse
+    return Kept(lse, heads) if SHORTER and heads.made else lse
 
 
 def backward(
@@ -158,21 +161,21 @@ def _sources(*given: Any) -> tuple[Any, ...]:
 
 def _held_once(q: Any, k: Any, v: Any) -> bool:
     """Whether one block may hold all rows of a head (`flash_tiles.ONCE`), which then rotates each row once."""
-    if device.architecture() != "sm_90" or any(x.itemsize != 2 or not _aligned(x) for x in (q, k, v)):
+    if not SHORTER or device.architecture() != "sm_90" or any(x.itemsize != 2 or not _aligned(x) for x in (q, k, v)):
         return False
     return 64 < q.shape[2] == k.shape[2] <= ONCE["whole"].rows and q.shape[3] == v.shape[3] and q.shape[3] in (32, 64)
 
 
-def _read(q: Any, k: Any, v: Any, turn: Turn | None, terms: int, once: bool, forward: bool = False) -> Heads:
-    """q, k and v as the kernels read them: what is rotated in bfloat16, and not `once`, in planes, the second behind the first in each row; those of
-    aligned queries a forward makes itself."""
+def _read(q: Any, k: Any, v: Any, turn: Turn | None, terms: int, once: bool, leaves: bool = False) -> Heads:
+    """q, k and v as the kernels read them: what is rotated in bfloat16, and not `once`, in planes, the second behind the first in each row; leaves:
+    those of aligned queries are left to a forward."""
     q, k, v = _sources(q, k, v)
     sixteen = int(q.itemsize == 2)
     of = Numbers(terms, 0 if turn is None else 2 if once else 1, sixteen)
     if turn is None or once or not sixteen:
         return Heads((q, k, v), of, False)
     (B, H, T, D), G, planes = q.shape, k.shape[1], 2 if terms == 3 else 1
-    made, first = device.cupy().empty((B, T, H + G, planes * D), arrays.SIXTEEN), H if forward and _aligned(q) else 0
+    made, first = device.cupy().empty((B, T, H + G, planes * D), arrays.SIXTEEN), H if leaves and _aligned(q) else 0
     defines = (("LP_D", D), ("LP_PLANES", planes), ("LP_VEC", 8 if _aligned(q) and _aligned(k) else 1))
     pieces, numbers = B * T * (H + G - first) * D // 16, (np.int32(n) for n in (first, H, H + G, T))
     arrays.each("flash_halves", "halves", pieces, *_heads(q, k), pieces, *numbers, *turn, made, defines=defines)
