@@ -84,11 +84,12 @@ def saturating(a: Factors, b: Factors, model: Accumulate) -> np.ndarray | None:
     if not plain or model.bits > 23 or a.block is not None or b.block is not None or not depth or None in grids:
         return None
     quanta = [grid[0] for grid in grids if grid is not None]
-    left, right = (np.ldexp(x.elements, -quantum) for x, quantum in zip((a, b), quanta, strict=True))
+    left, right = (np.ldexp(x.elements, -quantum) if quantum else x.elements for x, quantum in zip((a, b), quanta, strict=True))
     top, chunk = float(np.abs(left).max(initial=0)) * float(np.abs(right).max(initial=0)), model.chunk or depth
     if not top < 2.0**23 or -(-depth // chunk) << (model.bits - 1) > 1 << 24:  # not: NaN has no order. Sums of chunks are exact too
         return None
-    return np.ldexp(_by_tiles(_whole, WHOLE, left, right, chunk, *limits(model.bits)), sum(quanta))
+    sums = _by_tiles(_whole, WHOLE, left, right, chunk, *limits(model.bits))
+    return np.ldexp(sums, sum(quanta)) if sum(quanta) else sums
 
 
 def _by_tiles(kernel: Any, numbers: Numbers, a: np.ndarray, b: np.ndarray, chunk: int, *form: int) -> np.ndarray:

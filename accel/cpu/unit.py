@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from lpref.accel.cpu.gather import elements, exponents_table, looked_up
+from lpref.accel.cpu.gather import exponents_table, looked_up, values_table
 from lpref.accel.cpu.threads import split
 from lpref.accel.cpu.unit_tile import COLUMNS, LEAST, ROWS, unit_step
 from lpref.ref.linalg import Accumulate
@@ -58,13 +58,12 @@ def unit(a: QTensor, b: QTensor, model: Accumulate) -> tuple[np.ndarray, Factors
     """[M, N] before the epilogue and the operands' factors; None where a value is NaN or infinite. The operands are `covered`."""
     core = model.core
     assert core is not None
-    fa, fb = (factors(x, np.float32, elements(x)) for x in (a, b))
-    if not (np.isfinite(fa.elements).all() and np.isfinite(fb.elements).all()):
+    (left, ea, fa), (right, eb, fb) = _side(a, 1, fours_table), _side(b, 0, exponents_table)
+    if not (np.isfinite(left).all() and np.isfinite(right).all()):
         return None
     m, n = fa.elements.shape[0], fb.elements.shape[0]
     rows, columns = -m % ROWS, -n % COLUMNS
-    left, right = _padded(fa.elements, rows, 0), _padded(fb.elements.T, 0, columns)
-    ea, eb = _padded(_exponents(a, fours_table), rows, 0), _padded(_exponents(b, exponents_table).T, 0, columns)
+    left, ea, right, eb = _padded(left, rows, 0), _padded(ea, rows, 0), _padded(right, 0, columns), _padded(eb, 0, columns)
     (scale_a, step_a), (scale_b, step_b) = _scales(fa, rows), _scales(fb, columns)
     out = np.zeros((m + rows, n + columns), np.float32)
     bounds, steps = np.array(cuts(fa, fb, model.chunk)), np.array([step_a, step_b])
@@ -79,10 +78,15 @@ def fours_table(name: str) -> np.ndarray:
     return np.repeat(exponents_table(name), 4).view(np.int32)
 
 
-def _exponents(x: QTensor, table: Callable[[str], np.ndarray]) -> np.ndarray:
-    """[other, K]"""
-    found = looked_up(table(x.quantizer.format), x.unpacked())
-    return found if x.k_axis % 2 else found.T
+def _side(x: QTensor, k_last: int, exponents: Callable[[str], np.ndarray]) -> tuple[np.ndarray, np.ndarray, Factors]:
+    """(elements, exponents, factors), the arrays with k along their last axis or their first: bytes are turned, not numbers."""
+    name, turned = x.quantizer.format, x.k_axis % 2 != k_last
+    codes = x.unpacked()
+    codes = np.ascontiguousarray(codes.T) if turned else codes
+    values = values_table(name)
+    assert values is not None
+    elements = looked_up(values, codes)
+    return elements, looked_up(exponents(name), codes), factors(x, np.float32, elements.T if turned else elements)
 
 
 def _scales(x: Factors, rows: int) -> tuple[np.ndarray, int]:
