@@ -125,6 +125,8 @@ def walk(
                     pending.add(parent, gi)
             if release:
                 node.release()
+        for output, _ in outputs:
+            output.backend.arrays.branch.read()
     return found
 
 
@@ -147,7 +149,10 @@ class Pending:
     def add(self, node: Node, g: Tensor) -> None:
         """One more contribution: old + g."""
         old = self.gradients.get(node)
+        if old is not None or node.op is not None:  # a parameter's only gradient is not read before the walk is over
+            g.backend.arrays.branch.read(g.data)
         if old is not None:
+            g.backend.arrays.branch.read(old.data)
             self.gradients[node] = apply("add", old, g)
             return
         if g.data.shape != node.shape:
@@ -160,6 +165,7 @@ class Pending:
     def complete(self, node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:
         """`pull` of an operation that adds to the gradient of its first input, old + g, by itself; that one is not among the results."""
         parent = node.parents[0]
+        g.backend.arrays.branch.read(self.gradients[parent].data)
         total, *others = node.op.pull_onto(node, g, wants, self.gradients[parent])
         self.gradients[parent] = total
         self.own.discard(parent)
@@ -174,6 +180,7 @@ class Pending:
                 array = space_of(g).zeros(node.shape, dtype=g.dtype)
                 heappush(self.heap, (-node.number, node))
             else:
+                g.backend.arrays.branch.read(old.data)
                 array = wide(old.data, g.backend).copy()
             self.gradients[node] = make(array, g.backend)
             self.own.add(node)

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from lpref.ref.branch import Branch
 from lpref.ref.contracts import Bits, Bound, Contract, Law
 from lpref.ref.errors import BackendError, nearest
 from lpref.ref.quantize.qtensor import QTensor
@@ -54,6 +55,7 @@ class Arrays:
     sixteen  whether an array of bfloat16 may stand for its float32 values: every op takes one, and some give one where a recipe rounds
     wide     such an array as float32; others pass as they are
     operands ``(x, [(quantizer, options of operand, whether it is kept for later), ...])`` -> what `operand` makes of each, together, or None
+    branch   where the gradients of parameters are made (`lpref.ref.branch`)
     """
 
     make: Callable[[Any], Any] = np.asarray
@@ -63,14 +65,15 @@ class Arrays:
     sixteen: bool = False
     wide: Callable[[Any], Any] = lambda x: x
     operands: Callable[[Any, Any], list[Any] | None] = lambda x, wanted: None
+    branch: Branch = field(default_factory=Branch)
 
 
 HOST = Arrays()
 
 
 def unpaired(arrays: Arrays) -> Arrays:
-    """The same, with every operand made by the op `operand`: for backends that look into each op."""
-    return replace(arrays, operands=HOST.operands)
+    """The same, with every operand made by the op `operand` and everything on one line: for backends that look into each op."""
+    return replace(arrays, operands=HOST.operands, branch=HOST.branch)
 
 
 class Backend:

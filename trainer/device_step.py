@@ -9,20 +9,21 @@ no: then the state before the step is intact. An optimizer whose states are stor
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import device, doubt, feed, graph, qtensor, update
+from lpref.accel.cuda import device, doubt, feed, graph, lines, qtensor, update
 from lpref.accel.cuda.copies import Copies
 from lpref.ref.optim import update_loss_scale
 from lpref.trainer import memory
 from lpref.trainer.data.batches import Batch
 from lpref.trainer.fed_context import FedContext
 from lpref.trainer.fed_states import FedStates
+from lpref.trainer.readings import Readings
 from lpref.trainer.step import StepResult, TrainState, applied, both_passes, mean_loss, seed_of, skipped
 
 EAGER = "LPREF_CUDA_GRAPH"
@@ -51,27 +52,12 @@ class Kind:
 
 @dataclass(frozen=True, eq=False)
 class Queued:
-    """A step under way: the state before it, its learning rate, what it will leave."""
+    """A step under way: the state before it, its learning rate, what it will leave, the event of its end."""
 
     state: TrainState
     lr: float
     outcome: Outcome
-
-
-class Readings(Mapping[str, Any]):
-    """Observations of a step that is over, made from copies of the counters when they are asked for."""
-
-    def __init__(self, observed: Mapping[str, Sequence[Any]], pages: Mapping[Any, np.ndarray]) -> None:
-        self._observed, self._pages = observed, pages
-
-    def __getitem__(self, place: str) -> list[Mapping[str, Any]]:
-        return [one.read_in(self._pages) if isinstance(one, qtensor.Observed) else one for one in self._observed[place]]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._observed)
-
-    def __len__(self) -> int:
-        return len(self._observed)
+    end: Any
 
 
 class DeviceStep:
@@ -84,6 +70,8 @@ class DeviceStep:
         micro, fed = prepared.spec.train.micro_batches, self.place.feed
         self.seed, self.inverse = fed.array((), np.float32), fed.array((1,), np.float32)
         self.rules, self.queue = fed.array((2, update.WORDS), np.uint32), fed.array((2,), np.uint32)
+        self.zeros = fed.array((2,), np.uint32)
+        """What a step begins with as its doubt and as what is not finite: fed, not cleared by one more launch."""
         self.states = FedStates(fed, prepared.rules.quantizers.places)
         self.kinds: dict[Any, Kind] = {}
         self.weights: list[Any] = []
@@ -101,9 +89,9 @@ class DeviceStep:
     ) -> list[tuple[TrainState, StepResult]]:
         """`step_of` of `state`, whose moments are this run's, and of the states after it: up to `count` steps, one at least.
 
-        Steps whose numbers the host can foretell (no state of a quantizer depends on what a step observes) are queued, and the host waits once. It
-        foretells that each is applied: behind one that is not the device skips the rest, which is not reported. Only the last one reports
-        observations. batches_of: the micro-batches of a step; also asked for those of the step after the last, while the device works.
+        Steps whose numbers the host can foretell (no state of a quantizer depends on what a step observes) are queued, and reported while those
+        behind them run. It foretells that each is applied: behind one that is not the device skips the rest, which is not reported. Only the last
+        one reports observations. batches_of: the micro-batches of a step; also asked for those of the step after the last, while the device works.
         """
         deep = min(count, feed.TURNS) if self.whole and not (collect or self.eager or state.quantizers) else 1
         queue: list[Queued] = []
@@ -117,13 +105,13 @@ class DeviceStep:
             if queue and kind.captured is None:
                 break
             lr = self._fill(kind, state, batches, len(queue))
-            queue.append(Queued(state, lr, self._start(kind, collect, len(queue))))
+            outcome = self._start(kind, collect, len(queue))
+            queue.append(Queued(state, lr, outcome, device.cupy().cuda.get_current_stream().record()))
             state = self._foretold(state)
             if kind.captured is None:
                 break
         if state.step < self.p.spec.train.steps:
             batches_of(state.step)
-        self._wait()
         return self._reports(queue, batches_of, collect)
 
     def _start(self, kind: Kind, collect: bool, turn: int) -> Outcome:
@@ -147,7 +135,11 @@ class DeviceStep:
         """What became of the steps, up to the first that was skipped."""
         found: list[tuple[TrainState, StepResult]] = []
         for turn, one in enumerate(queue):
-            told, outcome = self.heard[turn].copy(), one.outcome if turn == len(queue) - 1 else Outcome()
+            last = turn == len(queue) - 1
+            (self._wait if last else one.end.synchronize)()
+            told, outcome = self.heard[turn].copy(), one.outcome if last else Outcome()
+            if not (told[0] or last):
+                self._wait()  # those behind it come to nothing
             if told[2]:  # a kernel doubts its input: the step once more, now with errors
                 self.queue[0] += 1
                 batches = batches_of(one.state.step)
@@ -230,24 +222,28 @@ class DeviceStep:
 
     def _region(self, batches: Sequence[Batch], outcome: Outcome, collect: bool) -> None:
         """All that the device does in a step."""
-        p, words = self.p, device.cupy().zeros(2, np.uint32)
+        p, words = self.p, feed.upload(feed.same, self.zeros)
         with doubt.collected(words[:1]) if feed.capturing() else nullcontext(), qtensor.own_pages() as pages, self.weight_copies.reading():
             losses, observed = both_passes(p.model, batches, lambda micro: self._context(micro, collect), self.seed)
             grads = update.contiguous(p.model.grads())
             for tensor in p.model.params.values():
                 tensor.grad = None
+            lines.BRANCH(lambda: self._copy(pages))
             self._end(grads, [loss.data for loss in losses], words)
         outcome.observed, outcome.pages, outcome.grads = observed, pages, {} if self.whole else grads
-        feed.copy_to_host(self.heard, self.told)
+
+    def _copy(self, pages: Sequence[Any]) -> None:
+        """What was counted, to the host."""
         while len(self.copies) < len(pages):
             self.copies.append(feed.pinned(pages[0].rows.nbytes).view(np.uint64).reshape(pages[0].rows.shape))
         for copy, page in zip(self.copies, pages, strict=False):
             feed.copy_to_host(copy, page.rows)
 
     def _end(self, grads: Mapping[str, Any], losses: Sequence[Any], words: Any) -> None:
-        """Verdict and update."""
+        """Verdict and update; beside the update the host is told."""
         p, (by, queue) = self.p, [feed.upload(feed.same, source) for source in (self.inverse, self.queue)]
         verdict = update.judge(list(grads.values()), losses, words, queue, by, p.rules.clip, self.halt, self.told)
+        lines.BRANCH(lambda: feed.copy_to_host(self.heard, self.told))
         if self.whole:
             rules, weights = feed.upload(feed.same, self.rules), p.model.arrays()
             update.update(p.rules.optimizer, weights, grads, self.moments, rules, by, verdict, self.weight_copies.made)

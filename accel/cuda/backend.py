@@ -27,6 +27,7 @@ from lpref.accel.cuda import (
     gemm,
     hadamard,
     image,
+    lines,
     loss,
     norm,
     operand,
@@ -187,7 +188,7 @@ def memory() -> int:
     return int(device.cupy().cuda.Device().mem_info[1])
 
 
-ARRAYS = Arrays(to_device, to_host, CudaQTensor, memory, True, arrays.wide, operand.operands)
+ARRAYS = Arrays(to_device, to_host, CudaQTensor, memory, True, arrays.wide, operand.operands, lines.BRANCH)
 """Of grade exact; grade fast makes numbers beside the codes."""
 
 

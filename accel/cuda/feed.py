@@ -24,7 +24,7 @@ from lpref.ref.random import WordAddress
 
 T = TypeVar("T")
 BLOCK = 1 << 18
-TURNS = 16
+TURNS = 32
 """Steps that may be under way at once."""
 ALIGNED = 64
 _now = threading.local()

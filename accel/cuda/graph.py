@@ -15,6 +15,7 @@ from typing import Any
 
 from lpref.accel.cuda import device
 from lpref.accel.cuda.feed import Feed
+from lpref.accel.cuda.lines import Lines
 from lpref.ref.errors import BackendError
 
 
@@ -25,6 +26,7 @@ class Place:
         cp = device.cupy()
         cp.get_default_memory_pool().free_all_blocks()  # what ran before, to look whether it runs, gives back its memory
         self.pool, self.stream, self.feed = cp.cuda.MemoryPool(), cp.cuda.Stream(non_blocking=True), Feed()
+        self.lines = Lines()
 
     def memory(self) -> int:
         """Bytes that steps hold."""
@@ -45,8 +47,12 @@ class Place:
         self.stream.wait_event(stream.record())
         with self._inside():
             self.feed.send()
-            function()
+            self._both(function)
         stream.wait_event(self.stream.record())
+
+    def _both(self, function: Callable[[], None]) -> None:
+        with self.lines.open():
+            function()
 
     def capture(self, function: Callable[[], None]) -> Captured:
         """The graph of function(); nothing of it runs now."""
@@ -55,7 +61,7 @@ class Place:
         gc.disable()  # what it finds may free memory of the device in its own order
         try:
             with self._inside():
-                return Captured(self, record(self.stream, function), self.feed.constants)
+                return Captured(self, record(self.stream, lambda: self._both(function)), self.feed.constants)
         finally:
             self.feed.constants = None
             if collecting:

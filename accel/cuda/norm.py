@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device
+from lpref.accel.cuda import arrays, device, lines
 from lpref.accel.cuda.elementwise import add
 from lpref.accel.cuda.reduce import column_sums
 from lpref.ref.nn.norm import check
@@ -128,13 +128,15 @@ def _backward(op: str, dy: Any, ds: Any, x: Any, w: Any, mean: Any, rstd: Any, c
         run = device.function("add_norm_backward", "add_norm_backward", _macros(mean is not None, n, LP_X=x, LP_DY=dy))
         sizes = (rows, np.int32(n), np.float32(n))
         run((partial.shape[1],), (256,), (dy, _pointer(ds), x, w, _pointer(mean), rstd, *sizes, dx, _pointer(second), partial))
-    return (dx, *column_sums(partial), *(() if second is None else (second,)))
+    sums = lines.BRANCH(lambda: column_sums(partial))
+    return (dx, *sums, *(() if second is None else (second,)))
 
 
 def _backward_apart(dy: Any, x: Any, w: Any, mean: Any, rstd: Any) -> tuple[Any, Any]:
     """dx, and (dw,) or (dw, db): a team of threads a row, then blocks of columns."""
     (rows, n), cp, kinds = x.shape, device.cupy(), arrays.kinds(LP_X=x, LP_DY=dy)
     dx, name, saved = cp.empty(x.shape, np.float32), "rmsnorm" if mean is None else "layernorm", (rstd,) if mean is None else (mean, rstd)
+    columns = (len(saved), 1, rows, n, dy, x, *saved, rows, n)
+    sums = lines.BRANCH(lambda: column_sums(arrays.columns("norm", f"{name}_columns", *columns, defines=kinds)[:, 0]))
     arrays.rows("norm", f"{name}_rows", rows, n, dy, x, w, *saved, rows, n, np.float32(n), dx, defines=kinds)
-    partial = arrays.columns("norm", f"{name}_columns", len(saved), 1, rows, n, dy, x, *saved, rows, n, defines=kinds)
-    return dx, column_sums(partial[:, 0])
+    return dx, sums

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, cast, device, embed
+from lpref.accel.cuda import arrays, cast, device, embed, lines
 from lpref.ref.errors import BackendError, ShapeError
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import QTensor
@@ -29,7 +29,7 @@ class Page:
         self.owner = device.cupy()
         made = getattr(_pages, "made", None)
         with nullcontext() if made is not None else device.general():
-            self.rows = self.owner.zeros((PAGE, 8), np.uint64)
+            self.rows = lines.shared(lambda: self.owner.zeros((PAGE, 8), np.uint64))
         self.taken = 0
         self.seen: Any = None
         """The rows in NumPy, None once a kernel may have written to one."""

@@ -30,6 +30,9 @@ def backward(B: Any, dy: Any, saved: Any, xs: tuple, wants: list[bool]) -> tuple
     """dx = dy w, dw = dyᵀ x."""
     x, w = xs
     dy = flat(dy)
+    if wants[1] and B.arrays.branch.apart:
+        dw = B.arrays.branch(lambda: B.gemm(B.operand(dy, k_axis=0), B.operand(flat(x), k_axis=0)))
+        return (B.gemm(B.operand(dy, k_axis=1), B.operand(w, k_axis=0)).reshape(x.shape) if wants[0] else None), dw
     products = [
         (B.operand(dy, k_axis=1), B.operand(w, k_axis=0)) if wants[0] else None,
         (B.operand(dy, k_axis=0), B.operand(flat(x), k_axis=0)) if wants[1] else None,
@@ -88,7 +91,7 @@ class QuantizedLinear:
         dy, extra = flat(g.data), {}
         if BIAS in names:
             read = g.backend.cast(dy, "bfloat16", **kept_in(formats("float32", back), "back")) if rounds_gradient(recipe) else dy
-            extra[BIAS] = g.backend.tree_sum(read, axis=0)
+            extra[BIAS] = g.backend.arrays.branch(lambda: g.backend.tree_sum(read, axis=0))
             dy = dy if back == "float32" else read
         grads = linear_backward(dy, node.saved, recipe, ctx, g.backend)
         made = {**grads.dparams, **extra}

@@ -67,6 +67,9 @@ class UnderARecipe:
             if table
             else fused.backward(g.backend, incoming, own, arrays, wants, **params)
         )
+        for d in grads:
+            if d is not None:
+                g.backend.arrays.branch.read(d)
         grads = under.outgoing(grads, node.inputs[0].shape, g.backend)
         return [make(d, g.backend) if want and d is not None else None for d, want in zip(grads, wants, strict=True)]
 

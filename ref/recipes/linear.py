@@ -12,17 +12,18 @@ backend: `operand` transforms and quantizes, `gemm` multiplies, `cast` rounds. N
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+from lpref.ref.branch import at_once
 from lpref.ref.errors import ShapeError, SpecError
+from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.context import Context
 from lpref.ref.recipes.epilogue import finish
 from lpref.ref.recipes.executable import missing_in_linear
 from lpref.ref.recipes.expression import factor_gradients, merged
-from lpref.ref.recipes.gemm import TENSORS
 from lpref.ref.recipes.layer import Layer
 from lpref.ref.recipes.learned import first_parameters
 from lpref.ref.recipes.products import arguments, is_whole, product
@@ -32,6 +33,7 @@ from lpref.ref.recipes.sixteen import entered
 from lpref.ref.recipes.sources import made_in_forward
 
 FIRST = Context()
+GRADIENTS = ("dgrad", "wgrad")
 
 
 @dataclass(frozen=True)
@@ -62,30 +64,62 @@ def linear_forward(
     layer, x = Layer(recipe, ctx, ops, params), entered(recipe, x, ops)
     tensors = {"x": x, "w": merged(layer, w)}
     layer.prepare(x, {"fprop.a": False} | ({"wgrad.b": True} if keep and made_in_forward(recipe, "wgrad.b") else {}))
-    made = {path: layer.made(path, tensors[TENSORS[path]]) for path in ("fprop.a", "fprop.b")}
+    made = {"fprop.a": layer.made("fprop.a", x)}
+    q = recipe.fprop.b.quantizer
+    scaled = isinstance(q, Quantizer) and q.scale.rule != "none" and tensors["w"] is w  # worth it: more than a cast
+    made["fprop.b"] = (ops.arrays.branch.ahead if scaled else at_once)(lambda: layer.made("fprop.b", tensors["w"]))
     y = product(layer, "fprop", made["fprop.a"].operand, made["fprop.b"].operand, bias)
     return finish(layer, "fprop", y, x.shape[1], {}, bias=bias), Kept(saved_by(layer, tensors, made) if keep else {}, params)
 
 
 def linear_backward(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, ops: Any) -> LinearGrads:
-    """dx [M, K] and dw [N, K] of ``dy`` [M, N], and the gradients of learned parameters."""
+    """dx [M, K] and dw [N, K] of ``dy`` [M, N], and the gradients of learned parameters.
+
+    Where the backend has a branch, dw and what follows from it are made there (`lpref.ref.branch`): the same operations on the same operands.
+    """
     layer, dy = Layer(recipe, ctx, ops, saved.params), entered(recipe, dy, ops)
-    dparams: dict[str, Any] = {}
-    made: dict[str, Any] = {}
-    gemms = ("dgrad", "wgrad")
     layer.prepare(dy, {"dgrad.a": False, "wgrad.a": False})
-    for path in (f"{gemm}.{side}" for gemm in gemms for side in "ab"):
-        made[path] = backward_operand(layer, path, dy, saved, made)
-    if all(is_whole(recipe.gemm(gemm)) for gemm in gemms):
-        products = ops.gemms([arguments(recipe, gemm, made[f"{gemm}.a"], made[f"{gemm}.b"]) for gemm in gemms])
+    return (_apart if ops.arrays.branch.apart else _together)(layer, dy, saved)
+
+
+def _together(layer: Layer, dy: Any, saved: Kept) -> LinearGrads:
+    """Both products in one call, which a backend may run at once."""
+    recipe, made = layer.recipe, _operands(layer, GRADIENTS, dy, saved, {})
+    if all(is_whole(recipe.gemm(gemm)) for gemm in GRADIENTS):
+        products = layer.ops.gemms([arguments(recipe, gemm, made[f"{gemm}.a"], made[f"{gemm}.b"]) for gemm in GRADIENTS])
     else:
-        products = [product(layer, gemm, made[f"{gemm}.a"], made[f"{gemm}.b"]) for gemm in gemms]
-    results = {
-        gemm: finish(layer, gemm, product, dy.shape[0 if gemm == "wgrad" else 1], saved.entries, dparams)
-        for gemm, product in zip(gemms, products, strict=True)
-    }
-    dparams |= factor_gradients(layer, products[1], results["wgrad"])
-    return LinearGrads(results["dgrad"], results["wgrad"], dparams)
+        products = [product(layer, gemm, made[f"{gemm}.a"], made[f"{gemm}.b"]) for gemm in GRADIENTS]
+    dparams: dict[str, Any] = {}
+    dx, dw = (_finished(layer, gemm, y, dy, saved, dparams) for gemm, y in zip(GRADIENTS, products, strict=True))
+    return LinearGrads(dx, dw, dparams | factor_gradients(layer, products[1], dw))
+
+
+def _apart(layer: Layer, dy: Any, saved: Kept) -> LinearGrads:
+    """dx on the main line, all else on the branch."""
+    made, learned = _operands(layer, ("dgrad",), dy, saved, {}), {}  # type: ignore[var-annotated]
+
+    def weight() -> tuple[Any, dict[str, Any]]:
+        made.update(_operands(layer, ("wgrad",), dy, saved, made))  # held as long as the work is: some were made on the main line
+        found: dict[str, Any] = {}
+        y = product(layer, "wgrad", made["wgrad.a"], made["wgrad.b"])
+        dw = _finished(layer, "wgrad", y, dy, saved, found)
+        return dw, found | factor_gradients(layer, y, dw)
+
+    dw, found = layer.ops.arrays.branch(weight)
+    dx = _finished(layer, "dgrad", product(layer, "dgrad", made["dgrad.a"], made["dgrad.b"]), dy, saved, learned)
+    return LinearGrads(dx, dw, learned | found)
+
+
+def _operands(layer: Layer, gemms: Sequence[str], dy: Any, saved: Kept, made: Mapping[str, Any]) -> dict[str, Any]:
+    """The operands of these products, in order; made: others, whose codes they may take."""
+    found = dict(made)
+    for path in (f"{gemm}.{side}" for gemm in gemms for side in "ab"):
+        found[path] = backward_operand(layer, path, dy, saved, found)
+    return found
+
+
+def _finished(layer: Layer, gemm: str, y: Any, dy: Any, saved: Kept, dparams: dict[str, Any]) -> Any:
+    return finish(layer, gemm, y, dy.shape[0 if gemm == "wgrad" else 1], saved.entries, dparams)
 
 
 def linear_parameters(x: Any, w: Any, recipe: LinearRecipe, ops: Any, ctx: Context = FIRST) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import cupy as cp
 import numpy as np
 import pytest
 
+from lpref.accel.cuda.lines import Lines
 from lpref.ref.optim import LossScale
 from lpref.trainer.data import load_data
 from lpref.trainer.data.batches import Batch, train_batch
@@ -146,25 +147,60 @@ def poison(steps: Steps) -> None:
     """0xFF in all memory that is free: of the steps' own pool, and of the general one."""
     for pool in (steps.by.place.pool, cp.get_default_memory_pool()):
         pool.set_limit(size=max(pool.total_bytes(), 1))
-        stream = steps.by.place.stream if pool is steps.by.place.pool else cp.cuda.Stream.null
-        held, size = [], 1 << 26
-        with cp.cuda.using_allocator(pool.malloc), stream:
-            while size >= 512:
-                try:
-                    held.append(cp.empty(size, np.uint8))
-                    held[-1].fill(255)
-                except cp.cuda.memory.OutOfMemoryError:
-                    size //= 2
-            stream.synchronize()
+        place, held = steps.by.place, []
+        for stream in (place.stream, place.lines.side) if pool is place.pool else (cp.cuda.Stream.null,):
+            size = 1 << 26
+            with cp.cuda.using_allocator(pool.malloc), stream:
+                while size >= 512:
+                    try:
+                        held.append(cp.empty(size, np.uint8))
+                        held[-1].fill(255)
+                    except cp.cuda.memory.OutOfMemoryError:
+                        size //= 2
+                stream.synchronize()
         del held
         pool.set_limit(size=0)
 
 
-@pytest.mark.parametrize("recipe", ["nvfp4", "fp8_delayed", "lsq", "mxfp4"])
-def test_nothing_is_left_over_from_before(recipe: str) -> None:
-    plain, poisoned = Steps(prepared("cuda", recipe)), Steps(prepared("cuda", recipe))
+@pytest.mark.parametrize(("recipe", "grade"), [("nvfp4", "exact"), ("fp8_delayed", "exact"), ("lsq", "exact"), ("mxfp4", "exact"), ("nvfp4", "fast")])
+def test_nothing_is_left_over_from_before(recipe: str, grade: str) -> None:
+    plain, poisoned = (Steps(prepared("cuda", recipe, f"numerics={grade}")) for _ in range(2))
     check_equal(plain(6), poisoned(6, between=lambda: poison(poisoned)), recipe)
     assert poisoned.by.facts()["step_mib"] > 0
+
+
+SPIN = 'extern "C" __global__ void spin(long long cycles) { for (long long from = clock64(); clock64() - from < cycles;) {} }'
+
+
+@pytest.mark.parametrize("model", ["small", "tied"])
+@pytest.mark.parametrize("recipe", ["bf16", "fp8_current", "lsq", "nvfp4"])
+def test_whichever_line_is_faster(recipe: str, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, two, and two of which one is held up at each piece of work: the same weights, losses and observations."""
+    spin, run = cp.RawKernel(SPIN, "spin"), Lines.run
+    changes = ["numerics=fast", "train.micro_batches=2"]
+    if model == "tied":
+        changes.append("model={kind: gpt, layers: 2, d_model: 64, heads: 2, ffn: 256, context: 64, vocab: 256, norm: layernorm, activation: gelu, "
+                       "positions: learned, bias: true, tied: true}")  # fmt: skip
+
+    def steps(held_up: str, two: bool = True) -> list[tuple]:
+        def slow(lines: Lines, work):
+            def held() -> object:
+                spin((1,), (1,), (np.int64(200_000),))
+                return work()
+
+            made = run(lines, held if held_up == "side" else work)
+            if held_up == "main":
+                spin((1,), (1,), (np.int64(200_000),))
+            return made
+
+        monkeypatch.setattr(Lines, "run", slow)
+        made = Steps(prepared("cuda", recipe, *changes))
+        made.by.place.lines.two = two
+        return made(6)
+
+    one = steps("", two=False)
+    for held_up in ("", "side", "main"):
+        check_equal(one, steps(held_up), f"{recipe}, held up: {held_up or 'none'}")
 
 
 def test_a_skipped_step_leaves_everything() -> None:

@@ -11,7 +11,8 @@ import hashlib
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -53,45 +54,81 @@ def _own(a: Any) -> Any:
 def _empty(shape: Any, dtype: Any) -> Any:
     made = np.empty(shape, dtype)
     made.reshape(-1).view(np.uint8)[:] = 0xA5  # what nobody writes is seen
-    return made.view(ndarray)
+    return allocated(made)
 
 
 class Stream:
-    """Stands for a stream: everything is done when it is asked for."""
+    """Stands for a stream: what it is told is done at once; of one that is `late`, when somebody waits for it."""
 
     ptr = 0
 
     def __init__(self, non_blocking: bool = False) -> None:
-        pass
+        self.late, self.told = False, list[Callable[[], None]]()
 
     def __enter__(self) -> Stream:
+        CURRENT.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        CURRENT.pop()
 
-    def record(self) -> None:
-        pass
+    def record(self) -> Stream:
+        return self  # stands for an event, too: the end of all it was told
 
-    def wait_event(self, event: None) -> None:
-        pass
+    def wait_event(self, event: Stream) -> None:
+        event.synchronize()
 
     def synchronize(self) -> None:
-        pass
+        told, self.told = self.told, []
+        for work in told:
+            work()
+
+    def do(self, work: Callable[[], None]) -> None:
+        """work(), now or later."""
+        if self.late:
+            self.told.append(work)
+        else:
+            work()
+
+
+CURRENT = [Stream()]
+LATE: dict[int, Any] = {}
+"""Arrays that were allocated on a late stream: what it frees serves itself again, in its own order."""
+
+
+def allocated(made: np.ndarray) -> ndarray:
+    """A new array of the current stream."""
+    if CURRENT[-1].late:
+        key = id(made)
+        LATE[key] = weakref.ref(made, lambda _: LATE.pop(key, None))
+    return made.view(ndarray)
+
+
+def moved(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What the host does at once, after all that the current stream was told before."""
+
+    def call(*args: Any, **options: Any) -> Any:
+        CURRENT[-1].synchronize()
+        return function(*args, **options)
+
+    return call
 
 
 CUDA = SimpleNamespace(
-    Stream=Stream, get_current_stream=Stream, using_allocator=lambda malloc: nullcontext(), alloc_pinned_memory=bytearray,
+    Stream=Stream, get_current_stream=lambda: CURRENT[-1], using_allocator=lambda malloc: nullcontext(), alloc_pinned_memory=bytearray,
     MemoryPool=lambda: SimpleNamespace(malloc=None, total_bytes=lambda: 0), Device=lambda: SimpleNamespace(mem_info=(2**32, 2**32)),
-    runtime=SimpleNamespace(memcpyHostToDevice=1, memcpyDeviceToHost=2, memcpyAsync=lambda to, of, size, kind, stream: ctypes.memmove(to, of, size)),
+    runtime=SimpleNamespace(
+        memcpyHostToDevice=1, memcpyDeviceToHost=2, memcpyAsync=moved(lambda to, of, size, kind, stream: ctypes.memmove(to, of, size)),
+    ),
 )  # fmt: skip
 """Stands for cupy.cuda."""
 MODULE = SimpleNamespace(
-    ndarray=ndarray, empty=_empty, zeros=lambda *a: _own(np.zeros(*a)), ones=lambda *a: _own(np.ones(*a)), asarray=lambda *a: _own(np.array(*a)),
-    arange=lambda *a, **k: _own(np.arange(*a, **k)),
-    ascontiguousarray=lambda a: _own(np.ascontiguousarray(a)), broadcast_to=lambda a, s: _own(np.broadcast_to(a, s)), sort=lambda a: _own(np.sort(a)),
+    ndarray=ndarray, empty=_empty, zeros=lambda *a: allocated(np.zeros(*a)), ones=lambda *a: allocated(np.ones(*a)),
+    asarray=moved(lambda *a: allocated(np.array(*a))), arange=lambda *a, **k: _own(np.arange(*a, **k)),
+    ascontiguousarray=moved(lambda a: allocated(np.ascontiguousarray(a))), broadcast_to=lambda a, s: _own(np.broadcast_to(a, s)),
+    sort=moved(lambda a: _own(np.sort(a))),
     equal=lambda a, b: _own(np.equal(a, b)), searchsorted=lambda a, v: _own(np.searchsorted(a, v)), cuda=CUDA,
-    get_default_memory_pool=lambda: SimpleNamespace(malloc=None, free_all_blocks=lambda: None), asnumpy=lambda a: np.array(a).view(np.ndarray),
+    get_default_memory_pool=lambda: SimpleNamespace(malloc=None, free_all_blocks=lambda: None), asnumpy=moved(lambda a: np.array(a).view(np.ndarray)),
 )  # fmt: skip
 """Stands for the module cupy: what moves data."""
 
@@ -127,10 +164,18 @@ class Host:
             pointers = (ctypes.c_void_p * len(values))(*(ctypes.cast(ctypes.pointer(v), ctypes.c_void_p) for v in values))
             sizes = (ctypes.c_int * len(values))(*(ctypes.sizeof(v) for v in values))
             shape = [(ctypes.c_uint * 3)(*(*d, 1, 1)[:3]) for d in (grid, block)]
-            failed = kernel(shape[0], shape[1], len(values), pointers, sizes)
-            assert failed >= 0, f"{entry}: a block of {block} is more than its launch bounds"
-            assert failed < 1000, f"{entry} takes {failed - 1000} arguments, got {len(values)}"
-            assert failed == 0, f"{entry}: the size of argument {failed - 1}"
+            roots = [_root(a) for a in args if isinstance(a, ndarray)]
+            own, others = [r for r in roots if id(r) in LATE], [weakref.ref(r) for r in roots if id(r) not in LATE]
+            del roots
+
+            def work(own: Any = own) -> None:
+                assert all(there() is not None for there in others), f"{entry}: memory was given back before it was read or written"
+                failed = kernel(shape[0], shape[1], len(values), pointers, sizes)
+                assert failed >= 0, f"{entry}: a block of {block} is more than its launch bounds"
+                assert failed < 1000, f"{entry} takes {failed - 1000} arguments, got {len(values)}"
+                assert failed == 0, f"{entry}: the size of argument {failed - 1}"
+
+            CURRENT[-1].do(work)
 
         return run
 
@@ -147,6 +192,12 @@ class Host:
         source.write_text(nvrtc.source(name) + wrappers)
         subprocess.run(["g++", *FLAGS, *macros, *includes, str(source), "-o", str(made)], check=True)
         return ctypes.CDLL(str(made))
+
+
+def _root(a: Any) -> Any:
+    while isinstance(a.base, np.ndarray):
+        a = a.base
+    return a
 
 
 def _value(a: Any) -> Any:

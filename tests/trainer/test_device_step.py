@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from lpref.accel import backend
-from lpref.accel.cuda import copies, feed, graph, quantize
+from lpref.accel.cuda import copies, feed, graph, lines, quantize
 from lpref.accel.cuda.backend import CudaBackend
 from lpref.cli.diff_step import text
 from lpref.ref.backend import Backend
@@ -36,6 +36,8 @@ MOVING = SimpleNamespace(
     repeat=lambda x, n, axis: host_gpu.put(np.repeat(x, n, axis)), asarray=lambda x, dtype: x,
     broadcast_to=lambda x, shape: host_gpu.put(np.broadcast_to(x, shape)),
 )  # fmt: skip
+TIED = ("model={kind: gpt, layers: 1, d_model: 32, heads: 2, ffn: 64, context: 16, vocab: 256, norm: layernorm, activation: gelu, "
+        "positions: learned, bias: true, tied: true}")  # fmt: skip
 SMALL = ("model.layers=1", "model.d_model=32", "model.ffn=48", "model.context=16", "train.batch=4", "data.valid_windows=1", "schedule.warmup=2")
 
 
@@ -120,6 +122,25 @@ MORE = ("nvfp4", "fp8_delayed", "lsq", "mxfp4", "int8_switchback")
 @pytest.mark.parametrize("recipe", ["bf16", *(pytest.param(name, marks=pytest.mark.deep) for name in MORE)])
 def test_replays_are_train_step(recipe: str) -> None:
     check(f"recipe={recipe}", "train.micro_batches=2")
+
+
+@pytest.mark.parametrize("recipe", ["bf16", *(pytest.param(name, marks=pytest.mark.deep) for name in ("nvfp4", "fp8_delayed", "lsq"))])
+def test_a_line_that_comes_late(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradients of parameters are made when somebody waits for them, and find in memory what they were to read."""
+    init = lines.Lines.__init__
+    told = []
+
+    def late(self: lines.Lines) -> None:
+        init(self)
+        self.side.late = True
+        self.side.do = lambda work: (told.append(work), self.side.told.append(work))  # type: ignore[method-assign]
+
+    monkeypatch.setattr(lines.Lines, "__init__", late)
+    monkeypatch.setattr(lines, "EARLY", True)
+    check(f"recipe={recipe}", "train.micro_batches=2", steps=4)
+    if recipe == "bf16":
+        check(f"recipe={recipe}", TIED, steps=3)
+    assert len(told) > 20
 
 
 @pytest.mark.parametrize("kind", ["{kind: sgd, lr: 0.1, momentum: 0.9, weight_decay: 0.01}", "{kind: lion, lr: 1e-3}"])

@@ -119,14 +119,18 @@ template <int N, int PER, class Term> LPREF_FN void lane_group(lp_i64 n, lp_u32 
         }
     }
     for (; base < n; base += 1024) {
+        const int MOST = PER < 16 ? PER : 16;
 #pragma unroll
-        for (int k = 0; k < PER; ++k) {
-            float v[N];
-            if (base + STEP * k < n) {
-                term(base + STEP * k, v);
+        for (int first = 0; first < PER; first += MOST) {
+            float v[MOST][N];
 #pragma unroll
-                for (int s = 0; s < N; ++s) lane[s][k] = lp_add(lane[s][k], v[s]);
-            }
+            for (int k = 0; k < MOST; ++k)
+                if (base + STEP * (first + k) < n) term(base + STEP * (first + k), v[k]);
+#pragma unroll
+            for (int k = 0; k < MOST; ++k)
+#pragma unroll
+                for (int s = 0; s < N; ++s)
+                    if (base + STEP * (first + k) < n) lane[s][first + k] = lp_add(lane[s][first + k], v[k][s]);
         }
     }
 #pragma unroll
