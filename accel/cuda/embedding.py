@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device, feed, lines
+from lpref.accel.cuda import arrays, device, feed
 from lpref.ref.errors import ShapeError
 from lpref.ref.nn.embedding import check_ids
 
@@ -49,15 +49,9 @@ def embedding_backward(dy: Any, ids: Any, V: int) -> Any:
         keys, starts = feed.upload(sorted_keys, ids), feed.upload(starts_of, ids, V)
     args = (dy, keys, starts, n, width, table)
     across = 1 if n > FEW else min(-(-width // 32), 65535)
-    rare, frequent = (device.function("embedding", entry) for entry in ("rare_rows", "frequent_rows"))
-
-    def beside() -> Any:
-        rare((-(-n // 8), across), (32, 8), args)
-        return table
-
-    made = lines.BRANCH(beside)  # no id is both
-    frequent((-(-n // 32), -(-width // 16)), (16, 32), args)
-    return made
+    device.function("embedding", "rare_rows")((-(-n // 8), across), (32, 8), args)
+    device.function("embedding", "frequent_rows")((-(-n // 32), -(-width // 32)), (32, 16), args)
+    return table
 
 
 def sorted_keys(ids: np.ndarray) -> np.ndarray:

@@ -26,8 +26,6 @@ DEPTH = 4
 """Pieces of work under way on the side line."""
 AHEAD = 8
 """Pieces that the side line may be ahead of the main line."""
-EARLY = False
-"""Whether the side line goes ahead: proved without a GPU, not yet proved and timed on one."""
 ONE = "LPREF_CUDA_LINES"
 """Variable of the environment: 1 puts everything on one line."""
 _now = threading.local()
@@ -131,7 +129,7 @@ class OfStep(Branch):
         return _now.lines.run(work) if self.apart else work()
 
     def ahead(self, work: Callable[[], T]) -> T:
-        return _now.lines.ahead(work) if EARLY and self.apart else work()
+        return _now.lines.ahead(work) if self.apart else work()
 
     def read(self, x: Any = None) -> None:
         lines = getattr(_now, "lines", None)

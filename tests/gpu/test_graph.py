@@ -162,7 +162,8 @@ def poison(steps: Steps) -> None:
         pool.set_limit(size=0)
 
 
-@pytest.mark.parametrize(("recipe", "grade"), [("nvfp4", "exact"), ("fp8_delayed", "exact"), ("lsq", "exact"), ("mxfp4", "exact"), ("nvfp4", "fast")])
+@pytest.mark.parametrize("grade", ["exact", "fast"])
+@pytest.mark.parametrize("recipe", ["nvfp4", "fp8_delayed", "lsq", "mxfp4"])
 def test_nothing_is_left_over_from_before(recipe: str, grade: str) -> None:
     plain, poisoned = (Steps(prepared("cuda", recipe, f"numerics={grade}")) for _ in range(2))
     check_equal(plain(6), poisoned(6, between=lambda: poison(poisoned)), recipe)

@@ -136,7 +136,6 @@ def test_a_line_that_comes_late(recipe: str, monkeypatch: pytest.MonkeyPatch) ->
         self.side.do = lambda work: (told.append(work), self.side.told.append(work))  # type: ignore[method-assign]
 
     monkeypatch.setattr(lines.Lines, "__init__", late)
-    monkeypatch.setattr(lines, "EARLY", True)
     check(f"recipe={recipe}", "train.micro_batches=2", steps=4)
     if recipe == "bf16":
         check(f"recipe={recipe}", TIED, steps=3)

@@ -4,9 +4,8 @@
  * warp where it comes 32 times or less. No atomic addition. Versions: 1. eight warps for every 32 columns
  * (50257 ids, 16384 positions of 768: 1.4 ms). 2. so only where an id comes more than 32 times, else a thread has a column to itself;
  * where an id's positions begin is given, not searched for (five dependent loads and more), and few ids get blocks of 32 columns. 3. a block for every
- * id and 256 columns (50304 ids, of which 16384 positions name 90, and 1024 that come 16 times: 1.35 ms together). 4. ids that do not come
- * cost a store of zeros, those that come often have blocks of 32 columns to themselves (4096 positions of 256 ids and 128 columns: 14 us, a chain of loads).
- * 5. this one: blocks of 16 columns, in which every lane group has threads of its own, and 16 loads on their way at the end of a chain too. */
+ * id and 256 columns (50304 ids, of which 16384 positions name 90, and 1024 that come 16 times: 1.35 ms together). 4. this one: ids that do not come
+ * cost a store of zeros, those that come often have blocks of 32 columns to themselves. */
 #include "reduce.cuh"
 
 /* rows of `width` numbers, or of fours of them */
@@ -47,14 +46,16 @@ extern "C" __global__ void __launch_bounds__(256) rare_rows(const float *dy, con
     }
 }
 
-/* A block: 16 columns of the id at position 32 blockIdx.x in this order, if that is the first such position of the id and it comes more often. */
+/* A block: 32 columns of the id at position 32 blockIdx.x in this order, if that is the first such position of the id and it comes more often. */
 extern "C" __global__ void __launch_bounds__(512) frequent_rows(const float *dy, const lp_i64 *keys, const lp_i64 *starts, lp_i64 n, lp_i64 width, float *table) {
-    __shared__ float sums[32][17];
-    lp_i64 place = FEW * (lp_i64)blockIdx.x, id = keys[place] / n, at = starts[id], count = starts[id + 1] - at, c = (lp_i64)blockIdx.y * 16 + threadIdx.x;
+    __shared__ float sums[32][33];
+    lp_i64 place = FEW * (lp_i64)blockIdx.x, id = keys[place] / n, at = starts[id], count = starts[id + 1] - at, c = (lp_i64)blockIdx.y * 32 + threadIdx.x;
     if (place - at >= FEW || count <= FEW) return;
-    float sum[1] = {0.0f};
-    if (c < width) lane_group<1, 32>(count, threadIdx.y, sum, [&](lp_i64 k, float *v) { v[0] = dy[(keys[at + k] - id * n) * width + c]; });
-    sums[threadIdx.y][threadIdx.x] = sum[0];
+    for (lp_u32 g = threadIdx.y; g < 32; g += 16) {
+        float sum[1] = {0.0f};
+        if (c < width) lane_group<1, 32>(count, g, sum, [&](lp_i64 k, float *v) { v[0] = dy[(keys[at + k] - id * n) * width + c]; });
+        sums[g][threadIdx.x] = sum[0];
+    }
     __syncthreads();
     if (threadIdx.y == 0 && c < width) {
         float lane[32];

@@ -124,9 +124,7 @@ def test_what_both_lines_use_is_made_on_the_main_line(made: Lines) -> None:
         assert TOLD[2:4] == ["main records 2", "side waits for main 2"]
 
 
-def test_what_is_done_ahead_waits_for_the_readers_of_what_it_may_overwrite(made: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "EARLY", True)
-
+def test_what_is_done_ahead_waits_for_the_readers_of_what_it_may_overwrite(made: Lines) -> None:
     def told() -> list[str]:
         new, TOLD[:] = [line for line in TOLD if "waits" in line], []
         return new
