@@ -71,7 +71,7 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None, output: str
     scales = [_constant_scales(x) for x in (a, b)]
     rows = unit == "int8" or any(rows is not None for _, rows, _ in scales)
     short = unit == "bfloat16" and not rows
-    inside, later = _bias(bias, output, short and depth_a > 0)
+    inside, later = _bias(bias, output, short and depth_a > 0 and depth_a % 8 == 0 and right.shape[0] % 8 == 0)
     kind = _type(output) if short and later is None else "float32"
     out = device.cupy().empty((left.shape[0], right.shape[0]), arrays.DTYPES[kind])
     factors = [] if rows else [f for whole, _, _ in scales for f in whole if not epilogue.is_one(f)]
@@ -82,7 +82,10 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None, output: str
 
 
 def _bias(bias: Any, output: str, adds: bool) -> tuple[Any, Any]:
-    """The bias that a unit adds while it writes bfloat16, if it can, and the one that is added to float32 afterwards; None: none."""
+    """The bias that a unit adds while it writes bfloat16, if it can, and the one that is added to float32 afterwards; None: none.
+
+    Units add it where rows are of whole 16 bytes and K is not cut: other kernels of the library were seen to round the product before they add.
+    """
     if bias is None or not (adds and output == "bfloat16"):
         return None, bias
     return rounded(bias, output, store=output), None
@@ -97,6 +100,8 @@ def _rounded(out: Any, output: str, bias: Any = None) -> Any:
     """The product, plus a bias that the unit did not add, in its output format: as it is where the unit wrote that."""
     if bias is not None:
         out = add(out, bias if output == "float32" else rounded(bias, output))
+        if output in arrays.DTYPES:
+            return out if output == "float32" else rounded(out, output, store=output)
     if output == "float32" or arrays.is_sixteen(out):
         return out
     return rounded(out, output)
@@ -191,5 +196,5 @@ def multiply(out: Any, a: Any, b: Any, unit: str, alpha: Any = None, bias: Any =
     a, left = side(a, unit)
     b, right = side(b.transpose(0, 2, 1), unit)
     kind = "bfloat16" if arrays.is_sixteen(out) else "float32"
-    made = Product(M, N, K, left, right, "int32" if unit == "int8" else kind, count, alpha is not None, bias=bias is not None)
+    made = Product(M, N, K, left, right, "int32" if unit == "int8" else kind, count, alpha is not None, split=bias is None, bias=bias is not None)
     algorithms.run(made, a.data.ptr, b.data.ptr, out, *(0 if x is None else x.data.ptr for x in (alpha, None, None, bias)))

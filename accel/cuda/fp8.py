@@ -95,7 +95,7 @@ def gemm(a: CudaQTensor, b: CudaQTensor, kind: str = "float32", bias: Any = None
     alpha = epilogue.alpha(factors) if factors else None
     held = zip((a, b), modes, codes, strict=True)
     left, right = (Side(x.quantizer.format, True, depth, 0, m, min(256, c.data.ptr & -c.data.ptr)) for x, m, c in held)
-    made = Product(M, N, depth, left, right, kind, device_alpha=alpha is not None, bias=bias is not None)
+    made = Product(M, N, depth, left, right, kind, device_alpha=alpha is not None, split=bias is None, bias=bias is not None)
     places = [0 if s is None else s.data.ptr for s in (alpha, *scales, bias)]
     algorithms.run(made, codes[0].data.ptr, codes[1].data.ptr, out, *places)
     return out
