@@ -107,12 +107,14 @@ def attention(shape: tuple[int, ...], how: str, part: str) -> Callable[[], tuple
 
 
 def over(spec: str, above: str, below: str, key: str = QUEUED) -> Callable[[], tuple[float, Rows]]:
-    """`key` of one recipe or peer over that of another, in the file of steps."""
+    """`key` of one recipe or peer over that of another, in the file of steps; absent where they were not measured at one commit."""
 
     def found() -> tuple[float, Rows]:
         rows = [row("step", spec=f"bench/{spec}", recipe=recipe) for recipe in (above, below)]
         if any(key not in one for one in rows):
             raise Absent(f"{key} of {spec}")
+        if rows[0].get("commit") != rows[1].get("commit"):
+            raise Absent(f"{above} and {below} of {spec} in one run")
         return rows[0][key] / rows[1][key], rows
 
     return found
