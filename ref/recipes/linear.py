@@ -51,8 +51,8 @@ def linear_forward(
     """y [M, N] = x [M, K] w[N, K]^T + bias [N] under the recipe, and what the backward pass needs; without `keep` there is none, and nothing is made
     for it.
 
-    The bias, rounded to the output format, is added to the accumulator behind the epilogue, and the sum is rounded to that format, as by matrix
-    libraries and mixed precision in frameworks.
+    The bias b, rounded to the output format, is added behind the epilogue: y = r(r32(acc + r(b))), r rounding to the output format, r32 to float32.
+    Source: cuBLASLt, CUBLASLT_EPILOGUE_BIAS with a bias of the output's type (NVIDIA cuBLAS documentation, cublasLtEpilogue_t).
 
     Raises SpecError for a recipe that this version cannot run, ShapeError for shapes that do not fit.
     """
