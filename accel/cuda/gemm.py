@@ -3,7 +3,8 @@
 High precision, and codes of formats that are too wide for exact sums, are multiplied k ascending in float32 (`product`); block-scaled codes piece by
 piece, each piece exact and rounded once: small whole numbers by the integer units (`integers`), others in float64
 (kernels/gemm_float64.cu), their elements decoded to float32 before. Models: the default, exact or sequential
-float32 sums with any chunk, matrix units (`tensor_core`), sequential sums in small floats (`chain`); other accumulators have no kernel.
+float32 sums with any chunk, matrix units (`tensor_core`), sequential sums in small floats and sums in integer registers (`chain`);
+other accumulators have no kernel.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from lpref.accel.cuda import arrays, chain, device, integers, product, tensor_core
 from lpref.accel.cuda.qtensor import CudaQTensor
 from lpref.ref.errors import BackendError, ShapeError
+from lpref.ref.formats import IntFormat
 from lpref.ref.formats import format as format_named
 from lpref.ref.linalg import Accumulate, HighPrecision, accumulator
 from lpref.ref.linalg.gemm import AUTO_BITS, exactly_summable, format_grid, holds_codes, plain
@@ -31,6 +33,7 @@ class Factors:
     """An operand taken apart, on the device: elements as [other, K], the grid of its scales likewise, the tensor scale.
 
     other, step: elements of the operand's own axis and of k that share a scale; step 0: one scale for all of K, or none (scales None).
+    Elements are multiples of 2^quantum, below 2^(quantum + bits); whole: all of them, since the format is of integers.
     """
 
     elements: product.Strided
@@ -42,6 +45,7 @@ class Factors:
     tensor: Any = None
     quantum: int = 0
     bits: int = 99
+    whole: bool = False
 
     def cut(self, slices: int) -> np.float32:
         """Where the elements are cut in two."""
@@ -69,7 +73,7 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None) -> Any:
     if model.inner == "auto" and not exact:
         a, b = _plain(a), _plain(b)
     sequential = model.inner == "sequential" or (model.inner == "auto" and not exact)
-    if not (model.format == model.outer == "float32") and chain.covers(model):
+    if chain.covers(model):
         fa, fb = factors(a), factors(b)
         _refuse_changing(model, fa, fb)
         return chain.gemm(fa, fb, model)
@@ -124,7 +128,8 @@ def factors(x: Any, whole: bool = False) -> Factors:
     elements = product.Strided(x.folded() if whole else x.decoded(), *((columns, 1) if k_last else (1, columns)))
     quantum, bits, _ = _facts(x.quantizer)
     bits += x.zero is not None  # the difference of a code and a zero point has one bit more
-    common: dict[str, Any] = {"tensor": x.tensor_scale, "quantum": quantum, "bits": bits}
+    whole_numbers = isinstance(format_named(x.quantizer.format), IntFormat)
+    common: dict[str, Any] = {"tensor": x.tensor_scale, "quantum": quantum, "bits": bits, "whole": whole_numbers}
     if not x.scales or whole or not x.scales[0].size:
         return Factors(elements, shape, **common)
     scales, blocks = x.scale_values(), x.quantizer.blocks

@@ -1,4 +1,5 @@
-/* Sums that are rounded to a format after every addition (lpref.ref.linalg.inner): a sum of float64 rounded to odd, then once to the format. */
+/* Sums that are rounded to a format after every addition (lpref.ref.linalg.inner): a sum of float64 rounded to odd, then once to the format; and sums of
+ * integers in a register of few bits (lpref.ref.linalg.integer_dot). */
 #ifndef LPREF_CORE_CHAIN_H
 #define LPREF_CORE_CHAIN_H
 #include "elementary.h"
@@ -25,6 +26,13 @@ LPREF_FN double lp_rounded_to(double s, const lp_sum_format *f) {
     int down = f->precision - 1 - (e > f->emin ? e : f->emin); /* multiples of 2^-down */
     double r = lp_dmul(lp_drint(lp_dmul(a, lp_double((lp_i64)(1023 + down) << 52))), lp_double((lp_i64)(1023 - down) << 52));
     return lp_dcopysign(r > f->most ? f->beyond : r, s);
+}
+
+/* The sum c of integers and p (below 2^62) in a register of up to 63 bits: half is 2^(bits - 1). */
+LPREF_FN lp_i64 lp_register_add(lp_i64 c, lp_i64 p, lp_i64 half, int saturates) {
+    lp_i64 s = c + p;
+    if (!saturates) return ((s + half) & (2 * half - 1)) - half;
+    return s < -half ? -half : s < half ? s : half - 1;
 }
 
 #endif

@@ -109,11 +109,27 @@ def test_chains(place: Place, model: Any) -> None:
             assert Bits().mismatch(want, got, (), {}) is None
 
 
+REGISTERS = (
+    "int16_saturate", "int16_wrap", Accumulate("integer", chunk=7, bits=9, overflow="saturate"), Accumulate("integer", bits=62, outer="bfloat16"),
+)  # fmt: skip
+"""Sums in integer registers."""
+
+
+@pytest.mark.parametrize("model", REGISTERS)
+@pytest.mark.parametrize("name", ["int8_row", "mxint8", "uint4_affine_group", "fixed16_8"])
+def test_registers(place: Place, name: str, model: Any) -> None:
+    draw, q = Draw(10), replace(lookup(name), tail="pad_zero")
+    for axes in ((1, 1), (0, 1), (0, 0)):
+        a, b = (quantize(draw(*((n, 70) if axis else (70, n))), q, k_axis=axis) for n, axis in zip((8, 5), axes, strict=True))
+        want = definition_of_gemm(a, b, model)
+        assert Bits().mismatch(want, place.here(gemm.gemm(place.there(a), place.there(b), model)), (), {}) is None
+
+
 def test_what_is_refused(place: Place) -> None:
     x = HighPrecision(place.put(np.ones((2, 3), np.float32)), 1)
     with pytest.raises(ShapeError, match="contraction axes have 3 and 2"):
         gemm.gemm(x, HighPrecision(x.values, 0))
-    for model in ("pairwise", "kahan", "exact", "int32_wrap"):
+    for model in ("pairwise", "kahan", "exact", "int32_wrap", Accumulate("integer", bits=63)):
         with pytest.raises(BackendError, match="no kernel makes"):
             gemm.gemm(x, x, model)
     with pytest.raises(BackendError, match="no CuPy array"):

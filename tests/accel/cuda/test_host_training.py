@@ -24,7 +24,7 @@ MOVING = SimpleNamespace(
     stack=lambda parts, axis: host_gpu.put(np.stack(parts, axis)), zeros=lambda shape, dtype: host_gpu.put(np.zeros(shape, dtype)),
 )  # fmt: skip
 """Stands for cupy's namespace: what moves data above the backend."""
-DEEP = ("fp32", "bf16", "fp8_delayed", "lsq", "int4_hq_lss", "ifairy", "hlq", "fp4_dge_occ", "int8_fallback", "xnor_net")
+DEEP = ("fp32", "bf16", "fp8_delayed", "lsq", "int4_hq_lss", "ifairy", "hlq", "fp4_dge_occ", "int8_fallback", "xnor_net", "hdqt_acc8")
 SMALL = ("model.layers=1", "model.d_model=32", "model.ffn=48", "model.context=16", "train.batch=2", "data.valid_windows=1")
 
 
