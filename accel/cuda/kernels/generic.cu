@@ -125,17 +125,22 @@ extern "C" __global__ void __launch_bounds__(256) elements(const void *x, lp_i64
     lp_tally(over, under, top, nan, counters);
 }
 
+/* four <- the fours of a thread: first, and 256, 512 and 768 behind it; zeros beyond the end */
+LPREF_FN void fours_from(const uint4 *x, lp_i64 first, lp_i64 fours, uint4 *four) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+        uint4 none = {0, 0, 0, 0};
+        four[k] = first + 256 * k < fours ? x[first + 256 * k] : none;
+    }
+}
+
 /* elements without scales for float32 to a 16-bit float by its plan, four fours a thread and step: codes, overflowed and underflowed elements, amax */
 extern "C" __global__ void __launch_bounds__(256) plain16(const uint4 *x, lp_i64 fours, LP_PLAN, float below, float above, uint2 *codes, lp_u64 *counters) {
     lp_plan p = LP_GIVEN_PLAN;
     lp_u32 over = 0, under = 0, top = 0;
     for (lp_i64 first = (lp_i64)blockIdx.x * 1024 + threadIdx.x; first < fours; first += (lp_i64)gridDim.x * 1024) {
         uint4 four[4];
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-            uint4 none = {0, 0, 0, 0};
-            four[k] = first + 256 * k < fours ? x[first + 256 * k] : none;
-        }
+        fours_from(x, first, fours, four);
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
             lp_u32 bits[4] = {four[k].x, four[k].y, four[k].z, four[k].w}, code[4];
@@ -160,11 +165,7 @@ extern "C" __global__ void __launch_bounds__(256) short16(const uint4 *x, lp_i64
     lp_u32 over = 0, under = 0, top = 0;
     for (lp_i64 first = (lp_i64)blockIdx.x * 1024 + threadIdx.x; first < fours; first += (lp_i64)gridDim.x * 1024) {
         uint4 four[4];
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-            uint4 none = {0, 0, 0, 0};
-            four[k] = first + 256 * k < fours ? x[first + 256 * k] : none;
-        }
+        fours_from(x, first, fours, four);
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
             lp_u32 bits[4] = {four[k].x, four[k].y, four[k].z, four[k].w}, rounded[4], most = 0, least = 0xFFFFFFFFu;
