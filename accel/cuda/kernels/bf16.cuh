@@ -2,6 +2,7 @@
  *
  * A fragment of m16n8k16: lane 4 g + q has of A rows g and g + 8, of B column g, of the sum rows g and g + 8 and columns 2 q, 2 q + 1
  * (PTX ISA, "Matrix Fragments for mma.m16n8k16"). Without a GPU the same functions are gpu.h's. */
+#include "short.cuh"
 #include "vectors.cuh"
 
 typedef struct __align__(16) { float x, y, z, w; } lp_f4;
@@ -9,17 +10,6 @@ typedef struct __align__(8) { float x, y; } lp_f2;
 
 LPREF_FN float low(lp_u32 pair) { return lp_float(pair << 16); }
 LPREF_FN float high(lp_u32 pair) { return lp_float(pair & 0xFFFF0000u); }
-
-/* x0 (low half) and x1 to nearest even */
-LPREF_FN lp_u32 pack(float x0, float x1) {
-#ifdef __CUDACC_RTC__
-    lp_u32 pair;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(x1), "f"(x0));
-    return pair;
-#else
-    return gpu::bf16(lp_bits(x0)) | gpu::bf16(lp_bits(x1)) << 16;
-#endif
-}
 
 /* What is left of x0 and x1 after the pair h = pack(x0, x1), to nearest even: the differences are exact. */
 LPREF_FN lp_u32 rest(float x0, float x1, lp_u32 h) { return pack(lp_sub(x0, low(h)), lp_sub(x1, high(h))); }

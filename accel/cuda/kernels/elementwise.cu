@@ -102,7 +102,7 @@ LPREF_FN void shortened(const float *x, lp_i64 n, lp_u16 *out) {
     LP_EACH(i, (n + 7) / 8) {
         if (8 * i + 8 <= n && (((lp_u64)x | (lp_u64)out) & 15) == 0) {
             float4 u = ((const float4 *)x)[2 * i], v = ((const float4 *)x)[2 * i + 1];
-            uint4 h = {short_pair(u.x, u.y), short_pair(u.z, u.w), short_pair(v.x, v.y), short_pair(v.z, v.w)};
+            uint4 h = {pack(u.x, u.y), pack(u.z, u.w), pack(v.x, v.y), pack(v.z, v.w)};
             ((uint4 *)out)[i] = h;
         } else {
             for (lp_i64 k = 8 * i; k < 8 * i + 8 && k < n; ++k) out[k] = (lp_u16)short_bits(x[k]);

@@ -18,7 +18,7 @@ template <int N, int KIND> LPREF_FN void take(const void *x, lp_i64 i, float *v)
 
 template <int N, int KIND> LPREF_FN void give(void *y, lp_i64 i, const float *v) {
     if constexpr (N == 4 && KIND == 1) {
-        uint2 q = {short_pair(v[0], v[1]), short_pair(v[2], v[3])};
+        uint2 q = {pack(v[0], v[1]), pack(v[2], v[3])};
         ((uint2 *)y)[i >> 2] = q;
     } else if constexpr (N == 4) {
         float4 q = {v[0], v[1], v[2], v[3]};

@@ -2,7 +2,7 @@
  * LP_X, LP_DY, LP_Y: the kinds of what kernels usually read, of gradients and of results; float32 where a module is not told. */
 #ifndef LOADS_CUH
 #define LOADS_CUH
-#include "base.h"
+#include "short.cuh"
 
 #ifndef LP_X
 #define LP_X 0
@@ -28,23 +28,6 @@ template <int KIND> LPREF_FN float4 load4(const void *x, lp_i64 i) {
     } else {
         return ((const float4 *)x)[i];
     }
-}
-
-/* the 16 bits of v rounded to nearest even; overflow is infinity, NaN one NaN */
-LPREF_FN lp_u32 short_bits(float v) {
-    lp_u32 b = lp_bits(v);
-    return v != v ? 0x7FC0u : (b + 0x7FFFu + (b >> 16 & 1u)) >> 16;
-}
-
-/* the same of two neighbours, the first in the lower half; what NaN becomes is another NaN */
-LPREF_FN lp_u32 short_pair(float first, float second) {
-#ifdef __CUDACC_RTC__
-    lp_u32 pair;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
-    return pair;
-#else
-    return short_bits(first) | short_bits(second) << 16;
-#endif
 }
 
 template <int KIND> LPREF_FN void store(void *y, lp_i64 i, float v) {
