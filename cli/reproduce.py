@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from lpref.cli.common import Command, backend_option, echo_json, json_option, table
 
+WHOLE = "lpref reproduce --all --json --keep bench/results/experiments.json --reuse settings"
 
-@click.command("reproduce", cls=Command, examples=("lpref reproduce T9", "lpref reproduce T3 T20 --seeds 5 --json"))
+
+@click.command("reproduce", cls=Command, examples=("lpref reproduce T9", "lpref reproduce T3 T20 --seeds 5 --json", WHOLE))
 @click.argument("names", nargs=-1, metavar="[ID]…")
 @click.option("--all", "everything", is_flag=True, help="Every experiment but the long ones, which run where they are named.")
 @click.option("--seeds", type=click.IntRange(min=2), help="Seeds of every arm; default: what the experiment says.")
@@ -18,10 +21,14 @@ from lpref.cli.common import Command, backend_option, echo_json, json_option, ta
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs side by side, of all experiments.")
 @click.option("--keep", type=click.Path(path_type=Path), metavar="FILE", help="Put results into this JSON file too; what it holds is not run.")
 @click.option("--again", is_flag=True, help="Run what --keep's file holds, too.")
+@click.option(
+    "--reuse", type=click.Choice(["same", "settings"]), default="same", show_default=True,
+    help="Which kept results are not run again: of the same numerics, data and backend, or of the same settings wherever they ran.",
+)  # fmt: skip
 @json_option
 def command(
     names: tuple[str, ...], everything: bool, seeds: int | None, backend: str | None, out: Path, jobs: int, keep: Path | None, again: bool,
-    as_json: bool,
+    reuse: Literal["same", "settings"], as_json: bool,
 ) -> None:  # fmt: skip
     """Test claims of the literature at a small size: the figures with a 95 % interval, and whether they agree with the claim.
 
@@ -34,7 +41,7 @@ def command(
     if not names:
         wanted = [one for one in wanted if not one.long and (everything or one.minutes <= 1)]
     echo = (lambda _: None) if as_json else click.echo
-    results = reproduce(wanted, seeds=seeds, backend=backend, out=out, jobs=jobs, keep=keep, again=again, echo=echo)
+    results = reproduce(wanted, seeds=seeds, backend=backend, out=out, jobs=jobs, keep=keep, again=again, reuse=reuse, echo=echo)
     if as_json:
         echo_json(results)
     else:

@@ -56,7 +56,9 @@ def _found(result: Mapping[str, Any]) -> list[str]:
     where = result["where"]
     data = f"data {where['data_sha256'][:8]}" if "data_sha256" in where else "no data"
     device = where["device"].split(", ")[0].replace("(R)", "")
-    return ["<br>".join(signs), str(result["seeds"]), f"{result['seconds']:.0f}", f"{where['backend']}: {device}; {data}; {where['commit']}"]
+    first, count = result["first_seed"], result["seeds"]
+    seeds = str(count) if first == 1 else f"{first} … {first + count - 1}"
+    return ["<br>".join(signs), seeds, f"{result['seconds']:.0f}", f"{where['backend']}: {device}; {data}; {where['commit']}"]
 
 
 def inserted(page: str, root: Path) -> str:

@@ -50,6 +50,7 @@ class Experiment:
               (``valid.loss``: its last value; ``sum:…``, ``max:…``, ``mean:…`` over the logged steps)
     expect    the signs the claim predicts
     control   signs that hold whatever the claim is worth, by which a broken experiment shows
+    first_seed  the seeds are this one and the next ones: an experiment that runs again after its figures were looked at takes fresh ones
     minutes   on two cores of a CPU (`device` cpu) or on one GPU, all arms and seeds
     long      too long for `--all`: it runs where it is named
     """
@@ -66,6 +67,7 @@ class Experiment:
     figure: str = "valid.loss"
     common: Mapping[str, Any] = field(default_factory=dict, hash=False)
     seeds: int = 3
+    first_seed: int = 1
     minutes: float = 1.0
     device: Literal["cpu", "cuda"] = "cpu"
     long: bool = False
@@ -81,6 +83,8 @@ class Experiment:
             problems.append("expect: an experiment expects something")
         if self.seeds < 2:
             problems.append(f"seeds: {self.seeds}; an interval needs at least 2")
+        if self.first_seed < 1:
+            problems.append(f"first_seed: {self.first_seed}; the first is 1")
         if problems:
             raise SpecError(problems)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lpref.ref.errors import OutputError, UnknownNameError
+from lpref.ref.errors import OutputError, SpecError, UnknownNameError
 from lpref.trainer.reproduce import figures, runs
 from lpref.trainer.reproduce.experiment import Expectation, Experiment
 from lpref.trainer.reproduce.ledger import Found, Ledger
@@ -81,6 +81,39 @@ def test_a_kept_result_stands_until_the_experiment_changes(tmp_path: Path, count
     reproduce([Experiment(**PLANTED | {"expect": (Expectation(less="coarse", more="fine", by=0.1),)})], seeds=2, out=tmp_path / "4", keep=keep)
     reproduce([Experiment(**PLANTED)], seeds=3, out=tmp_path / "5", keep=keep)
     assert len(counted) == 4 + 4 + 6
+
+
+def test_a_kept_result_of_the_same_settings_stands_in_for_what_another_machine_would_find(tmp_path: Path, counted: list[tuple[str, int]]) -> None:
+    keep = tmp_path / "kept.json"
+    reproduce([Experiment(**PLANTED)], seeds=2, out=tmp_path / "1", keep=keep)
+    elsewhere = json.loads(keep.read_text())
+    elsewhere["planted"] |= {"sha256": "other numerics", "where": {**elsewhere["planted"]["where"], "commit": "elsewhere"}}
+    keep.write_text(json.dumps(elsewhere))
+    counted.clear()
+    (found,) = reproduce([Experiment(**PLANTED)], seeds=2, out=tmp_path / "2", keep=keep, reuse="settings")
+    assert (counted, found["where"]["commit"]) == ([], "elsewhere")
+    for name, change in {"arm": {"arms": {**PLANTED["arms"], "coarse": {"quantizer": "nvfp4"}}}, "seeds": {"first_seed": 2},
+                         "sign": {"expect": (Expectation(less="coarse", more="fine", by=0.1),)}}.items():  # fmt: skip
+        keep.write_text(json.dumps(elsewhere))
+        (other,) = reproduce([Experiment(**PLANTED | change)], seeds=2, out=tmp_path / name, keep=keep, reuse="settings")
+        assert (len(counted), other["where"]["commit"] != "elsewhere") == (4, True), name
+        counted.clear()
+    keep.write_text(json.dumps(elsewhere))
+    reproduce([Experiment(**PLANTED)], seeds=2, out=tmp_path / "3", keep=keep)
+    assert len(counted) == 4
+
+
+def test_reuse_needs_a_file_of_kept_results(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="--reuse settings: it takes the results of --keep's file"):
+        reproduce([Experiment(**PLANTED)], out=tmp_path, reuse="settings")
+
+
+def test_seeds_begin_where_the_experiment_says(tmp_path: Path, counted: list[tuple[str, int]]) -> None:
+    (found,) = reproduce([Experiment(**PLANTED, first_seed=1001)], seeds=2, out=tmp_path)
+    assert counted == [("coarse", 1001), ("coarse", 1002), ("fine", 1001), ("fine", 1002)]
+    assert (found["first_seed"], "2 seeds from 1001 on, " in text(found)) == (1001, True)
+    with pytest.raises(SpecError, match="first_seed: 0; the first is 1"):
+        Experiment(**PLANTED, first_seed=0)
 
 
 def test_processes_find_the_same_figures(tmp_path: Path) -> None:
