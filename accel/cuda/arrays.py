@@ -43,7 +43,7 @@ def wide(x: Any) -> Any:
 
 
 def short(x: Any) -> Any:
-    """float32 of the device rounded to nearest even in bfloat16, as an array of bfloat16, C-contiguous."""
+    """float32 of the device rounded to nearest even in bfloat16, as an array of bfloat16, C-contiguous; NaN is a NaN of any code."""
     out = device.cupy().empty(x.shape, SIXTEEN)
     each("elementwise", "shorten", -(-x.size // 8), device.cupy().ascontiguousarray(x), x.size, out)
     return out
