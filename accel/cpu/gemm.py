@@ -1,7 +1,8 @@
 """`lpref.ref.linalg.gemm` of grade exact in Numba, bit for bit.
 
 Order is per output element, so the loops are free around it. High precision goes to the register tiles of `product`, k
-ascending. Block-scaled codes: the inner products are sums of integers times one power of two.
+ascending, and so do codes whose sums are to be in float32. Else, of block-scaled codes the inner products are sums of integers times one
+power of two.
 
 * at most 24 bits (FP4, and FP6 in short blocks): exact in float32 in any order, so the same register tiles make them;
 * up to 53 bits (FP8 E4M3, INT8) in blocks shorter than 64: float64, eight k in one pass over a row, so each accumulator is
@@ -11,7 +12,6 @@ ascending. Block-scaled codes: the inner products are sums of integers times one
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,14 @@ from numba import njit
 from lpref.accel.cpu.gather import elements
 from lpref.accel.cpu.narrow import narrow, saturating
 from lpref.accel.cpu.product import matmul, product
+from lpref.accel.cpu.scaled import epilogue
 from lpref.accel.cpu.sums import inner_dot, placed
 from lpref.accel.cpu.threads import divide
 from lpref.accel.cpu.tile import WIDTH
 from lpref.accel.cpu.unit import covered, unit
 from lpref.ref.linalg import Accumulate, HighPrecision, accumulator
 from lpref.ref.linalg import gemm as ref_gemm
-from lpref.ref.linalg.gemm import Factors, cuts, epilogue, exactly_summable, factors, holds_codes, plain
+from lpref.ref.linalg.gemm import Factors, cuts, exactly_summable, factors, holds_codes, plain
 
 _STRIP = 2 * WIDTH
 _ROWS = 64
@@ -126,43 +127,42 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None, *, numerics
     width = _bits(fa) + _bits(fb) + (longest - 1).bit_length()
     if (fa.block is None and fb.block is None) or width > 53 or (width > 24 and longest >= _LONG):
         return ref_gemm(a, b, accumulate)
-    dtype, kernel = (np.float32, _scaled_tiles) if width <= 24 else (np.float64, _scaled_blocks)
+    return _by_blocks(fa, fb, bounds, width > 24)
+
+
+def _by_blocks(fa: Factors, fb: Factors, bounds: np.ndarray, wide: bool) -> np.ndarray:
+    """The pieces of K between the bounds, each scaled and added in float32; inner products k ascending in float32, in float64 if `wide`."""
+    dtype, kernel = (np.float64, _scaled_blocks) if wide else (np.float32, _scaled_tiles)
     left, right = (np.ascontiguousarray(v, dtype) for v in (fa.elements, fb.elements.T))
     c = np.zeros((left.shape[0], right.shape[1]), np.float32)
     (scale_a, step_a), (scale_b, step_b) = _scales(fa), _scales(fb)
-    parts = -(-c.shape[1] // _STRIP) if kernel is _scaled_tiles else -(-c.shape[0] // _PART)
+    parts = -(-c.shape[0] // _PART) if wide else -(-c.shape[1] // _STRIP)
     divide(kernel, parts, left, right, scale_a, np.ascontiguousarray(scale_b.T), bounds, step_a, step_b, c)
     return epilogue(c, fa, fb)
 
 
 def _modelled(a: Any, b: Any, model: Accumulate) -> np.ndarray:
     """Any other model: the whole product by tiles where one has its bits, else the definition over the kernels of `sums`."""
+    blocked = model.inner == "sequential" and model.float32_sums and model.product == "float32" and model.scales == "per_block"
+    if blocked and holds_codes(a) and holds_codes(b):
+        fa, fb = _factors(a), _factors(b)
+        return _by_blocks(fa, fb, np.array(cuts(fa, fb, model.chunk)), False)
     if model.inner == "sequential" and model.format == model.outer != "float32":
         fa, fb = _factors(a), _factors(b)
         c = narrow(fa, fb, model, placed(model.format))
         if c is not None:
-            return epilogue(c, _bare(fa), _bare(fb))
-    if model.inner == "integer" and holds_codes(a) and holds_codes(b):
-        fa, fb = _factors(a), _factors(b)
-        c = saturating(fa, fb, model)
-        if c is not None:
-            return epilogue(c, _bare(fa), _bare(fb))
-    if covered(a, b, model):
+            return epilogue(c, fa, fb)
+    made = saturating(a, b, model)
+    if made is None and covered(a, b, model):
         made = unit(a, b, model)
-        if made is not None:
-            return epilogue(made[0], _bare(made[1]), _bare(made[2]))
+    if made is not None:
+        return epilogue(*made)
     return ref_gemm(a, b, model, inner=inner_dot)
 
 
 def _factors(x: Any) -> Factors:
     """`factors` in float32."""
     return factors(x, np.float32, elements(x))
-
-
-def _bare(x: Factors) -> Factors:
-    """Without scales of one, which change nothing."""
-    row = None if x.row is None or (x.row == 1).all() else x.row
-    return replace(x, row=row, tensor=None if x.tensor == 1 else x.tensor)
 
 
 def _rows(x: HighPrecision) -> np.ndarray:

@@ -21,48 +21,26 @@ import numpy as np
 from numba import njit
 
 from lpref.accel.cpu import threads
-from lpref.accel.cpu.narrow_tile import LONG, ROWS, SHORT, VECTORS, WHOLE, Numbers, make_narrow_tile
+from lpref.accel.cpu.gather import gathered, integers
+from lpref.accel.cpu.narrow_tile import HALVES, LONG, ROWS, SHORT, VECTORS, WHOLE, Numbers, narrow_tile
 from lpref.ref import formats
 from lpref.ref.formats.floats import FloatFormat
 from lpref.ref.linalg import Accumulate
-from lpref.ref.linalg.gemm import Factors, format_grid
+from lpref.ref.linalg.gemm import Factors, factors, format_grid
 from lpref.ref.linalg.integer_dot import limits
 
-TILE_SHORT = make_narrow_tile(SHORT)
-TILE_LONG = make_narrow_tile(LONG)
-TILE_WHOLE = make_narrow_tile(WHOLE)
 _GRAIN = 1 << 16
 """Products below which a second thread costs more than it brings."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _short(first, last, a, b, out, step, chunk, precision, emin):  # type: ignore[no-untyped-def]
-    """Rows first … last - 1 (multiples of ROWS) of out [M, N] <- a [M, K] b [K, N] in chunks; N is a multiple of `step`."""
+def sums_of(first, last, a, b, out, step, chunk, x, y):  # type: ignore[no-untyped-def]
+    """Rows first … last - 1 (multiples of ROWS) of out [M, N] <- a [M, K] b [K, N] in chunks; N is a multiple of `step`, x and y are the tile's."""
     depth, n = b.shape
     for j in range(0, n, step):
         for i in range(first, last, ROWS):
             for k in range(0, depth, chunk):
-                TILE_SHORT(out, i * n + j, n, a, i * depth + k, depth, b, k * n + j, n, min(chunk, depth - k), precision, emin)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _long(first, last, a, b, out, step, chunk, precision, emin):  # type: ignore[no-untyped-def]
-    """`_short` in float64."""
-    depth, n = b.shape
-    for j in range(0, n, step):
-        for i in range(first, last, ROWS):
-            for k in range(0, depth, chunk):
-                TILE_LONG(out, i * n + j, n, a, i * depth + k, depth, b, k * n + j, n, min(chunk, depth - k), precision, emin)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _whole(first, last, a, b, out, step, chunk, low, high):  # type: ignore[no-untyped-def]
-    """`_short` for integers that saturate at low and high."""
-    depth, n = b.shape
-    for j in range(0, n, step):
-        for i in range(first, last, ROWS):
-            for k in range(0, depth, chunk):
-                TILE_WHOLE(out, i * n + j, n, a, i * depth + k, depth, b, k * n + j, n, min(chunk, depth - k), low, high)
+                narrow_tile(out, i * n + j, n, a, i * depth + k, depth, b, k * n + j, n, min(chunk, depth - k), x, y)
 
 
 def narrow(a: Factors, b: Factors, model: Accumulate, place: tuple[int, int, float] | None) -> np.ndarray | None:
@@ -74,32 +52,35 @@ def narrow(a: Factors, b: Factors, model: Accumulate, place: tuple[int, int, flo
     numbers = _numbers(a, b, depth, model.chunk or depth, place)
     if numbers is None:
         return None
-    return _by_tiles(_short if numbers is SHORT else _long, numbers, a.elements, b.elements, model.chunk or depth, place[0], place[1])
+    return _by_tiles(numbers, a.elements, b.elements, model.chunk or depth, place[0], place[1])
 
 
-def saturating(a: Factors, b: Factors, model: Accumulate) -> np.ndarray | None:
-    """[M, N] float32 before the epilogue of integers that saturate at every addition, or None: what float32 counts exactly."""
-    plain = model.inner == "integer" and model.overflow == "saturate" and model.outer == "float32"
-    depth, grids = a.elements.shape[1], (a.grid, b.grid)
-    if not plain or model.bits > 23 or a.block is not None or b.block is not None or not depth or None in grids:
+def saturating(a: Any, b: Any, model: Accumulate) -> tuple[np.ndarray, Factors, Factors] | None:
+    """[M, N] float32 before the epilogue, of integers that saturate at every addition, and the operands' factors.
+
+    None where an operand is no plain tensor of integers, or where sums or what is added could leave 32 bits or the integers of float32.
+    """
+    read = [integers(x) for x in (a, b)]
+    if model.inner != "integer" or model.overflow != "saturate" or model.outer != "float32" or None in read:
         return None
-    quanta = [grid[0] for grid in grids if grid is not None]
-    left, right = (np.ldexp(x.elements, -quantum) if quantum else x.elements for x, quantum in zip((a, b), quanta, strict=True))
-    top, chunk = float(np.abs(left).max(initial=0)) * float(np.abs(right).max(initial=0)), model.chunk or depth
-    if not top < 2.0**23 or -(-depth // chunk) << (model.bits - 1) > 1 << 24:  # not: NaN has no order. Sums of chunks are exact too
+    tables = [table for table, _ in read]
+    depth, top = a.logical_shape[a.k_axis], int(np.abs(tables[0]).max()) * int(np.abs(tables[1]).max()) + (1 << (model.bits - 1))
+    chunk = model.chunk or depth
+    if not depth or top >= 1 << 31 or -(-depth // chunk) << (model.bits - 1) > 1 << 24:
         return None
-    sums = _by_tiles(_whole, WHOLE, left, right, chunk, *limits(model.bits))
-    return np.ldexp(sums, sum(quanta)) if sum(quanta) else sums
+    numbers = HALVES if top < 1 << 15 else WHOLE
+    fa, fb = (factors(x, np.float32, gathered(x, table.astype(numbers.dtype))) for x, table in zip((a, b), tables, strict=True))
+    sums, quantum = _by_tiles(numbers, fa.elements, fb.elements, chunk, *limits(model.bits)), sum(quantum for _, quantum in read)
+    return np.ldexp(sums, quantum) if quantum else sums, fa, fb
 
 
-def _by_tiles(kernel: Any, numbers: Numbers, a: np.ndarray, b: np.ndarray, chunk: int, *form: int) -> np.ndarray:
-    """`kernel` over a [M, K] and b [N, K]."""
+def _by_tiles(numbers: Numbers, a: np.ndarray, b: np.ndarray, chunk: int, *form: int) -> np.ndarray:
+    """`sums_of` over a [M, K] and b [N, K]."""
     (m, depth), n, step = a.shape, b.shape[0], VECTORS * numbers.lanes
-    dtype = np.float32 if numbers.digits == 24 else np.float64
-    left, right = _padded(a, -(-m // ROWS) * ROWS, depth, dtype), _padded(b.T, depth, -(-n // step) * step, dtype)
-    out = np.zeros((left.shape[0], right.shape[1]), dtype)
+    left, right = _padded(a, -(-m // ROWS) * ROWS, depth, numbers.dtype), _padded(b.T, depth, -(-n // step) * step, numbers.dtype)
+    out = np.zeros((left.shape[0], right.shape[1]), numbers.sums.name)
     grain = max(ROWS, _GRAIN // max(1, right.size))
-    threads.split(out.shape[0], lambda i, j: kernel(i, j, left, right, out, step, chunk, *form), align=ROWS, grain=grain)
+    threads.split(out.shape[0], lambda i, j: sums_of(i, j, left, right, out, step, chunk, *form), align=ROWS, grain=grain)
     return out[:m, :n].astype(np.float32, copy=False)
 
 

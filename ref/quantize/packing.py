@@ -49,11 +49,12 @@ def pack(codes: NDArray, bits: int) -> NDArray:
 
 
 @cache
-def _codes_of_bytes(bits: int) -> NDArray:
-    """Byte -> the codes that it holds, one a byte of a wider number."""
+def codes_of_bytes(bits: int) -> NDArray:
+    """The codes of 1, 2 or 4 bits that a byte holds, ``[256, 8 / bits]``."""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     codes = np.arange(256, dtype=np.uint8)[:, None] >> shifts & np.uint8(2**bits - 1)
-    return np.ascontiguousarray(codes).view(f"u{8 // bits}").reshape(-1)
+    codes.setflags(write=False)
+    return codes
 
 
 def unpack(packed: NDArray, bits: int, columns: int) -> NDArray:
@@ -71,4 +72,5 @@ def unpack(packed: NDArray, bits: int, columns: int) -> NDArray:
         x, y, z = (bytes3.reshape(rows, bytes3.shape[1] // 3, 3)[..., j] for j in range(3))
         codes = np.stack([x & 63, x >> 6 | (y & 15) << 2, y >> 4 | (z & 3) << 4, z >> 2], axis=-1)
         return np.ascontiguousarray(codes.reshape(rows, codes.shape[1] * codes.shape[2])[:, :columns])
-    return np.ascontiguousarray(_codes_of_bytes(bits)[packed].view(np.uint8)[:, :columns])
+    codes = codes_of_bytes(bits).view(f"u{8 // bits}").reshape(-1)[packed].view(np.uint8)  # all codes of a byte at once
+    return np.ascontiguousarray(codes[:, :columns])

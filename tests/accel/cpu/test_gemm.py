@@ -22,14 +22,15 @@ BLOCKS = [((1, 16), (1, 16)), ((1, 32), (32, 32)), ((1, 16), (1, None)), ((1, No
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("blocks", BLOCKS, ids=str)
-def test_codes(shape, blocks):
+@pytest.mark.parametrize("model", ["auto", "sequential", "blocked_64"])
+def test_codes(shape, blocks, model):
     m, n, k = shape
     rng = np.random.default_rng(k)
     for name, axes, tensor in zip(FORMATS, [(1, 1), (0, 1), (1, 0), (0, 0)], [None, 0.3, None, 1e-3], strict=True):
         a = operands.draw(rng, m, k, name, blocks[0], axes[0], tensor)
         b = operands.draw(rng, n, k, "e4m3", blocks[1], axes[1], tensor)
         for pair in ((a, b), (b, a), (a, a)):
-            found, expected = gemm(*pair), ref_gemm(*pair)
+            found, expected = gemm(*pair, model), ref_gemm(*pair, model)
             assert found.dtype == expected.dtype
             assert found.shape == expected.shape
             assert found.tobytes() == expected.tobytes(), (name, axes)
@@ -59,6 +60,8 @@ def test_mixtures_specials_and_other_models():
     rng = np.random.default_rng(1)
     a, high = operands.draw(rng, 9, 48), HighPrecision(rng.normal(size=(5, 48)).astype(np.float32))
     assert gemm(a, high).tobytes() == ref_gemm(a, high).tobytes()
+    with pytest.raises(ShapeError, match="cannot wait"):
+        gemm(operands.draw(rng, 4, 48, "e2m1", (1, 16)), a, Accumulate("sequential", scales="epilogue"))
     pairwise = Accumulate(inner="pairwise")
     assert gemm(a, a, pairwise).tobytes() == ref_gemm(a, a, pairwise).tobytes()
     assert gemm(a, a, numerics="fast").shape == (9, 9)

@@ -60,10 +60,10 @@ def test_one_rounding_of_every_significand(precision: int) -> None:
         s = bits.view(f32).reshape(1, -1)
         want = (bits + ((1 << (drop - 1)) - 1) + ((bits >> drop) & 1)) >> drop << drop
         out = np.zeros((ROWS, count), f32)
-        narrow._short(0, ROWS, one, s, out, step, 1, precision, -30)
+        narrow.sums_of(0, ROWS, one, s, out, step, 1, precision, -30)
         assert (out.view(np.int32) == want).all()
         out[:] = 0
-        narrow._short(0, ROWS, -one, s, out, step, 1, precision, -30)
+        narrow.sums_of(0, ROWS, -one, s, out, step, 1, precision, -30)
         assert (out.view(np.int32) == (want | np.int32(-(2**31)))).all()
 
 
@@ -105,7 +105,7 @@ def test_integers_that_saturate() -> None:
         model = Accumulate("integer", bits=8, overflow="saturate", chunk=32) if name == "int8" else accumulator(name)
         for m, n, k in ((1, 1, 1), (3, 5, 70), (9, 40, 130)):
             a, b = codes(rng, m, k, left, 4 if left == "int8" else 0), codes(rng, n, k, right, 3 if right == "int8" else -9)
-            used = narrow.saturating(factors(a), factors(b), model) is not None
+            used = narrow.saturating(a, b, model) is not None
             assert used or name in ("int24_saturate", "int32_saturate") or right == "e5m2"
             want, got = definition(a, b, model), gemm(a, b, model)
             assert (want.view(np.int32) == got.view(np.int32)).all(), (name, left, right, m, n, k)
@@ -113,5 +113,5 @@ def test_integers_that_saturate() -> None:
 
 def test_integers_that_wrap_are_left_to_other_kernels() -> None:
     a = quantize(f32(np.full((2, 40), 100.0)), CASTS["int8"])
-    assert narrow.saturating(factors(a), factors(a), accumulator("int16_wrap")) is None
+    assert narrow.saturating(a, a, accumulator("int16_wrap")) is None
     assert gemm(a, a, "int16_wrap").tolist() == definition(a, a, "int16_wrap").tolist()
