@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from lpref.accel.cpu import plain, s2fp8, threads
+from lpref.accel.cpu.codes import scaled
 from lpref.accel.cpu.quantize import prepare, quantize, run
-from lpref.accel.cpu.quantize_kernels import OPTIONS, TILE, spread_rows
 from lpref.accel.cpu.quantize_plan import plan_of
 from lpref.ref.quantize import Quantizer, lookup
 from lpref.ref.quantize.quantize import logical_view
@@ -32,20 +31,5 @@ def qdq(
     run(ready, plan, q, words, values=values, codes=None, bare=True)
     rows, columns = ready.x.shape
     fixed = (*ready.block, ready.period, scales.values, np.float64(scales.tensor_scale))
-    threads.split(rows, lambda r0, r1: _scaled(values, *fixed, r0, r1), 1, max(1, threads.GRAIN // max(columns, 1)))
+    threads.split(rows, lambda r0, r1: scaled(values, *fixed, r0, r1), 1, max(1, threads.GRAIN // max(columns, 1)))
     return values.reshape(x.shape)
-
-
-@njit(**OPTIONS)
-def _scaled(values, br, bc, period, scales, tensor_scale, r0, r1):  # type: ignore[no-untyped-def]
-    """Rows r0 .. r1 of values <- float32(values x block scale x tensor scale), the products in float64."""
-    C = values.shape[1]
-    scale = np.empty(min(C, TILE), np.float32)
-    for c0 in range(0, C, TILE):
-        n = min(TILE, C - c0)
-        for r in range(r0, r1):
-            if r == r0 or r % br == 0:
-                spread_rows(scales, r // br, bc, period, c0, n, scale)
-            part = values[r, c0 : c0 + n]
-            for c in range(n):
-                part[c] = np.float32(np.float64(part[c]) * np.float64(scale[c]) * tensor_scale)

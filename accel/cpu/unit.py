@@ -8,13 +8,15 @@ Anything else, and NaN and infinities, is for `lpref.accel.cpu.tensor_core`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from lpref.accel.cpu.gather import exponents_table, looked_up, values_table
+from lpref.accel.cpu.gather import exponents_table, values_table
+from lpref.accel.cpu.table import look, put
 from lpref.accel.cpu.threads import split
 from lpref.accel.cpu.unit_tile import COLUMNS, LEAST, ROWS, unit_step
 from lpref.ref.linalg import Accumulate
@@ -54,39 +56,70 @@ def _part(first, last, a, ea, b, eb, scale_a, scale_b, bounds, steps, out, produ
                         row[v] = row[v] + d[v] * (s_a * s_b[v])
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _read(first, last, codes, values, exponents, bad, out, powers):  # type: ignore[no-untyped-def]
+    """Elements first … last - 1: what codes stand for, and their exponents; whether all magnitudes lie below the code `bad`."""
+    largest = np.uint8(0)
+    for i in range(first, last):
+        code = codes[i]
+        put(out, i, look(values, code))
+        put(powers, i, look(exponents, code))
+        largest = max(largest, code & np.uint8(127))
+    return largest < bad
+
+
 def unit(a: QTensor, b: QTensor, model: Accumulate) -> tuple[np.ndarray, Factors, Factors] | None:
     """[M, N] before the epilogue and the operands' factors; None where a value is NaN or infinite. The operands are `covered`."""
     core = model.core
     assert core is not None
-    (left, ea, fa), (right, eb, fb) = _side(a, 1, fours_table), _side(b, 0, exponents_table)
-    if not (np.isfinite(left).all() and np.isfinite(right).all()):
-        return None
-    m, n = fa.elements.shape[0], fb.elements.shape[0]
+    fa, fb = (factors(x, np.float32, x.codes) for x in (a, b))  # of its elements only their number is asked for
+    (m, depth), n = fa.elements.shape, fb.elements.shape[0]
     rows, columns = -m % ROWS, -n % COLUMNS
-    left, ea, right, eb = _padded(left, rows, 0), _padded(ea, rows, 0), _padded(right, 0, columns), _padded(eb, 0, columns)
+    left, right = _Side.of(a, 1, (rows, 0), fours_table), _Side.of(b, 0, (0, columns), exponents_table)
+    if not all(split(right.codes.size, right.read)):
+        return None
     (scale_a, step_a), (scale_b, step_b) = _scales(fa, rows), _scales(fb, columns)
     out = np.zeros((m + rows, n + columns), np.float32)
     bounds, steps = np.array(cuts(fa, fb, model.chunk)), np.array([step_a, step_b])
-    args = (left, ea, right, eb, scale_a, np.ascontiguousarray(scale_b.T), bounds, steps, out, core.products, core.fraction, 23 - core.kept)
-    split(out.shape[0], lambda i, j: _part(i, j, *args), align=ROWS, grain=max(ROWS, _GRAIN // max(1, right.size)))
-    return out[:m, :n], fa, fb
+    sides = (left.elements, left.exponents, right.elements, right.exponents)
+    args = (*sides, scale_a, np.ascontiguousarray(scale_b.T), bounds, steps, out, core.products, core.fraction, 23 - core.kept)
+
+    def work(i: int, j: int) -> bool:
+        good = left.read(i * depth, j * depth)
+        _part(i, j, *args)
+        return good
+
+    good = split(out.shape[0], work, align=ROWS, grain=max(ROWS, _GRAIN // max(1, right.codes.size)))
+    return (out[:m, :n], fa, fb) if all(good) else None
+
+
+@dataclass(frozen=True)
+class _Side:
+    """An operand with k along its last axis or its first: its codes, and what `read` makes of them."""
+
+    codes: np.ndarray
+    tables: tuple[np.ndarray, np.ndarray, int]
+    elements: np.ndarray
+    exponents: np.ndarray
+
+    @staticmethod
+    def of(x: QTensor, k_last: int, more: tuple[int, int], exponents: Callable[[str], np.ndarray]) -> _Side:
+        """Bytes are turned and padded, not numbers: a code of zero is +0."""
+        codes, name = _padded(x.codes if x.k_axis % 2 == k_last else x.codes.T, *more), x.quantizer.format
+        values, powers = values_table(name), exponents(name)
+        assert values is not None
+        bad = int(np.argmin(np.append(np.isfinite(values[:128]), False)))
+        return _Side(codes, (values, powers, bad), np.empty(codes.shape, values.dtype), np.empty(codes.shape, powers.dtype))
+
+    def read(self, first: int, last: int) -> bool:
+        """Fill in elements first … last - 1 and their exponents; False if one is NaN or infinite."""
+        return bool(_read(first, last, self.codes.reshape(-1), *self.tables, self.elements.reshape(-1), self.exponents.reshape(-1)))
 
 
 @cache
 def fours_table(name: str) -> np.ndarray:
     """`exponents_table`, each exponent four times in one int32."""
     return np.repeat(exponents_table(name), 4).view(np.int32)
-
-
-def _side(x: QTensor, k_last: int, exponents: Callable[[str], np.ndarray]) -> tuple[np.ndarray, np.ndarray, Factors]:
-    """(elements, exponents, factors), the arrays with k along their last axis or their first: bytes are turned, not numbers."""
-    name, turned = x.quantizer.format, x.k_axis % 2 != k_last
-    codes = x.unpacked()
-    codes = np.ascontiguousarray(codes.T) if turned else codes
-    values = values_table(name)
-    assert values is not None
-    elements = looked_up(values, codes)
-    return elements, looked_up(exponents(name), codes), factors(x, np.float32, elements.T if turned else elements)
 
 
 def _scales(x: Factors, rows: int) -> tuple[np.ndarray, int]:
