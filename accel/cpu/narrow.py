@@ -15,6 +15,7 @@ general kernels of `sums` are asked.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -60,17 +61,19 @@ def saturating(a: Any, b: Any, model: Accumulate) -> tuple[np.ndarray, Factors, 
 
     None where an operand is no plain tensor of integers, or where sums or what is added could leave 32 bits or the integers of float32.
     """
-    read = [integers(x) for x in (a, b)]
-    if model.inner != "integer" or model.overflow != "saturate" or model.outer != "float32" or None in read:
+    if model.inner != "integer" or model.overflow != "saturate" or model.outer != "float32":
         return None
-    tables = [table for table, _ in read]
-    depth, top = a.logical_shape[a.k_axis], int(np.abs(tables[0]).max()) * int(np.abs(tables[1]).max()) + (1 << (model.bits - 1))
+    read = [found for x in (a, b) if (found := integers(x)) is not None]
+    if len(read) < 2:
+        return None
+    depth, top = a.logical_shape[a.k_axis], math.prod(int(np.abs(table).max()) for table, _ in read) + (1 << (model.bits - 1))
     chunk = model.chunk or depth
     if not depth or top >= 1 << 31 or -(-depth // chunk) << (model.bits - 1) > 1 << 24:
         return None
     numbers = HALVES if top < 1 << 15 else WHOLE
-    fa, fb = (factors(x, np.float32, gathered(x, table.astype(numbers.dtype))) for x, table in zip((a, b), tables, strict=True))
-    sums, quantum = _by_tiles(numbers, fa.elements, fb.elements, chunk, *limits(model.bits)), sum(quantum for _, quantum in read)
+    fa, fb = (factors(x, np.float32, gathered(x, table.astype(numbers.dtype))) for x, (table, _) in zip((a, b), read, strict=True))
+    sums = _by_tiles(numbers, fa.elements, fb.elements, chunk, *limits(model.bits))
+    quantum = read[0][1] + read[1][1]
     return np.ldexp(sums, quantum) if quantum else sums, fa, fb
 
 

@@ -41,7 +41,7 @@ class Numbers(NamedTuple):
     def number(self) -> Any:
         """LLVM's type."""
         if isinstance(self.kind, types.Integer):
-            return ir.IntType(self.kind.bitwidth)
+            return ir.IntType(8 * self.dtype.itemsize)
         return ir.FloatType() if self.digits == 24 else ir.DoubleType()
 
     @property

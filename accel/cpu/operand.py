@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cpu.codes import Codes
 from lpref.accel.cpu.embedded import Embedded, embedded
 from lpref.accel.cpu.hadamard import hadamard
 from lpref.accel.cpu.product import matmul_fast
@@ -45,7 +44,7 @@ def operand(
     x = transformed(x, k_axis, transforms)
     if quantizer is None:
         return HighPrecision(x, k_axis)
-    codes = Codes.of(quantize(x, quantizer, state=state, words=words, k_axis=k_axis))
+    codes = quantize(x, quantizer, state=state, words=words, k_axis=k_axis)
     return replace(codes, observed={**codes.observed, **stats(x, codes)}) if collect else codes
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from lpref.accel.cpu import affine, grid_kernels, minmax, plain, quantize_kernels, s2fp8, table_kernels, threads
 from lpref.accel.cpu.block_scales import grid_scales
+from lpref.accel.cpu.codes import Codes
 from lpref.accel.cpu.embedded import ONE, Embedded, embedded
 from lpref.accel.cpu.four_over_six import fitting_rows
 from lpref.accel.cpu.hadamard import hadamard
@@ -60,9 +61,12 @@ class Prepared:
 
 def quantize(
     x: Any, q: Quantizer | str, *, state: Mapping[str, Any] | None = None, amax: Any = None, words: Any = None, k_axis: int = -1
-) -> QTensor:
+) -> Codes:
     """`lpref.ref.quantize.quantize`, with its bits."""
-    q = ref.lookup(q) if isinstance(q, str) else q
+    return Codes.of(_quantized(x, ref.lookup(q) if isinstance(q, str) else q, state, amax, words, k_axis))
+
+
+def _quantized(x: Any, q: Quantizer, state: Mapping[str, Any] | None, amax: Any, words: Any, k_axis: int) -> QTensor:
     if plain.covered(x, q):
         view, axis = logical_view(x, k_axis)
         return plain.quantize(view, q, words, axis)

@@ -53,7 +53,7 @@ def _part(first, last, a, ea, b, eb, scale_a, scale_b, bounds, steps, out, produ
                 for r in range(ROWS):
                     s_a, row, d = scale_a[i + r, start // steps[0]], out[i + r, j : j + COLUMNS], c[r]
                     for v in range(COLUMNS):
-                        row[v] = row[v] + d[v] * (s_a * s_b[v])
+                        row[v] = (row[v] if piece else np.float32(0)) + d[v] * (s_a * s_b[v])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -79,7 +79,7 @@ def unit(a: QTensor, b: QTensor, model: Accumulate) -> tuple[np.ndarray, Factors
     if not all(split(right.codes.size, right.read)):
         return None
     (scale_a, step_a), (scale_b, step_b) = _scales(fa, rows), _scales(fb, columns)
-    out = np.zeros((m + rows, n + columns), np.float32)
+    out = (np.empty if depth else np.zeros)((m + rows, n + columns), np.float32)
     bounds, steps = np.array(cuts(fa, fb, model.chunk)), np.array([step_a, step_b])
     sides = (left.elements, left.exponents, right.elements, right.exponents)
     args = (*sides, scale_a, np.ascontiguousarray(scale_b.T), bounds, steps, out, core.products, core.fraction, 23 - core.kept)

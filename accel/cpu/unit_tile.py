@@ -22,6 +22,7 @@ from lpref.accel.cpu.tile import WIDTH
 ROWS, VECTORS = 2, 4
 COLUMNS = VECTORS * WIDTH
 LEAST = -64
+TOGETHER = 4
 
 _WHOLE, _I32, _I8, _FLOAT = ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.FloatType()
 _INTS, _FLOATS, _PLACES = ir.VectorType(_I32, WIDTH), ir.VectorType(_FLOAT, WIDTH), ir.VectorType(_I8, COLUMNS)
@@ -39,23 +40,26 @@ def _at(builder: ir.IRBuilder, base: Any, offset: Any, vector: ir.VectorType) ->
     return builder.bitcast(builder.gep(base, [offset]), vector.as_pointer())
 
 
-def _loop(builder: ir.IRBuilder, K: Any, start: list[Any], body: Any) -> list[Any]:
-    """The values of `body(builder, k, values)` after k = 0 … K - 1."""
-    entry, head, inside, end = builder.block, *(builder.append_basic_block(f"unit.{name}") for name in ("head", "body", "end"))
-    builder.branch(head)
-    builder.position_at_end(head)
-    k = builder.phi(_WHOLE)
-    k.add_incoming(_WHOLE(0), entry)
-    values = [builder.phi(s.type) for s in start]
-    for value, first in zip(values, start, strict=True):
-        value.add_incoming(first, entry)
-    builder.cbranch(builder.icmp_signed("<", k, K), inside, end)
-    builder.position_at_end(inside)
-    for value, later in zip(values, body(builder, k, values), strict=True):
-        value.add_incoming(later, inside)
-    k.add_incoming(builder.add(k, _WHOLE(1)), inside)
-    builder.branch(head)
-    builder.position_at_end(end)
+def _loop(builder: ir.IRBuilder, K: Any, values: list[Any], body: Any) -> list[Any]:
+    """The values of `body(builder, k, values)` after k = 0 … K - 1, `TOGETHER` of them between two branches as long as there are as many."""
+    k = _WHOLE(0)
+    for count in (TOGETHER, 1):
+        entry, head, inside, end = builder.block, *(builder.append_basic_block(f"unit.{name}") for name in ("head", "body", "end"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        states = [(builder.phi(start.type), start) for start in (k, *values)]
+        for now, start in states:
+            now.add_incoming(start, entry)
+        k, *values = (now for now, _ in states)
+        builder.cbranch(builder.icmp_signed("<=", builder.add(k, _WHOLE(count)), K), inside, end)
+        builder.position_at_end(inside)
+        later = values
+        for i in range(count):
+            later = body(builder, builder.add(k, _WHOLE(i)), later)
+        for (now, _), new in zip(states, (builder.add(k, _WHOLE(count)), *later), strict=True):
+            now.add_incoming(new, inside)
+        builder.branch(head)
+        builder.position_at_end(end)
     return values
 
 
