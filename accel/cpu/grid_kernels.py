@@ -46,20 +46,20 @@ def amax_rows(x, br, bc, out, r0, r1, first):  # type: ignore[no-untyped-def]
         if bc == 1:
             for c in range(C):
                 m[c] = max(m[c], to_bits(row[c]) & MAGNITUDE)
-        elif bc % 4 == 0 and C % bc == 0:
-            for c0 in range(0, C, step):
-                n = min(step, C - c0)
-                _of_four(row[c0 : c0 + n], n // 4, tops)
-                if bc == 16:  # a constant, for vectors
-                    _of_groups(tops, n // 16, 4, m[c0 // 16 :])
-                else:
-                    _of_groups(tops, n // bc, bc // 4, m[c0 // bc :])
-        else:
-            for b in range((C + bc - 1) // bc):
-                top = m[b]
-                for c in range(b * bc, min(b * bc + bc, C)):
-                    top = max(top, to_bits(row[c]) & MAGNITUDE)
-                m[b] = top
+            continue
+        whole = C // bc * bc if bc % 4 == 0 else 0
+        for c0 in range(0, whole, step):
+            n = min(step, whole - c0)
+            _of_four(row[c0 : c0 + n], n // 4, tops)
+            if bc == 16:  # a constant, for vectors
+                _of_groups(tops, n // 16, 4, m[c0 // 16 :])
+            else:
+                _of_groups(tops, n // bc, bc // 4, m[c0 // bc :])
+        for b in range(whole // bc, (C + bc - 1) // bc):
+            top = m[b]
+            for c in range(b * bc, min(b * bc + bc, C)):
+                top = max(top, to_bits(row[c]) & MAGNITUDE)
+            m[b] = top
 
 
 @njit(**OPTIONS)

@@ -24,6 +24,7 @@ from numba import njit
 from lpref.accel.cpu import threads
 from lpref.accel.cpu.gather import gathered, integers
 from lpref.accel.cpu.narrow_tile import HALVES, LONG, ROWS, SHORT, VECTORS, WHOLE, Numbers, narrow_tile
+from lpref.accel.cpu.turned import turned
 from lpref.ref import formats
 from lpref.ref.formats.floats import FloatFormat
 from lpref.ref.linalg import Accumulate
@@ -115,7 +116,7 @@ def _digits(x: Factors) -> int:
 def _padded(x: Any, rows: int, columns: int, dtype: Any) -> np.ndarray:
     """x in `dtype`, contiguous, zeros around it: they add nothing to any sum that is kept."""
     if x.shape == (rows, columns):
-        return np.ascontiguousarray(x, dtype)
+        return turned(x.T) if x.dtype == dtype and x.T.flags.c_contiguous else np.ascontiguousarray(x, dtype)
     out = np.zeros((rows, columns), dtype)
     out[: x.shape[0], : x.shape[1]] = x
     return out

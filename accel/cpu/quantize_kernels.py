@@ -41,13 +41,12 @@ def spread_row(grid, i, bc, c0, n, out):  # type: ignore[no-untyped-def]
         for c in range(n):
             out[c] = part[c]
         return
-    if bc % WIDTH == 0 and c0 % bc == 0 and n % bc == 0:
-        part = row[c0 // bc :]
-        for b in range(n // bc):
-            for start in range(b * bc, b * bc + bc, WIDTH):
-                copies(out, start, part[b])
-        return
-    for b in range(c0 // bc, (c0 + n + bc - 1) // bc):
+    whole = n // bc if bc % WIDTH == 0 and c0 % bc == 0 else 0
+    part = row[c0 // bc :]
+    for b in range(whole):
+        for start in range(b * bc, b * bc + bc, WIDTH):
+            copies(out, start, part[b])
+    for b in range(c0 // bc + whole, (c0 + n + bc - 1) // bc):
         for c in range(max(b * bc - c0, 0), min(b * bc + bc - c0, n)):
             out[c] = row[b]
 

@@ -18,6 +18,7 @@ from numba import njit
 from lpref.accel.cpu.gather import exponents_table, values_table
 from lpref.accel.cpu.table import look, put
 from lpref.accel.cpu.threads import split
+from lpref.accel.cpu.turned import turned
 from lpref.accel.cpu.unit_tile import COLUMNS, LEAST, ROWS, unit_step
 from lpref.ref.linalg import Accumulate
 from lpref.ref.linalg.gemm import Factors, cuts, factors
@@ -105,15 +106,21 @@ class _Side:
     @staticmethod
     def of(x: QTensor, k_last: int, more: tuple[int, int], exponents: Callable[[str], np.ndarray]) -> _Side:
         """Bytes are turned and padded, not numbers: a code of zero is +0."""
-        codes, name = _padded(x.codes if x.k_axis % 2 == k_last else x.codes.T, *more), x.quantizer.format
-        values, powers = values_table(name), exponents(name)
-        assert values is not None
-        bad = int(np.argmin(np.append(np.isfinite(values[:128]), False)))
+        codes, name = _padded(x.codes if x.k_axis % 2 == k_last else turned(x.codes), *more), x.quantizer.format
+        values, powers, bad = _tables(name, exponents)
         return _Side(codes, (values, powers, bad), np.empty(codes.shape, values.dtype), np.empty(codes.shape, powers.dtype))
 
     def read(self, first: int, last: int) -> bool:
         """Fill in elements first … last - 1 and their exponents; False if one is NaN or infinite."""
         return bool(_read(first, last, self.codes.reshape(-1), *self.tables, self.elements.reshape(-1), self.exponents.reshape(-1)))
+
+
+@cache
+def _tables(name: str, exponents: Callable[[str], np.ndarray]) -> tuple[np.ndarray, np.ndarray, int]:
+    """Values and exponents by code, and the first code that is not finite."""
+    values = values_table(name)
+    assert values is not None
+    return values, exponents(name), int(np.argmin(np.append(np.isfinite(values[:128]), False)))
 
 
 @cache

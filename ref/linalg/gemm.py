@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -123,6 +124,7 @@ def element_grid(x: Any, f: Any) -> Grid | None:
     return grid if grid is None or getattr(x, "zero", None) is None else (grid[0], grid[1] + 1)
 
 
+@cache
 def format_grid(f: Any) -> Grid | None:
     """(quantum, top) of every value of a float or integer format; None for codebooks."""
     if f.precision is None:
