@@ -108,7 +108,6 @@ FAMILIES = {
 
 
 WITHOUT = {
-    "FracTrain's DFQ (arXiv 2012.13113)": "a recurrent gate, trained with the net, gives every image its own bits; an operand here has one",
     "Latent Weight Quantization (TPAMI 2025)": "its abstract has 4-bit residuals in a dual code book; which one stands in the article",
     "AMPA (ICML 2024)": "bits by a layer's sensitivity; its abstract leaves open the measure and the order of updates, and names no code",
     "QFT (arXiv 2310.07147)": "weights, gradients and Lion's momentum in INT8, a few features exempt; its abstract leaves open which",

@@ -7,7 +7,7 @@ Source: He et al., arXiv:1512.03385, section 3.3 (blocks); Wu & He, arXiv:1803.0
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -16,6 +16,7 @@ import numpy as np
 from lpref.autodiff import Tensor
 from lpref.autodiff import functional as F
 from lpref.models.config import complain, one_of, positive
+from lpref.models.gating import gated
 from lpref.models.model import Model
 from lpref.models.parameters import LinearSite, ParameterSpec, linear_parameters, norm_parameters
 from lpref.ref.errors import ShapeError, SpecError
@@ -113,16 +114,29 @@ class CNN(Model):
         x = self.relu("stem", self.normed(convolutions["stem"], Tensor(self.array(inputs), self.backend), ctx), ctx)
         for s in range(len(c.widths)):
             for b in range(c.blocks):
-                name = f"stage.{s}.{b}"
-                sizes = {"branch": s * c.blocks + b, "branches": len(c.widths) * c.blocks}
-                x, y = F.residual_split(x, self.under("residual_split", f"{name}.split", ctx, **sizes))
-                y = self.relu(f"{name}.conv1", self.normed(convolutions[f"{name}.conv1"], y, ctx), ctx)
-                y = self.normed(convolutions[f"{name}.conv2"], y, ctx)
-                short = convolutions.get(f"{name}.shortcut")
-                x = x if short is None else self.normed(short, x, ctx)
-                x = self.relu(name, F.residual_add(x, y, self.under("residual_add", f"{name}.add", ctx, **sizes)), ctx)
+                x = self.block(f"stage.{s}.{b}", s * c.blocks + b, x, convolutions, ctx)
         n, channels = x.shape[:2]
         return self.linear("classifier", F.mean(x.reshape(n, channels, -1), axis=2), ctx)
+
+    def block(self, name: str, index: int, x: Tensor, convolutions: Mapping[str, Convolution], ctx: Context) -> Tensor:
+        """A residual block; under a gate each image has the precision that it picks."""
+        if self.gating is None or self.recipes is None:
+            return self.one_block(name, index, x, convolutions, ctx)
+        pooled = F.mean(x.reshape(*x.shape[:2], -1), axis=2)
+        return gated(self, name, pooled, ctx, lambda at: self.one_block(name, index, x, convolutions, at))
+
+    def one_block(self, name: str, index: int, x: Tensor, convolutions: Mapping[str, Convolution], ctx: Context) -> Tensor:
+        """A residual block at the precision in force."""
+        sizes = {"branch": index, "branches": len(self.cfg.widths) * self.cfg.blocks}
+        x, y = F.residual_split(x, self.under("residual_split", f"{name}.split", ctx, **sizes))
+        y = self.relu(f"{name}.conv1", self.normed(convolutions[f"{name}.conv1"], y, ctx), ctx)
+        y = self.normed(convolutions[f"{name}.conv2"], y, ctx)
+        short = convolutions.get(f"{name}.shortcut")
+        x = x if short is None else self.normed(short, x, ctx)
+        return self.relu(name, F.residual_add(x, y, self.under("residual_add", f"{name}.add", ctx, **sizes)), ctx)
+
+    def gated_blocks(self) -> dict[str, int]:
+        return {v.name.removesuffix(".conv1"): v.channels_in for v in self.convolutions() if v.name.endswith(".conv1")}
 
     def normed(self, v: Convolution, x: Tensor, ctx: Context) -> Tensor:
         """The convolution followed by its normalisation."""

@@ -11,11 +11,12 @@ from lpref.autodiff import Tensor, no_grad
 from lpref.autodiff import functional as F
 from lpref.autodiff.tensor import make
 from lpref.models.experts import balance
+from lpref.models.gating import bit_cost
 from lpref.models.residual import Stream, summed
 from lpref.ref import random
 from lpref.ref.errors import SpecError
 from lpref.ref.nn.integer_loss import integer_gradient
-from lpref.ref.recipes.loss_hooks import BlockOutput, Distill, IntegerLoss, LoadBalance, WeightError, hook_of
+from lpref.ref.recipes.loss_hooks import BitCost, BlockOutput, Distill, IntegerLoss, LoadBalance, WeightError, hook_of
 
 
 def training_loss(model: Any, batch: Any, ctx: Any) -> Tensor:
@@ -29,6 +30,8 @@ def training_loss(model: Any, batch: Any, ctx: Any) -> Tensor:
             loss = loss + weight_error(model, ctx, active_block(hooks)) * hook.weight
         if isinstance(hook, LoadBalance) and (term := balance(model)) is not None:
             loss = loss + term * hook.weight
+        if isinstance(hook, BitCost) and hook.weight and (price := bit_cost(model, hook.target, hook.relax)) is not None:
+            loss = loss + price * hook.weight
     return loss
 
 

@@ -12,6 +12,7 @@ from lpref.autodiff import Tensor
 from lpref.autodiff import functional as F
 from lpref.autodiff.fused.watched import WATCHED
 from lpref.autodiff.tensor import make
+from lpref.models.gating import Gating, gate_parameters, gating_of
 from lpref.models.hooks import outside_block, training_loss
 from lpref.models.parameters import LinearSite, ParameterSpec, check_sizes, initial, stored
 from lpref.ref.errors import ShapeError, SpecError, UnknownNameError
@@ -53,6 +54,7 @@ class Model:
         self.recipes: Mapping[str, LinearRecipe] | None = None
         self.hooks: Sequence[LossHook] = ()
         self.groups: Sequence[Group] = ()
+        self.gating: Gating | None = None
         self.first: Mapping[str, Any] = {}
         """The first weights, where a teacher needs them."""
         self.routes: list[tuple[Tensor, np.ndarray]] = []
@@ -69,6 +71,7 @@ class Model:
         specs = stored(self.declare(), self.sites, self.recipes)
         if recipe is not None and recipe.weights.start == "unit":
             specs = [s if s.std is None else dataclasses.replace(s, std=1.0) for s in specs]
+        specs += gate_parameters(self)
         check_sizes(specs, f"{self.kind} model")
         self.params: dict[str, Tensor] = {s.name: self._tensor(initial(s, seed)) for s in specs}
         self.roles: dict[str, str] = {s.name: s.role for s in specs}
@@ -97,6 +100,10 @@ class Model:
         """(kind, site) of every operation of `lpref.ref.recipes.OPERATIONS` that is no linear site."""
         raise NotImplementedError
 
+    def gated_blocks(self) -> Mapping[str, int]:
+        """The residual blocks whose precision a gate may pick, in the order of the forward pass: name -> channels of its input."""
+        return {}
+
     def logits(self, inputs: np.ndarray, ctx: Context) -> Tensor:
         """Scores of the classes, last axis."""
         raise NotImplementedError
@@ -118,6 +125,7 @@ class Model:
                 raise SpecError(problems, where=f"recipe {recipe.name}")
         self.recipes, self.operations = layers, recipe.operations
         self.hooks, self.groups = recipe.loss_hooks, recipe.groups
+        self.gating = gating_of(self, recipe, layers)
         check_streams(self.random_sites())
 
     def random_sites(self) -> list[str]:

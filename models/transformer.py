@@ -27,6 +27,7 @@ from lpref.autodiff import Tensor
 from lpref.autodiff import functional as F
 from lpref.models.config import complain, one_of, positive
 from lpref.models.experts import routed
+from lpref.models.gating import gated
 from lpref.models.model import Model
 from lpref.models.parameters import LinearSite, ParameterSpec, linear_parameters, norm_parameters
 from lpref.models.residual import Stream, Sum, summed
@@ -107,6 +108,9 @@ class Transformer(Model):
         count = self.cfg.experts
         return [f"h.{i}.mlp.shared", *(f"h.{i}.mlp.expert.{e}" for e in range(count))] if count else [f"h.{i}.mlp"]
 
+    def gated_blocks(self) -> dict[str, int]:
+        return {f"h.{i}": self.cfg.d_model for i in range(self.cfg.layers)}
+
     def block_parameters(self) -> Iterator[ParameterSpec]:
         """Norms and linear layers of every block."""
         c = self.cfg
@@ -124,7 +128,15 @@ class Transformer(Model):
                 yield from linear_parameters(sites[f"{name}.down"], into_residual, c.bias)
 
     def block(self, i: int, x: Stream, batch: int, ctx: Context, causal: bool, rotary: tuple | None = None) -> Stream:
-        """Block i on x [batch·T, D]; `rotary` is (cos, sin) of T positions."""
+        """Block i on x [batch·T, D]; `rotary` is (cos, sin) of T positions. Under a gate each sample has the precision that it picks."""
+        if self.gating is None or self.recipes is None:
+            return self.one_block(i, x, batch, ctx, causal, rotary)
+        whole = summed(x)
+        pooled = F.mean(whole.reshape(batch, -1, self.cfg.d_model), axis=1)
+        return gated(self, f"h.{i}", pooled, ctx, lambda at: summed(self.one_block(i, whole, batch, at, causal, rotary)))
+
+    def one_block(self, i: int, x: Stream, batch: int, ctx: Context, causal: bool, rotary: tuple | None) -> Stream:
+        """Block i at the precision in force."""
         attn, mlp = f"h.{i}.attn", f"h.{i}.mlp"
         first, last = ("", "") if self.cfg.experts else ("up", "down")
         x = self.branch(attn, f"h.{i}.norm1", 2 * i, x, ctx, lambda h: self.attend(attn, h, batch, causal, rotary, ctx), ("qkv", "out"))

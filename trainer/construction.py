@@ -50,7 +50,8 @@ def build_model(spec: TrainSpec, recipe: Any, backend: Any, data: Data) -> Any:
 def begin_with(spec: TrainSpec, model: Any) -> str:
     """Puts the weights into the model that `train.start` names, those of a run's newest whole checkpoint; their SHA-256, or nothing.
 
-    Learned quantizer parameters of that run are left behind; experts begin as copies of the MLP of a run without experts, routers as they are.
+    Learned quantizer parameters of that run are left behind; experts begin as copies of the MLP of a run without
+    experts, routers and gates as they are.
     Raises CheckpointError where there is no checkpoint, or one of another model.
     """
     if spec.train.start is None:
@@ -65,7 +66,7 @@ def begin_with(spec: TrainSpec, model: Any) -> str:
         theirs = {name: a for name, a in theirs.items() if name in known or ".mlp." not in name}
     left = [name for name in theirs if name not in known and not is_learned(name.rpartition(".")[2])]
     problems = [f"{name} is not in this model" for name in left]
-    theirs |= {name: t.data for name, t in known.items() if name not in theirs and name.endswith(".router.weight") and dense_name(name) == name}
+    theirs |= {name: t.data for name, t in known.items() if name not in theirs and own_begin(name)}
     problems += [f"no {name}" for name in known if name not in theirs]
     problems += [f"{n} is {theirs[n].shape}, here {t.shape}" for n, t in known.items() if n in theirs and theirs[n].shape != t.shape]
     if problems:
@@ -75,6 +76,11 @@ def begin_with(spec: TrainSpec, model: Any) -> str:
     for name in sorted(known):
         digest.update(name.encode() + theirs[name].tobytes())
     return digest.hexdigest()
+
+
+def own_begin(name: str) -> bool:
+    """Whether a parameter that the other run lacks begins as it is here: a router's, a gate's."""
+    return name.startswith("gate.") or (name.endswith(".router.weight") and dense_name(name) == name)
 
 
 def dense_name(name: str) -> str:

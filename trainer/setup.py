@@ -88,6 +88,7 @@ class Prepared:
         other = build_model(self.spec, self.recipe, backend, self.data)
         other.set_arrays(self.model.arrays())
         other.recipes, other.operations, other.at_sites = self.model.recipes, self.model.operations, self.model.at_sites
+        other.gating = None if self.model.gating is None else replace(self.model.gating)
         return other
 
     def rehearse(self) -> None:

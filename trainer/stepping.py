@@ -68,6 +68,8 @@ def looked_into(prepared: Any) -> str:
         return "passes and controllers"
     if prepared.model.rates() or recipe.groups or recipe.loss_hooks or (recipe.schedule and prepared.model.learned):
         return "groups of parameters, loss hooks, scales that some phases do not learn"
+    if recipe.gate is not None:
+        return "precisions that a gate picks"
     if getattr(prepared.model.cfg, "experts", 0):
         return "tokens routed to experts"
     layers = (prepared.model.recipes or {}).values()

@@ -12,6 +12,10 @@ r"""Terms of the training loss beside the labels' cross entropy, by kind. Evalua
 
     integer_loss  the labels' cross entropy, with the gradient that NITI has in integers (`lpref.ref.nn.integer_loss`) in place of its own
     load_balance  weight * the balance of the routers of the forward pass (`lpref.models.experts`); nothing for a model without experts
+    bit_cost      weight * reg * C, C the mean over the samples of the sum over blocks of the price c_k that the gate picked
+                  (`lpref.ref.recipes.gate`): its gradient goes to the gate, and through what that reads to the net. With P = 100 C / (3 blocks), the
+                  percentage of float32's bit operations, reg is -1 for P < target - relax, 1 for P >= target + relax, and between them 0.1 from
+                  target on, -0.1 below it
 
 `teacher: self` is the model itself at this step without its recipe, in float32, and no gradient goes through it: a teacher that any run has.
 `teacher: first` is the model as it was before its first step.
@@ -19,8 +23,10 @@ r"""Terms of the training loss beside the labels' cross entropy, by kind. Evalua
 Source: LLM-QAT, arXiv 2305.17888; BitDistiller, arXiv 2402.10631, eq. 5; DD-DuDa/BitDistiller train/mytrainer.py, cakld_loss; EfficientQAT, arXiv
 2407.11062, sec. 3.2; OpenGVLab/EfficientQAT quantize/block_ap.py, block_ap (block_output). Source level: read (the code).
 Secondary: ULB-SAPR, arXiv 2504.13932 (saliency; its scale is ours, so that `weight` means the same for every kind).
+bit_cost: RICE-EIC/FracTrain dc4fa5b fractrain_cifar/train_dfq.py, lines 355-411 (read).
 Deviation: BitDistiller adds its divergence over the tokens of a sequence and averages over sequences; here it is a mean over tokens, as the
-labels' loss is, so that `weight` does not depend on the length.
+labels' loss is, so that `weight` does not depend on the length. FracTrain adds prices over the 128 samples of a batch and multiplies by
+beta = 1e-3: a weight of 0.128 of their mean. P is of a micro-batch, there of the batch.
 """
 
 from __future__ import annotations
@@ -110,8 +116,25 @@ class LoadBalance:
             yield f"weight: {self.weight!r} is not a positive number"
 
 
-HOOKS: dict[str, type[Distill] | type[WeightError] | type[BlockOutput] | type[IntegerLoss] | type[LoadBalance]] = {
+@dataclass(frozen=True)
+class BitCost:
+    """The price of the bits that a gate picks, in the loss."""
+
+    weight: float = 0.128
+    target: float = 3.0
+    relax: float = 0.0
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with the parameters."""
+        if not self.weight >= 0:
+            yield f"weight: {self.weight!r} is not a number >= 0"
+        if not (0 <= self.target <= 100 and self.relax >= 0):
+            yield f"target: {self.target!r} and relax {self.relax!r}; a percentage, and a number >= 0"
+
+
+HOOKS: dict[str, type[Distill | WeightError | BlockOutput | IntegerLoss | LoadBalance | BitCost]] = {
     "distill": Distill, "weight_error": WeightError, "block_output": BlockOutput, "integer_loss": IntegerLoss, "load_balance": LoadBalance,
+    "bit_cost": BitCost,
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from lpref.ref.optim.loss_scale import LossScale
 from lpref.ref.optim.weights import Weights
 from lpref.ref.quantize import Quantizer
 from lpref.ref.random import check_streams
+from lpref.ref.recipes.gate import Gate
 from lpref.ref.recipes.gemm import GEMMS, GemmSpec, PlannedQuantizer, Slot
 from lpref.ref.recipes.groups import Group
 from lpref.ref.recipes.operation import OpRecipe
@@ -124,6 +125,7 @@ class Recipe:
     variants      other linear recipes, for rules; the YAML short form is the name of a recipe
     rules         in order, the first that matches a layer decides; one that matches no layer is an error when a model is bound
     groups        which parameters are trained, and at which multiple of the learning rate
+    gate          a net that picks the precision of every block for each sample, see `lpref.ref.recipes.gate`
     evaluation    fields that differ where the model is evaluated, generates text or is exported: path -> value
     family        where the survey puts it: empty in a recipe of one's own
     trains        from_scratch, or fine_tunes a trained model only; diverges: its source says that it fails, and it is here to show that
@@ -147,6 +149,7 @@ class Recipe:
     controllers: tuple[Controller, ...] = ()
     loss_hooks: tuple[LossHook, ...] = ()
     groups: tuple[Group, ...] = ()
+    gate: Gate | None = None
     passes: tuple[Pass, ...] = ()
     evaluation: Mapping[str, Any] = field(default_factory=dict, hash=False)
     executable: bool = True

@@ -43,7 +43,9 @@ def _displaced(passes: Any) -> Iterator[str]:
 
 def _unsound(recipe: Any, changes: Any, where: str) -> Iterator[str]:
     try:
-        in_force(recipe, [changes])
+        gate = in_force(recipe, [changes]).gate
+        if gate is not None and (recipe.gate is None or gate.sizes != recipe.gate.sizes):
+            yield f"{where}: gate: its parameters are made before the first step, so neither it nor its sizes can come later"
     except LprefError as error:
         yield f"{where}: {error}"
 

@@ -15,6 +15,7 @@ V11 operations: kinds, factors and quantizers that exist (`operation_problems`)
 V12 what changes while a recipe runs makes a sound recipe at every moment (`lpref.ref.recipes.run_time`)
 V13 a guided slot is fprop.b, without transforms, and its quantizer keeps values that are on its grid
 V14 fading is of a forward quantizer; loss hooks are known (`lpref.ref.recipes.loss_hooks`); only fprop.b holds an expression, a real one
+V15 a gate's candidates are sound and keep nothing (`lpref.ref.recipes.candidates`)
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from lpref.ref.formats import VECTOR_FORMATS, VectorFormat
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.basis import AXES, Word, inverse, letter, reduced, shown
+from lpref.ref.recipes.candidates import gate_problems
 from lpref.ref.recipes.executable import missing_mechanisms
 from lpref.ref.recipes.gemm import GEMMS, TENSORS, Slot
 from lpref.ref.recipes.gradient import learned_names
@@ -242,6 +244,7 @@ def _recipe_level(recipe: Recipe) -> Iterator[str]:
             yield f"rules.{index}.use: no variant {rule.use!r}; {f'did you mean {near[0]!r}?' if near else 'known: ' + ', '.join(names)}"
     yield from run_time_problems(recipe)
     yield from recipe.weights.problems()
+    yield from gate_problems(recipe)
     lacking = missing_mechanisms(recipe)
     if recipe.executable and lacking:
         yield f"executable: true, but this version lacks {'; '.join(lacking)}"

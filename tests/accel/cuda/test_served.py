@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from served import fast, quantizers, served
 
+from lpref.ref.recipes.candidates import candidates_of
 from lpref.specs import RECIPE, recipe
 
 
 def test_what_has_kernels() -> None:
     assert [name for name in RECIPE.names() if not served(recipe(name))] == []
+
+
+def test_candidates_of_a_gate_have_kernels() -> None:
+    gated = [one for one in map(recipe, RECIPE.names()) if one.gate is not None]
+    assert {one.name for one in gated} >= {"fractrain", "fractrain_dfq"}
+    made = [replace(one, linear=linear) for one in gated for linear in candidates_of(one.gate, one.linear)]
+    assert all(served(one) and fast(one) for one in made)
 
 
 def test_what_grade_fast_cannot_follow() -> None:
