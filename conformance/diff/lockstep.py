@@ -80,7 +80,7 @@ class Lockstep:
         args, kwargs = self._there(call.args), self._there(call.kwargs)
         expected = self._host(self._function(call.op, args)(*args, **kwargs), self.against)
         found = self._host(call.output, self.inner)
-        if call.op == "operand" and type(found) not in (QTensor, HighPrecision):
+        if call.op == "operand" and not isinstance(found, (QTensor, HighPrecision)):
             self._twins[_address(call.output)] = (call.output, expected)
         self.compare(*self.places.now(), call.op, contract, expected, found, args, kwargs)
 
