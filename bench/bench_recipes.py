@@ -57,9 +57,10 @@ class WholeStep:
 
 
 def products(recipe: Any, value: float) -> str:
-    """What of a recipe multiplies the work of a step: passes, with the share of `value` that each has, and sums of GEMMs."""
+    """What of a recipe multiplies the work of a step: passes or a gate's candidates, with the share of `value` that each has, and sums of GEMMs."""
     gemms = [linear.gemm(name) for linear in (recipe.linear, *recipe.variants.values()) for name in ("fprop", "dgrad", "wgrad")]
     found = [f"{len(recipe.passes)} passes of {value / len(recipe.passes):.1f} x"] if len(recipe.passes) > 1 else []
+    found += [f"{recipe.gate.candidates} candidates of {value / recipe.gate.candidates:.1f} x"] if recipe.gate is not None else []
     split = [g for g in gemms if g.terms or g.a.split or g.b.split or g.sampling]
     return ", ".join(found + (["sums of GEMMs"] if split else []))
 

@@ -33,7 +33,7 @@ def through(kind, losses, **more) -> list[int]:
 
 
 class Official:
-    """RICE-EIC/FracTrain dc4fa5b fractrain_cifar/train_pfq.py lines 108-157, transcribed; `epoch` is lines 389-403."""
+    """RICE-EIC/FracTrain dc4fa5b fractrain_cifar/train_pfq.py lines 108-157, transcribed; `epoch` is lines 389-403; train_frac.py has the same."""
 
     def __init__(self, threshold: float, decay: float, points: int, keep: int = 5) -> None:
         self.threshold, self.decay, self.points, self.keep = threshold, decay, points, keep
@@ -56,6 +56,7 @@ class Official:
 
 
 @pytest.mark.parametrize("seed", range(4))
+@proves("recipe:fractrain", "official")
 @proves("recipe:fractrain_pfq", "official")
 def test_plateau_turns_where_the_official_code_does(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -42,12 +42,14 @@ def spanned(v: np.ndarray, b: int, rows: bool = False, word=None) -> np.ndarray:
     return (np.clip(q, 0, n).astype(F) / s + low).astype(np.float64)
 
 
+@pytest.mark.parametrize("name", ["fractrain_dfq", "fractrain"])
 @pytest.mark.parametrize("k", range(5))
-@proves("recipe:fractrain_dfq", "oracle")
-def test_operands_of_each_candidate_are_the_pages(k: int) -> None:
+@proves("recipe:{name}", "oracle")
+def test_operands_of_each_candidate_are_the_pages(name: str, k: int) -> None:
     rng, (a, w, g) = np.random.default_rng(k), BITS[k]
     x, weight, dy = (rng.standard_normal(shape).astype(F) for shape in ((64, 128), (96, 128), (64, 96)))
-    linear, ops = candidates_of(DFQ.gate, DFQ.linear)[k], Recorder()
+    made, ops = recipe(name), Recorder()
+    linear = candidates_of(made.gate, made.linear)[k]
     ctx = Context(seed=emulation.SEED, step=emulation.STEP, site=emulation.SITE)
     _, saved = linear_forward(x, weight, linear, ctx, ops)
     linear_backward(dy, saved, linear, ctx, ops)
@@ -100,7 +102,7 @@ def test_fractrain_raises_the_target_and_ends_as_dfq() -> None:
     both = recipe("fractrain")
     levels = kind_of(both.controllers[0]).levels
     targets = [hook_of(in_force(both, [level]).loss_hooks[0]).target for level in levels]
-    assert targets == [1.5, 2.0, 2.5, 3.0]
+    assert targets == [1.5 + i * 0.5 for i in range(3 + 1)]  # train_frac.py, `target_ratio_list`, under README's arguments
     last = in_force(both, [levels[-1]])
     assert (last.linear, last.gate, last.loss_hooks) == (DFQ.linear, DFQ.gate, DFQ.loss_hooks)
     assert kind_of(recipe("fractrain_pfq").controllers[0]).threshold == kind_of(both.controllers[0]).threshold
