@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lpref.accel.again import AGAIN, making_again
 from lpref.ref import attention, elementary, formats, linalg, nn, optim, reduce
 from lpref.ref.backend import Backend, Bits, Kernel
 from lpref.ref.errors import ShapeError
@@ -204,7 +205,8 @@ def reference_ops(numerics: str) -> Mapping[str, Callable[..., Any]]:
         "global_norm": optim.global_norm,
         "all_finite": optim.all_finite,
     }
-    return table | {op: storing(table[op], cast) for op in STORED} | {op: copying(table[op], cast) for op in COPIED}
+    table |= {op: storing(table[op], cast) for op in STORED} | {op: copying(table[op], cast) for op in COPIED}
+    return table | {op: making_again(table[op], result, cast) for op, result in AGAIN.items()}
 
 
 class ReferenceBackend(Backend):

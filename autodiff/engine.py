@@ -20,7 +20,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from lpref.autodiff.primitives import Primitive, space
-from lpref.autodiff.tensor import Node, Tensor, apply, make, mode, recording
+from lpref.autodiff.tensor import Node, Tensor, apply, make, mode, recording, releasing
 from lpref.autodiff.vjps import VJPS
 from lpref.ref.arrays import wide
 from lpref.ref.errors import GraphError, ShapeError
@@ -86,7 +86,7 @@ def walk(
     found: dict[Node, Tensor] = {}
     pending = Pending()
     release = not (retain or create_graph)
-    with recording(create_graph):
+    with recording(create_graph), releasing(release):
         for output, seed in outputs:
             if output.node is not None and (needed is None or needed.get(output.node)):
                 pending.add(output.node, seed_for(output, seed))
@@ -100,6 +100,7 @@ def walk(
             else:
                 wants = [p is not None and needed.get(p, False) for p in node.parents]
             if True not in wants:  # a leaf, or a target with none below
+                settle(pending, node, g.backend)
                 continue
             node.alive()
             if type(op) is Primitive:
@@ -123,6 +124,7 @@ def walk(
             for parent, gi in zip(node.parents, pulls, strict=False):
                 if gi is not None:
                     pending.add(parent, gi)
+            settle(pending, node, g.backend)
             if release:
                 node.release()
         for output, _ in outputs:
@@ -186,6 +188,15 @@ class Pending:
             self.own.add(node)
         array = self.gradients[node].data
         array[index] = g.backend.add(array[index], g.data)
+
+
+def settle(pending: Pending, node: Node, backend: Any) -> None:
+    """The gradients that waited for the node's result, which its backward has left in `output` unless nobody asked for one."""
+    if node.waiting:
+        result = node.op.remade(node, backend) if node.output is None else node.output
+        for parameter, gradient in node.waiting:
+            pending.add(parameter, make(gradient(result), backend))
+        node.waiting = node.output = None
 
 
 def pull(node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:

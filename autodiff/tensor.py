@@ -33,10 +33,12 @@ def number() -> int:
 
 
 class Mode(threading.local):
-    """What the tape of this thread does: `recording` nodes, and whether a checkpoint is `recomputing` a forward."""
+    """What the tape of this thread does: `recording` nodes, whether a checkpoint is `recomputing` a forward, and whether a backward is `releasing`
+    each node behind it, so that what the node keeps is read for the last time."""
 
     recording = True
     recomputing = False
+    releasing = False
 
 
 mode = Mode()
@@ -50,6 +52,16 @@ def recording(on: bool) -> Iterator[None]:
         yield
     finally:
         mode.recording = before
+
+
+@contextmanager
+def releasing(on: bool) -> Iterator[None]:
+    """Inside the block a backward releases the nodes behind it (or not)."""
+    before, mode.releasing = mode.releasing, on
+    try:
+        yield
+    finally:
+        mode.releasing = before
 
 
 def no_grad() -> Any:
@@ -82,7 +94,7 @@ class Shape:
 class Node:
     """One recorded operation (or, with `op` None, a leaf). Compared by identity, ordered by `number`."""
 
-    __slots__ = ("inputs", "leaf", "number", "op", "output", "params", "parents", "saved", "shape")
+    __slots__ = ("inputs", "leaf", "number", "op", "output", "params", "parents", "saved", "shape", "waiting")
 
     def __init__(self, op: Any, parents: tuple, inputs: Any, params: Any, shape: tuple[int, ...]) -> None:
         self.number = next(_numbers)
@@ -90,10 +102,11 @@ class Node:
         self.output: Any = None  # the result's array, where the rule reads it
         self.saved: Any = None  # what a fused forward left for its backward
         self.leaf: Any = None  # weak reference to the tensor of a leaf
+        self.waiting: list | None = None  # (parameter's node, result -> its gradient) of readers that did not keep the result
 
     def release(self) -> None:
         """Drop what the derivative needed; a later backward through this node raises GraphError."""
-        self.inputs = self.params = self.output = self.saved = None
+        self.inputs = self.params = self.output = self.saved = self.waiting = None
 
     def alive(self) -> None:
         """Raise GraphError when this node was freed."""

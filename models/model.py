@@ -145,7 +145,7 @@ class Model:
         """Mean cross entropy in nats over all targets of `batch` (`.inputs`, `.targets`), a scalar."""
         under = self.under("loss", "loss", ctx)
         back = self.read_in(self.last, ctx, gradient=True) if self.last and under is None else "float32"
-        return F.softmax_cross_entropy(self.logits(batch.inputs, ctx), batch.targets, under, back)
+        return F.softmax_cross_entropy(self.logits(batch.inputs, ctx), batch.targets, under, back, alone=bool(self.last))
 
     def training_loss(self, batch: Any, ctx: Context) -> Tensor:
         """`loss`, or what the loss hooks of the recipe in force make of it; evaluation asks for `loss`."""

@@ -56,6 +56,9 @@ class Arrays:
     wide     such an array as float32; others pass as they are
     operands ``(x, [(quantizer, options of operand, whether it is kept for later), ...])`` -> what `operand` makes of each, together, or None
     branch   where the gradients of parameters are made (`lpref.ref.branch`)
+    again    bytes from which on the result of an op, if linear layers alone read it and round it to bfloat16, is made again by the op's backward
+             (`lpref.accel.again`) and not kept from their forward to theirs; None: never
+    overwrites whether ops have the option `overwrite`: the caller gives up an argument, whose memory the result may take
     """
 
     make: Callable[[Any], Any] = np.asarray
@@ -66,14 +69,16 @@ class Arrays:
     wide: Callable[[Any], Any] = lambda x: x
     operands: Callable[[Any, Any], list[Any] | None] = lambda x, wanted: None
     branch: Branch = field(default_factory=Branch)
+    overwrites: bool = False
+    again: int | None = None
 
 
 HOST = Arrays()
 
 
 def unpaired(arrays: Arrays) -> Arrays:
-    """The same, with every operand made by the op `operand` and everything on one line: for backends that look into each op."""
-    return replace(arrays, operands=HOST.operands, branch=HOST.branch)
+    """The same, with every operand made by the op `operand`, everything on one line and no argument lost: for backends that look into each op."""
+    return replace(arrays, operands=HOST.operands, branch=HOST.branch, overwrites=False, again=None)
 
 
 class Backend:

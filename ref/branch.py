@@ -24,8 +24,9 @@ class Branch:
         """Whether work that is given now is done beside the main line."""
         return False
 
-    def __call__(self, work: Callable[[], T]) -> T:
-        """work(), whose arrays only later work of the branch reads, or who has called `read` for them. It reads what was made before it was given."""
+    def __call__(self, work: Callable[[], T], *reads: Any) -> T:
+        """work(), whose arrays only later work of the branch reads, or who has called `read` for them. It reads what was made before it was given;
+        reads: what is large of that, which is kept as long as the work is under way."""
         return work()
 
     def ahead(self, work: Callable[[], T]) -> T:

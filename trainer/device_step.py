@@ -164,6 +164,7 @@ class DeviceStep:
         with doubt.collected(device.cupy().zeros(1, np.uint32)):
             device.compile_ahead(lambda: self.place.eager(lambda: self._region(kind.batches, Outcome(), False)))
         self._wait()
+        self.place.close()
 
     def memory(self) -> dict[str, float]:
         """MiB: `memory.parts`."""

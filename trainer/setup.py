@@ -106,6 +106,8 @@ class Prepared:
         held = self.rules.optimizer.start(self.model.arrays(), self.rules.seed, self.backend)  # a step will find it there
         gradients(self.model, [first], self.context_of(state, collect=False), state.loss_scale.scale)
         del held
+        for tensor in self.model.params.values():
+            tensor.grad = None
 
     def histograms(self, state: TrainState, batch: Batch) -> dict[str, Any]:
         """The codes of inputs, weights and gradients on their formats' grids, as `state` quantizes those of `batch`."""

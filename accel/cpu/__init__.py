@@ -11,6 +11,7 @@ from lpref.accel.cpu import cache
 
 cache.use()  # before any kernel is defined
 
+from lpref.accel.again import AGAIN, making_again
 from lpref.accel.cpu import (
     activation,
     attention,
@@ -106,6 +107,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "global_norm": optim.global_norm,
 }
 KERNELS |= {op: storing(KERNELS[op], cast.rounded) for op in STORED} | {op: copying(KERNELS[op], cast.rounded) for op in COPIED}
+KERNELS |= {op: making_again(KERNELS[op], result, cast.rounded) for op, result in AGAIN.items()}
 GEMM, GEMM_FAST = (in_format(product, cast.rounded) for product in (gemm, operand.gemm_fast))
 
 

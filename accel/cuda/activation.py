@@ -58,10 +58,15 @@ def gelu(x: Any, kind: str = "tanh", *, store: str = "float32", near: bool = Fal
     return _each(f"gelu_{_known(kind)}", x, constants=CONSTANTS[kind], store=store, near=near)
 
 
-def gelu_backward(dy: Any, x: Any, kind: str = "tanh", *, store: str = "float32", near: bool = False) -> Any:
-    """`lpref.ref.nn.gelu_backward`."""
+def gelu_backward(dy: Any, x: Any, kind: str = "tanh", *, store: str = "float32", again: str = "float32", near: bool = False) -> Any:
+    """`lpref.ref.nn.gelu_backward`, and `gelu` of x kept in the format `again`, where that is another than float32."""
     check_same("gelu_backward", dy, x)
-    return _each(f"gelu_{_known(kind)}_backward", x, dy, constants=CONSTANTS[kind], store=store, near=near)
+    entry = f"gelu_{_known(kind)}_backward"
+    dy, x = arrays.values(entry, dy, x)
+    dx, y = arrays.empty(x.shape, store), None if again == "float32" else arrays.empty(x.shape, again)
+    kinds = (*_macros(near, LP_X=x, LP_Y=dx, LP_DY=dy), *(() if y is None else (("LP_AGAIN", 1),)))
+    _launch(entry, dx.size, kinds, dy, x, dx.size, *CONSTANTS[kind], dx, np.uint64(0) if y is None else y)
+    return dx if y is None else (dx, y)
 
 
 def swiglu(g: Any, u: Any, *, near: bool = False) -> Any:

@@ -73,7 +73,8 @@ def chosen(product: Product, number: int, out: Any, launch: Launch) -> Plan:
             plan.take(bytes(found[0].algorithm), found[0].workspace)
         else:
             _refuse_capture(device.cupy().cuda.get_current_stream().ptr, f"the product {product.name}")
-            keep(product.name, trials.tried(plan, out, launch, WORKSPACE))
+            with device.general():  # memory of trials is none of a step's
+                keep(product.name, trials.tried(plan, out, launch, WORKSPACE))
         _plans[product, number] = plan
         return plan
 

@@ -188,7 +188,9 @@ def memory() -> int:
     return int(device.cupy().cuda.Device().mem_info[1])
 
 
-ARRAYS = Arrays(to_device, to_host, CudaQTensor, memory, True, arrays.wide, operand.operands, lines.BRANCH)
+AGAIN: int | None = None
+"""Bytes of a result that its backward makes again; none before a GPU has shown what the write costs."""
+ARRAYS = Arrays(to_device, to_host, CudaQTensor, memory, True, arrays.wide, operand.operands, lines.BRANCH, True, AGAIN)
 """Of grade exact; grade fast makes numbers beside the codes."""
 
 

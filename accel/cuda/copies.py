@@ -17,8 +17,6 @@ import numpy as np
 from lpref.accel.cuda import arrays, device, feed
 
 _now = threading.local()
-SERVING = False
-"""Whether a step reads copies. Off until `tests/gpu/test_copies.py` has passed on a GPU, where steps with them have run but were not compared."""
 UNROLLED = 8
 """Elements that a thread of `shorten_each` takes at a time."""
 
@@ -65,4 +63,4 @@ def of(x: Any) -> Any:
     """The copy of x, an array of bfloat16 of its shape, where x is all of a weight of the step that is at work; else None. A copy that is not there
     yet is made, unless a step is being captured."""
     copies = getattr(_now, "copies", None)
-    return copies._of(x) if SERVING and copies is not None else None
+    return copies._of(x) if copies is not None else None

@@ -24,7 +24,7 @@ class Place:
 
     def __init__(self) -> None:
         cp = device.cupy()
-        cp.get_default_memory_pool().free_all_blocks()  # what ran before, to look whether it runs, gives back its memory
+        give_back()  # what ran before, to look whether it runs
         self.pool, self.stream, self.feed = cp.cuda.MemoryPool(), cp.cuda.Stream(non_blocking=True), Feed()
         self.lines = Lines()
 
@@ -54,8 +54,13 @@ class Place:
         with self.lines.open():
             function()
 
+    def close(self) -> None:
+        """Gives back what steps held; there is no graph."""
+        self.pool.free_all_blocks()
+
     def capture(self, function: Callable[[], None]) -> Captured:
         """The graph of function(); nothing of it runs now."""
+        give_back()  # trials of products
         self.feed.constants = []
         collecting = gc.isenabled()
         gc.disable()  # what it finds may free memory of the device in its own order
@@ -66,6 +71,12 @@ class Place:
             self.feed.constants = None
             if collecting:
                 gc.enable()
+
+
+def give_back() -> None:
+    """The general pool's memory that nobody uses goes back to the device, what only a cycle of objects refers to with it."""
+    gc.collect()
+    device.cupy().get_default_memory_pool().free_all_blocks()
 
 
 class Captured:

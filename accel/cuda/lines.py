@@ -3,9 +3,10 @@
 In a graph they are two branches, which the device runs at once; an eager step waits for each piece of work where it stands, so that it takes the same
 memory and is one line to look at. Both lines run the same kernels and cuBLASLt algorithms; each stream has its workspace.
 
-Memory is safe for two reasons. What the side line allocates is of its stream's arena in the pool, goes back to it, and serves the side line again,
-whose next piece begins behind everything that the main line was told before. What the main line allocated and a piece reads is held, by the piece
-itself, until the main line has waited for it: up to DEPTH pieces are under way, so saved activations go a little later than they would have gone.
+Memory is safe for three reasons. A piece begins behind everything that the main line was told before, so what it allocates is of the main line's
+arena in the pool, whoever had it: gradients take the place of the activations that went. What it allocated and what it reads is held until the main
+line has waited for it: up to DEPTH pieces are under way, which read no more than HELD bytes, so saved activations go a little later than they would
+have gone. Work that is done ahead begins earlier than that and has an arena of its own, the side stream's.
 Nothing is written in place that a piece may still read.
 """
 
@@ -14,9 +15,9 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from lpref.accel.cuda import device, feed
 from lpref.ref.branch import Branch
@@ -24,11 +25,21 @@ from lpref.ref.branch import Branch
 T = TypeVar("T")
 DEPTH = 4
 """Pieces of work under way on the side line."""
+HELD = 256 << 20
+"""Bytes that these read, unless the last of them does alone: the gradient of the scores of a large vocabulary goes before the next piece comes."""
 AHEAD = 8
 """Pieces that the side line may be ahead of the main line."""
 ONE = "LPREF_CUDA_LINES"
 """Variable of the environment: 1 puts everything on one line."""
 _now = threading.local()
+
+
+class Piece(NamedTuple):
+    """Work under way on the side line: its end, what is held until then, and how many bytes it reads."""
+
+    end: Any
+    kept: Any
+    size: int
 
 
 class Lines:
@@ -39,7 +50,7 @@ class Lines:
         self.two = os.environ.get(ONE, "2") != "1"
         self.main: Any = None
         """The main line's stream, while a piece of work is told to the side line."""
-        self.held: deque[tuple[Any, Callable[[], Any]]] = deque()
+        self.held: deque[Piece] = deque()
         self.late: dict[int, Any] = {}
         """Address of an allocation -> an array in it that the main line may not have waited for."""
         self.done: deque[tuple[Any, Any]] = deque()
@@ -56,18 +67,19 @@ class Lines:
             self._forget()
             _now.lines = before
 
-    def run(self, work: Callable[[], T]) -> T:
-        """work() on the side line, behind everything that the main line was told until now."""
-        main = device.cupy().cuda.get_current_stream()
+    def run(self, work: Callable[[], T], reads: Sequence[Any] = ()) -> T:
+        """work() on the side line, behind everything that the main line was told until now. reads: what is large of what it reads."""
+        main, size = device.cupy().cuda.get_current_stream(), sum(int(a.nbytes) for a in reads)
+        while self.held and (len(self.held) == DEPTH or size + sum(piece.size for piece in self.held) > HELD):
+            main.wait_event(self.held.popleft().end)
         self.side.wait_event(main.record())
         self.done.clear()
-        made, end = self._told(main, work)
-        self.held.append((end, work))
+        with _allocating(main) as held:
+            made, end = self._told(main, work)
+        self.held.append(Piece(end, (work, held), size))
         self.late.update((_place(a), a) for a in _arrays(made))
         if not feed.capturing():
-            main.wait_event(self.held[-1][0])
-        while len(self.held) > DEPTH:
-            main.wait_event(self.held.popleft()[0])
+            main.wait_event(end)
         return made
 
     def _told(self, main: Any, work: Callable[[], T]) -> tuple[T, Any]:
@@ -108,7 +120,7 @@ class Lines:
     def join(self) -> None:
         """The main line waits for the side line."""
         if self.held:
-            device.cupy().cuda.get_current_stream().wait_event(self.held[-1][0])
+            device.cupy().cuda.get_current_stream().wait_event(self.held[-1].end)
         self._forget()
 
     def _forget(self) -> None:
@@ -125,8 +137,8 @@ class OfStep(Branch):
         lines = getattr(_now, "lines", None)
         return lines is not None and lines.two and lines.main is None
 
-    def __call__(self, work: Callable[[], T]) -> T:
-        return _now.lines.run(work) if self.apart else work()
+    def __call__(self, work: Callable[[], T], *reads: Any) -> T:
+        return _now.lines.run(work, reads) if self.apart else work()
 
     def ahead(self, work: Callable[[], T]) -> T:
         return _now.lines.ahead(work) if self.apart else work()
@@ -149,6 +161,21 @@ def shared(make: Callable[[], T]) -> T:
         return lines.before(make)
     lines.done.clear()  # what is done ahead begins behind it
     return make()
+
+
+@contextmanager
+def _allocating(stream: Any) -> Iterator[list[Any]]:
+    """Inside, memory is of this stream's arena, whichever stream is current, and what was allocated is in the list."""
+    cuda, held = device.cupy().cuda, []  # type: ignore[var-annotated]
+    allocate = cuda.get_allocator()
+
+    def malloc(size: int) -> Any:
+        with stream:
+            held.append(allocate(size))
+        return held[-1]
+
+    with cuda.using_allocator(malloc):
+        yield held
 
 
 def _arrays(made: Any) -> Iterator[Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from lpref.accel.cuda import arrays, device
 from lpref.accel.cuda.activation import NEAR
 from lpref.accel.cuda.reduce import row_sums
+from lpref.ref.errors import BackendError
 from lpref.ref.nn.loss import check_targets
 
 LONG = 4096
@@ -22,20 +23,27 @@ LONG = 4096
 LONG_TEAM = (("LP_TEAM", 256), ("LP_SLOTS", 4))
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Softmax:
     """Probabilities [N, V], not yet computed. tops, sums [N]: each row's maximum, and the sum of exp(logits - maximum).
 
-    near: with the exponentials of grade fast (`lpref.ref.nn.bounds`)."""
+    near: with the exponentials of grade fast (`lpref.ref.nn.bounds`). spent: the gradient has taken the place of the logits."""
 
     logits: Any
     tops: Any
     sums: Any
     near: bool = False
+    spent: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.logits.shape)
+
+    def made_of(self) -> tuple[Any, Any, Any]:
+        """(logits, tops, sums). Raises: BackendError once the logits are gone."""
+        if self.spent:
+            raise BackendError("the logits were given up for their gradient", where="softmax_cross_entropy_backward", remedy="run the forward again")
+        return self.logits, self.tops, self.sums
 
     @property
     def ndim(self) -> int:
@@ -68,8 +76,11 @@ def softmax_cross_entropy(logits: Any, targets: Any, *, near: bool = False) -> t
     return row_sums(losses, rows).reshape(()), Softmax(logits, tops, sums, near)
 
 
-def softmax_cross_entropy_backward(dloss: Any, probs: Any, targets: Any, *, store: str = "float32") -> Any:
-    """dlogits: `lpref.ref.nn.softmax_cross_entropy_backward`; probs: an array or `Softmax`; dloss: a number, or one on the device."""
+def softmax_cross_entropy_backward(dloss: Any, probs: Any, targets: Any, *, store: str = "float32", overwrite: bool = False) -> Any:
+    """dlogits: `lpref.ref.nn.softmax_cross_entropy_backward`; probs: an array or `Softmax`; dloss: a number, or one on the device.
+
+    overwrite: the logits of a `Softmax` are given up: where their dtype is that of the result, it takes their memory.
+    """
     check_targets("softmax_cross_entropy_backward", probs, targets)
     if not isinstance(probs, Softmax):
         (probs,) = arrays.values("softmax_cross_entropy_backward", probs)
@@ -77,13 +88,17 @@ def softmax_cross_entropy_backward(dloss: Any, probs: Any, targets: Any, *, stor
         (pointer,), number = arrays.floats("softmax_cross_entropy_backward", arrays.wide(dloss).reshape(())), np.float32(0)
     else:
         pointer, number = 0, np.float32(dloss)
-    return _gradient(probs, arrays.integers(targets), pointer, number, probs.shape[0], store)
+    return _gradient(probs, arrays.integers(targets), pointer, number, probs.shape[0], store, overwrite)
 
 
-def _gradient(probs: Any, ids: Any, pointer: Any, number: np.float32, count: int, store: str = "float32") -> Any:
-    """(probs - onehot) times (the number, or what the pointer leads to) / count; ids 0: without onehot."""
-    (rows, n), of = probs.shape, (probs.logits, probs.tops, probs.sums) if isinstance(probs, Softmax) else (probs, 0, 0)
-    out = arrays.empty((rows, n), store)
+def _gradient(probs: Any, ids: Any, pointer: Any, number: np.float32, count: int, store: str = "float32", overwrite: bool = False) -> Any:
+    """(probs - onehot) times (the number, or what the pointer leads to) / count; ids 0: without onehot. A thread of the kernel reads an element and
+    writes it before it comes to the next but one, and no other reads that."""
+    (rows, n), of = probs.shape, probs.made_of() if isinstance(probs, Softmax) else (probs, 0, 0)
+    within = overwrite and isinstance(probs, Softmax) and of[0].dtype == arrays.DTYPES.get(store)
+    out = of[0] if within else arrays.empty((rows, n), store)
+    if within:
+        probs.spent = True
     steps = -(-n // 4) if n % 4 == 0 else n
     wide = min(256, 1 << max(steps - 1, 1).bit_length())
     across = max(1, min(64, steps // (8 * wide)))

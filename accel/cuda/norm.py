@@ -2,7 +2,8 @@
 
 Rows of up to 1024 numbers that can be read by fours: one kernel a direction, a warp a row, with the addition, its gradient and the lane groups of the
 weights' column sums (`whole`). Others: the addition apart, a team of threads a row, and backward a kernel for dx and one for the lane groups.
-x, h and dy may be of bfloat16; y is stored in the format `store`, a copy of dx in the format `copy`.
+x, h and dy may be of bfloat16; y is stored in the format `store`, a copy of dx in the format `copy`; a backward pass gives the norm once more in the
+format `again` (`lpref.accel.again`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cuda import arrays, device, lines
-from lpref.accel.cuda.elementwise import add
+from lpref.accel.cuda.elementwise import add, mul, sub
 from lpref.accel.cuda.reduce import column_sums
 from lpref.ref.nn.norm import check
 
@@ -28,9 +29,11 @@ def rmsnorm(x: Any, w: Any, eps: float, *, store: str = "float32") -> tuple[Any,
     return y, rstd
 
 
-def rmsnorm_backward(dy: Any, x: Any, w: Any, rstd: Any, *, copy: str = "float32") -> tuple[Any, ...]:
-    """(dx, dw) and, where it is asked for, the copy of dx: `lpref.ref.nn.rmsnorm_backward`."""
-    return _backward("rmsnorm_backward", dy, None, x, w, None, rstd, copy)
+def rmsnorm_backward(
+    dy: Any, x: Any, w: Any, rstd: Any, *, copy: str = "float32", again: str = "float32",
+) -> tuple[Any, ...]:  # fmt: skip
+    """(dx, dw) and, where they are asked for, the copy of dx and the norm again: `lpref.ref.nn.rmsnorm_backward`."""
+    return _backward("rmsnorm_backward", dy, None, x, w, None, rstd, copy, again, None)
 
 
 def layernorm(x: Any, w: Any, b: Any, eps: float, *, store: str = "float32") -> tuple[Any, Any, Any]:
@@ -38,9 +41,11 @@ def layernorm(x: Any, w: Any, b: Any, eps: float, *, store: str = "float32") -> 
     return _forward("layernorm", x, None, w, b, eps, store)[:3]
 
 
-def layernorm_backward(dy: Any, x: Any, w: Any, mean: Any, rstd: Any, *, copy: str = "float32") -> tuple[Any, ...]:
-    """(dx, dw, db) and, where it is asked for, the copy of dx: `lpref.ref.nn.layernorm_backward`."""
-    return _backward("layernorm_backward", dy, None, x, w, mean, rstd, copy)
+def layernorm_backward(
+    dy: Any, x: Any, w: Any, mean: Any, rstd: Any, *, copy: str = "float32", again: str = "float32", b: Any = None,
+) -> tuple[Any, ...]:  # fmt: skip
+    """(dx, dw, db) and, where they are asked for, the copy of dx and the norm again: `lpref.ref.nn.layernorm_backward`."""
+    return _backward("layernorm_backward", dy, None, x, w, mean, rstd, copy, again, b)
 
 
 def add_rmsnorm(x: Any, h: Any, w: Any, eps: float, *, store: str = "float32") -> tuple[Any, Any, Any]:
@@ -49,9 +54,11 @@ def add_rmsnorm(x: Any, h: Any, w: Any, eps: float, *, store: str = "float32") -
     return y, rstd, s
 
 
-def add_rmsnorm_backward(dy: Any, ds: Any, s: Any, w: Any, rstd: Any, *, copy: str = "float32") -> tuple[Any, ...]:
-    """(dx, dw) and, where it is asked for, the copy of dx: `lpref.ref.nn.add_rmsnorm_backward`."""
-    return _backward("add_rmsnorm_backward", dy, ds, s, w, None, rstd, copy)
+def add_rmsnorm_backward(
+    dy: Any, ds: Any, s: Any, w: Any, rstd: Any, *, copy: str = "float32", again: str = "float32",
+) -> tuple[Any, ...]:  # fmt: skip
+    """(dx, dw) and, where they are asked for, the copy of dx and the norm again: `lpref.ref.nn.add_rmsnorm_backward`."""
+    return _backward("add_rmsnorm_backward", dy, ds, s, w, None, rstd, copy, again, None)
 
 
 def add_layernorm(x: Any, h: Any, w: Any, b: Any, eps: float, *, store: str = "float32") -> tuple[Any, Any, Any, Any]:
@@ -59,9 +66,11 @@ def add_layernorm(x: Any, h: Any, w: Any, b: Any, eps: float, *, store: str = "f
     return _forward("add_layernorm", x, h, w, b, eps, store)
 
 
-def add_layernorm_backward(dy: Any, ds: Any, s: Any, w: Any, mean: Any, rstd: Any, *, copy: str = "float32") -> tuple[Any, ...]:
-    """(dx, dw, db) and, where it is asked for, the copy of dx: `lpref.ref.nn.add_layernorm_backward`."""
-    return _backward("add_layernorm_backward", dy, ds, s, w, mean, rstd, copy)
+def add_layernorm_backward(
+    dy: Any, ds: Any, s: Any, w: Any, mean: Any, rstd: Any, *, copy: str = "float32", again: str = "float32", b: Any = None,
+) -> tuple[Any, ...]:  # fmt: skip
+    """(dx, dw, db) and, where they are asked for, the copy of dx and the norm again: `lpref.ref.nn.add_layernorm_backward`."""
+    return _backward("add_layernorm_backward", dy, ds, s, w, mean, rstd, copy, again, b)
 
 
 def whole(n: int, *held: Any) -> bool:
@@ -111,25 +120,34 @@ def _apart(x: Any, w: Any, b: Any, eps: float, store: str) -> tuple[Any, Any, An
     return y, mean, rstd
 
 
-def _backward(op: str, dy: Any, ds: Any, x: Any, w: Any, mean: Any, rstd: Any, copy: str) -> tuple[Any, ...]:
-    """(dx, dw), db where there is a mean, and the copy of dx, if one is asked for; ds: what is added to dx, or None."""
+def _backward(op: str, dy: Any, ds: Any, x: Any, w: Any, mean: Any, rstd: Any, copy: str, again: str, b: Any) -> tuple[Any, ...]:
+    """(dx, dw), db where there is a mean, the copy of dx and the norm once more, if they are asked for; ds: what is added to dx, or None."""
     check(op, x, w, dy, **({} if ds is None else {"ds": ds}))
     arrays.shaped(op, x.shape[:1], rstd=rstd, **({} if mean is None else {"mean": mean}))
     dy, x = arrays.values(op, dy, x)
-    ds, w, mean, rstd = (None if a is None else arrays.floats(op, arrays.wide(a))[0] for a in (ds, w, mean, rstd))
-    if not whole(x.shape[1], dy, ds, x, w):
+    ds, w, mean, rstd, b = (None if a is None else arrays.floats(op, arrays.wide(a))[0] for a in (ds, w, mean, rstd, b))
+    if not whole(x.shape[1], dy, ds, x, w, b):
         dx, sums = _backward_apart(dy, x, w, mean, rstd)
         dx = dx if ds is None else add(ds, dx)
-        return (dx, *sums) if copy == "float32" else (dx, *sums, arrays.cast_for_storage(dx, copy))
+        more = [] if copy == "float32" else [arrays.cast_for_storage(dx, copy)]
+        return (dx, *sums, *more, *([] if again == "float32" else [arrays.cast_for_storage(_normed(arrays.wide(x), w, b, mean, rstd), again)]))
     (rows, n), cp, many = x.shape, device.cupy(), 1 if mean is None else 2
     dx, second = cp.empty(x.shape, np.float32), None if copy == "float32" else arrays.empty(x.shape, copy)
-    partial = cp.empty((many, min(LANES, rows), n), np.float32)
+    partial, y = cp.empty((many, min(LANES, rows), n), np.float32), None if again == "float32" else arrays.empty(x.shape, again)
     if rows:
-        run = device.function("add_norm_backward", "add_norm_backward", _macros(mean is not None, n, LP_X=x, LP_DY=dy))
+        kinds = (*_macros(mean is not None, n, LP_X=x, LP_DY=dy), *(() if y is None else (("LP_AGAIN", 1),)))
+        run = device.function("add_norm_backward", "add_norm_backward", kinds)
         sizes = (rows, np.int32(n), np.float32(n))
-        run((partial.shape[1],), (256,), (dy, _pointer(ds), x, w, _pointer(mean), rstd, *sizes, dx, _pointer(second), partial))
+        made = (dx, _pointer(second), partial, _pointer(b), _pointer(y))
+        run((partial.shape[1],), (256,), (dy, _pointer(ds), x, w, _pointer(mean), rstd, *sizes, *made))
     sums = lines.BRANCH(lambda: column_sums(partial))
-    return (dx, *sums, *(() if second is None else (second,)))
+    return (dx, *sums, *(a for a in (second, y) if a is not None))
+
+
+def _normed(x: Any, w: Any, b: Any, mean: Any, rstd: Any) -> Any:
+    """The norm of x, whose statistics are known."""
+    y = mul(mul(x if mean is None else sub(x, mean[:, None]), rstd[:, None]), w)
+    return y if mean is None else add(y, b)
 
 
 def _backward_apart(dy: Any, x: Any, w: Any, mean: Any, rstd: Any) -> tuple[Any, Any]:

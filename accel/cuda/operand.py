@@ -106,9 +106,11 @@ def qdq(x: Any, quantizer: Quantizer | str, **options: Any) -> Any:
 
 
 def rounded(x: Any, format_name: str, *, store: str = "float32") -> Any:
-    """`lpref.accel.reference.cast`: x, float32 or bfloat16, rounded to nearest even in the named format, in float32 or stored in `store`."""
+    """`lpref.accel.reference.cast`: x, float32 or bfloat16, rounded to nearest even in the named format, in float32 or stored in `store`: of a weight
+    its copy (`copies`)."""
     if store == format_name == "bfloat16":
-        return x if arrays.is_sixteen(x) else arrays.short(*arrays.floats("cast", x))
+        copy = x if arrays.is_sixteen(x) else copies.of(x)
+        return arrays.short(*arrays.floats("cast", x)) if copy is None else copy
     form = format_named(format_name)
     made = cast.qdq(arrays.wide(x), form, overflow="to_infinity" if form.has_inf else "saturate")
     return made if store == "float32" else arrays.cast_for_storage(made, store)

@@ -38,6 +38,7 @@ class Fused:
     (result, saved) the second, which forward(..., keep="probabilities") gives in full), nothing
     gathers: backward with one argument more, ``gathers(backend, g, gathered, saved, …)``, whose first gradient is gathered + that of backward; it is
     called in place of backward where the first input has a gradient already
+    again: whether backward(..., again=format) gives the result once more, behind the gradients, for those who wait for it (`Node.waiting`)
     """
 
     name: str
@@ -46,6 +47,7 @@ class Fused:
     composite: Callable[..., Tensor] | None
     reads: Literal["inputs", "sign", "own", "nothing"] = "inputs"
     gathers: Callable[..., tuple[Any, ...]] | None = None
+    again: bool = False
     always_expands = False
 
     def __call__(self, *inputs: Tensor, under: Any = None, **params: Any) -> Tensor:
@@ -70,15 +72,25 @@ class Fused:
     def pull(self, node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:
         """First-order gradients through the backend's backward."""
         arrays = tuple([t.data for t in node.inputs])
-        grads = self.backward(g.backend, g.data, node.saved, arrays, wants, **node.params)
+        again = {"again": node.params["store"]} if node.waiting else {}
+        grads = self.backward(g.backend, g.data, node.saved, arrays, wants, **node.params, **again)
+        if again:
+            grads, node.output = grads[:-1], grads[-1]
         return [make(d, g.backend) if want and d is not None else None for d, want in zip(grads, wants, strict=True)]
 
     def pull_onto(self, node: Node, g: Tensor, wants: list[bool], gathered: Tensor) -> list[Tensor | None]:
         """`pull`, the first gradient added to what has been gathered of it."""
         arrays = tuple([t.data for t in node.inputs])
         assert self.gathers is not None
-        grads = self.gathers(g.backend, g.data, gathered.data, node.saved, arrays, wants, **node.params)
+        again = {"again": node.params["store"]} if node.waiting else {}
+        grads = self.gathers(g.backend, g.data, gathered.data, node.saved, arrays, wants, **node.params, **again)
+        if again:
+            grads, node.output = grads[:-1], grads[-1]
         return [make(d, g.backend) if want and d is not None else None for d, want in zip(grads, wants, strict=True)]
+
+    def remade(self, node: Node, backend: Any) -> Any:
+        """The array that forward gave, once more."""
+        return self.forward(backend, *[t.data for t in node.inputs], **node.params)[0]
 
     def expand(self, node: Node) -> Tensor:
         """The composite definition over the same inputs."""

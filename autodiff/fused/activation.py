@@ -46,6 +46,12 @@ def packed(f: Callable[[Any], Any], gu: Any) -> Any:
     return y.reshape((*gu.shape[:-1], y.shape[-1]))
 
 
+def gelu_gradients(B: Any, dy: Any, x: Any, kind: str, again: str = "", **kept: str) -> tuple[Any, ...]:
+    """(dx,), or (dx, the result)."""
+    options = kept_in(kept, "back")
+    return tuple(B.gelu_backward(dy, x, kind=kind, **options, again=again)) if again else (B.gelu_backward(dy, x, kind=kind, **options),)
+
+
 RELU = Fused(
     "relu",
     lambda B, x: (B.relu(x), None),
@@ -62,8 +68,9 @@ SILU = Fused(
 GELU = Fused(
     "gelu",
     lambda B, x, kind, **kept: (B.gelu(x, kind=kind, **kept_in(kept, "store")), None),
-    lambda B, dy, saved, xs, wants, kind, **kept: (B.gelu_backward(dy, xs[0], kind=kind, **kept_in(kept, "back")),),
+    lambda B, dy, saved, xs, wants, kind, **kept: gelu_gradients(B, dy, xs[0], kind, **kept),
     gelu_composite,
+    again=True,
 )
 SWIGLU = Fused(
     "swiglu",

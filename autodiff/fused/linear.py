@@ -12,6 +12,8 @@ from lpref.autodiff.primitives import im2col_shape
 from lpref.autodiff.tensor import Node, Shape, Tensor, apply, make, mode
 from lpref.ref.errors import GraphError, ShapeError, WordsError
 from lpref.ref.recipes import LinearRecipe, linear_backward, linear_forward
+from lpref.ref.recipes.linear import linear_backward_later
+from lpref.ref.recipes.saved import from_input, without_input
 from lpref.ref.recipes.sixteen import rounds_gradient
 
 
@@ -31,7 +33,7 @@ def backward(B: Any, dy: Any, saved: Any, xs: tuple, wants: list[bool]) -> tuple
     x, w = xs
     dy = flat(dy)
     if wants[1] and B.arrays.branch.apart:
-        dw = B.arrays.branch(lambda: B.gemm(B.operand(dy, k_axis=0), B.operand(flat(x), k_axis=0)))
+        dw = B.arrays.branch(lambda: B.gemm(B.operand(dy, k_axis=0), B.operand(flat(x), k_axis=0)), dy)
         return (B.gemm(B.operand(dy, k_axis=1), B.operand(w, k_axis=0)).reshape(x.shape) if wants[0] else None), dw
     products = [
         (B.operand(dy, k_axis=1), B.operand(w, k_axis=0)) if wants[0] else None,
@@ -81,7 +83,7 @@ class QuantizedLinear:
         if not recorded:
             return make(y, backend)
         node = Node(self, parents, (Shape(x.shape), *params, *(() if bias is None else (BIAS,))), (recipe, ctx, back), y.shape)
-        node.saved = saved
+        node.saved = without_input(saved, recipe) if waits(x, w, recipe) else saved
         return make(y, backend, node)
 
     def pull(self, node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:
@@ -91,17 +93,39 @@ class QuantizedLinear:
         dy, extra = flat(g.data), {}
         if BIAS in names:
             read = g.backend.cast(dy, "bfloat16", **kept_in(formats("float32", back), "back")) if rounds_gradient(recipe) else dy
-            extra[BIAS] = g.backend.arrays.branch(lambda: g.backend.tree_sum(read, axis=0))
+            extra[BIAS] = g.backend.arrays.branch(lambda: g.backend.tree_sum(read, axis=0), read)
             dy = dy if back == "float32" else read
-        grads = linear_backward(dy, node.saved, recipe, ctx, g.backend)
-        made = {**grads.dparams, **extra}
-        arrays = [grads.dx.reshape(shape.shape) if wants[0] else None, grads.dw, *[made.get(n) for n in names]]
+        if all(name in node.saved.entries for name in recipe.save):
+            grads = linear_backward(dy, node.saved, recipe, ctx, g.backend)
+            dx, dw, made = grads.dx, grads.dw, {**grads.dparams, **extra}
+        else:
+            dx, dw, made = *self.later(node, dy, g.backend, wants), extra
+        arrays = [dx.reshape(shape.shape) if wants[0] else None, dw, *[made.get(n) for n in names]]
         return [make(d, g.backend) if want and d is not None else None for d, want in zip(arrays, wants, strict=True)]
+
+    def later(self, node: Node, dy: Any, backend: Any, wants: list[bool]) -> tuple[Any, Any]:
+        """dx; and dw, which waits for who made x, if that one is going to be visited (None)."""
+        (maker, w), (recipe, ctx, _) = node.parents[:2], node.params
+        dx, weight = linear_backward_later(dy, node.saved, recipe, ctx, backend)
+        if not wants[1] or maker is None or w is None:
+            return dx, None
+        if not wants[0]:
+            return dx, weight(flat(maker.op.remade(maker, backend)))
+        maker.waiting = [*(maker.waiting or ()), (w, lambda x: weight(flat(x)))]
+        return dx, None
 
     def expand(self, node: Node) -> Tensor:
         """Refused: rounding has no second derivative."""
         raise GraphError("a linear layer under a recipe has no second derivative", where="backward",
                          remedy="differentiate the model built with recipe None (high precision)")  # fmt: skip
+
+
+def waits(x: Tensor, w: Tensor, recipe: LinearRecipe) -> bool:
+    """Whether x is not kept: who made it makes it again in its own backward, and the gradient of the weight w, a parameter, waits for that."""
+    maker, least = x.node, x.backend.arrays.again
+    if least is None or maker is None or w.node is None or w.node.op is not None or not getattr(maker.op, "again", False):
+        return False
+    return maker.params.get("store") == "bfloat16" and x.data.nbytes >= least and from_input(recipe)
 
 
 BIAS = "bias"

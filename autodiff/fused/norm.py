@@ -14,6 +14,11 @@ def rows(x: Any) -> Any:
     return x.reshape((-1, x.shape[-1]))
 
 
+def asked(kept: dict[str, str]) -> dict[str, str]:
+    """The option `again` of a backend's op, where it is among the options."""
+    return {"again": kept["again"]} if "again" in kept else {}
+
+
 def rmsnorm_forward(B: Any, x: Any, w: Any, eps: float, **kept: str) -> tuple[Any, Any]:
     """The backend's rmsnorm on rows."""
     y, rstd = B.rmsnorm(rows(x), w, eps, **kept)
@@ -21,20 +26,22 @@ def rmsnorm_forward(B: Any, x: Any, w: Any, eps: float, **kept: str) -> tuple[An
 
 
 def gradients(B: Any, name: str, dy: Any, gathered: Any, xs: tuple, saved: tuple, **kept: str) -> tuple[Any, ...]:
-    """(dx, dw), (dx, dw, db), then a copy of dx where one is asked for, of the norm of that name; to dx is added what has been gathered, if it is."""
+    """(dx, dw), (dx, dw, db), then a copy of dx and the result where they are asked for, of the norm of that name; to dx is added what has been
+    gathered, if it is."""
     x, past = xs[0], () if gathered is None else (rows(gathered),)
+    more = {"b": xs[2]} if "again" in kept and name == "layernorm" else {}
     op = getattr(B, f"add_{name}_backward" if past else f"{name}_backward")
-    return tuple([d.reshape(x.shape) if d.ndim > 1 else d for d in op(rows(dy), *past, rows(x), xs[1], *saved, **kept)])
+    return tuple([d.reshape(x.shape) if d.ndim > 1 else d for d in op(rows(dy), *past, rows(x), xs[1], *saved, **kept, **more)])
 
 
 def rmsnorm_backward(B: Any, dy: Any, rstd: Any, xs: tuple, wants: list[bool], eps: float, **kept: str) -> tuple[Any, ...]:
     """(dx, dw)."""
-    return gradients(B, "rmsnorm", dy, None, xs, (rstd,))
+    return gradients(B, "rmsnorm", dy, None, xs, (rstd,), **asked(kept))
 
 
 def rmsnorm_gathers(B: Any, dy: Any, gathered: Any, rstd: Any, xs: tuple, wants: list[bool], eps: float, **kept: str) -> tuple[Any, ...]:
     """(gathered + dx, dw)."""
-    return gradients(B, "rmsnorm", dy, gathered, xs, (rstd,))
+    return gradients(B, "rmsnorm", dy, gathered, xs, (rstd,), **asked(kept))
 
 
 def rmsnorm_composite(x: Tensor, w: Tensor, eps: float, **kept: str) -> Tensor:
@@ -50,12 +57,12 @@ def layernorm_forward(B: Any, x: Any, w: Any, b: Any, eps: float, **kept: str) -
 
 def layernorm_backward(B: Any, dy: Any, saved: Any, xs: tuple, wants: list[bool], eps: float, **kept: str) -> tuple[Any, ...]:
     """(dx, dw, db)."""
-    return gradients(B, "layernorm", dy, None, xs, saved)
+    return gradients(B, "layernorm", dy, None, xs, saved, **asked(kept))
 
 
 def layernorm_gathers(B: Any, dy: Any, gathered: Any, saved: Any, xs: tuple, wants: list[bool], eps: float, **kept: str) -> tuple[Any, ...]:
     """(gathered + dx, dw, db)."""
-    return gradients(B, "layernorm", dy, gathered, xs, saved)
+    return gradients(B, "layernorm", dy, gathered, xs, saved, **asked(kept))
 
 
 def layernorm_composite(x: Tensor, w: Tensor, b: Tensor, eps: float, **kept: str) -> Tensor:
@@ -64,8 +71,8 @@ def layernorm_composite(x: Tensor, w: Tensor, b: Tensor, eps: float, **kept: str
     return c * F.rsqrt(F.mean(c * c, axis=-1, keepdims=True) + eps) * w + b
 
 
-RMSNORM = Fused("rmsnorm", rmsnorm_forward, rmsnorm_backward, rmsnorm_composite, gathers=rmsnorm_gathers)
-LAYERNORM = Fused("layernorm", layernorm_forward, layernorm_backward, layernorm_composite, gathers=layernorm_gathers)
+RMSNORM = Fused("rmsnorm", rmsnorm_forward, rmsnorm_backward, rmsnorm_composite, gathers=rmsnorm_gathers, again=True)
+LAYERNORM = Fused("layernorm", layernorm_forward, layernorm_backward, layernorm_composite, gathers=layernorm_gathers, again=True)
 
 
 def rmsnorm(x: Tensor, w: Tensor, eps: float = 1e-5, under: Any = None, store: str = "float32") -> Tensor:

@@ -52,7 +52,10 @@ class NormOfSum(Fused):
         arrays, total = tuple([t.data for t in node.inputs]), node.parents[0]
         saved = node.saved if isinstance(node.saved, tuple) else (node.saved,)
         copied = {} if total is None or total.params == "float32" else {"copy": total.params}
-        found = gradients(g.backend, self.name, g.data, gathered, arrays, saved, **copied)
+        again = {"again": node.params["store"]} if node.waiting else {}
+        found = gradients(g.backend, self.name, g.data, gathered, arrays, saved, **copied, **again)
+        if again:
+            found, node.output = found[:-1], found[-1]
         if copied and total is not None:
             total.saved = (found[0], found[-1])
         return [make(d, g.backend) if want else None for d, want in zip(found, wants, strict=False)]
@@ -60,7 +63,7 @@ class NormOfSum(Fused):
 
 SUM = Sum()
 NORMS = {
-    norm.name: NormOfSum(norm.name, norm.forward, norm.backward, norm.composite, gathers=norm.gathers) for norm in (RMSNORM, LAYERNORM)
+    norm.name: NormOfSum(norm.name, norm.forward, norm.backward, norm.composite, gathers=norm.gathers, again=True) for norm in (RMSNORM, LAYERNORM)
 }
 
 

@@ -12,7 +12,7 @@ backend: `operand` transforms and quantizes, `gemm` multiplies, `cast` rounds. N
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -28,7 +28,7 @@ from lpref.ref.recipes.layer import Layer
 from lpref.ref.recipes.learned import first_parameters
 from lpref.ref.recipes.products import arguments, is_whole, product
 from lpref.ref.recipes.recipe import LinearRecipe
-from lpref.ref.recipes.saved import Kept, backward_operand, saved_by
+from lpref.ref.recipes.saved import Kept, backward_operand, saved_by, with_input
 from lpref.ref.recipes.sixteen import entered
 from lpref.ref.recipes.sources import made_in_forward
 
@@ -82,6 +82,19 @@ def linear_backward(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, op
     return (_apart if ops.arrays.branch.apart else _together)(layer, dy, saved)
 
 
+def linear_backward_later(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, ops: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """dx [M, K], and the function that makes dw [N, K] of x [M, K], once that is there: `linear_backward` of what was saved `without_input`."""
+    layer, dy = Layer(recipe, ctx, ops, saved.params), entered(recipe, dy, ops)
+    layer.prepare(dy, {"dgrad.a": False, "wgrad.a": False})
+    made = _operands(layer, ("dgrad",), dy, saved, {})
+
+    def weight(x: Any) -> Any:
+        whole = with_input(saved, recipe, x, ops)
+        return ops.arrays.branch(lambda: _weight(layer, dy, whole, made)[0], dy, x)
+
+    return _finished(layer, "dgrad", product(layer, "dgrad", made["dgrad.a"], made["dgrad.b"]), dy, saved, {}), weight
+
+
 def _together(layer: Layer, dy: Any, saved: Kept) -> LinearGrads:
     """Both products in one call, which a backend may run at once."""
     recipe, made = layer.recipe, _operands(layer, GRADIENTS, dy, saved, {})
@@ -97,17 +110,19 @@ def _together(layer: Layer, dy: Any, saved: Kept) -> LinearGrads:
 def _apart(layer: Layer, dy: Any, saved: Kept) -> LinearGrads:
     """dx on the main line, all else on the branch."""
     made, learned = _operands(layer, ("dgrad",), dy, saved, {}), {}  # type: ignore[var-annotated]
-
-    def weight() -> tuple[Any, dict[str, Any]]:
-        made.update(_operands(layer, ("wgrad",), dy, saved, made))  # held as long as the work is: some were made on the main line
-        found: dict[str, Any] = {}
-        y = product(layer, "wgrad", made["wgrad.a"], made["wgrad.b"])
-        dw = _finished(layer, "wgrad", y, dy, saved, found)
-        return dw, found | factor_gradients(layer, y, dw)
-
-    dw, found = layer.ops.arrays.branch(weight)
+    dw, found = layer.ops.arrays.branch(lambda: _weight(layer, dy, saved, made), dy)
     dx = _finished(layer, "dgrad", product(layer, "dgrad", made["dgrad.a"], made["dgrad.b"]), dy, saved, learned)
     return LinearGrads(dx, dw, learned | found)
+
+
+def _weight(layer: Layer, dy: Any, saved: Kept, made: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """dw and the gradients of what else is learned. made: operands of dgrad; those of wgrad are added, which holds them as long as the work is under
+    way: some were made on the main line."""
+    made.update(_operands(layer, ("wgrad",), dy, saved, made))
+    found: dict[str, Any] = {}
+    y = product(layer, "wgrad", made["wgrad.a"], made["wgrad.b"])
+    dw = _finished(layer, "wgrad", y, dy, saved, found)
+    return dw, found | factor_gradients(layer, y, dw)
 
 
 def _operands(layer: Layer, gemms: Sequence[str], dy: Any, saved: Kept, made: Mapping[str, Any]) -> dict[str, Any]:

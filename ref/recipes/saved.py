@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from lpref.ref.recipes.gemm import TENSORS
@@ -13,6 +14,7 @@ from lpref.ref.recipes.parts import tensor_of_operand
 from lpref.ref.recipes.products import transposed
 from lpref.ref.recipes.projection import expanded, projected
 from lpref.ref.recipes.recipe import LinearRecipe
+from lpref.ref.recipes.sixteen import rounds_input
 from lpref.ref.recipes.sources import made_in_forward, maker, origin, saved_tensor
 
 
@@ -43,6 +45,24 @@ def saved_by(layer: Layer, tensors: Mapping[str, Any], made: Mapping[str, Made])
             path = maker(layer.recipe, name)
             found[name] = made[path].operand if path in made else layer.operand(path, tensor)
     return found
+
+
+@lru_cache(maxsize=256)
+def from_input(recipe: LinearRecipe) -> bool:
+    """Whether all that is saved of x are the codes of the forward slot, which come from x rounded to bfloat16 and from nothing else."""
+    about = [s for name, s in recipe.save.items() if saved_tensor(name, s) == "x"]
+    return rounds_input(recipe) and all(s.what == "codes" and s.quantizer is None and s.of == "fprop.a" for s in about)
+
+
+def without_input(saved: Kept, recipe: LinearRecipe) -> Kept:
+    """What was saved but for x; `with_input` brings it back."""
+    return Kept({name: kept for name, kept in saved.entries.items() if saved_tensor(name, recipe.save[name]) != "x"}, saved.params)
+
+
+def with_input(saved: Kept, recipe: LinearRecipe, x: Any, ops: Any) -> Kept:
+    """What was saved `without_input`, and x [M, K] again, of a layer whose slots take it `from_input`."""
+    codes = {name: ops.operand(x, recipe.fprop.a.quantizer, k_axis=1) for name in recipe.save if name not in saved.entries}
+    return Kept({**saved.entries, **codes}, saved.params)
 
 
 def entry(saved: Kept, recipe: LinearRecipe, wanted: Any) -> Any:

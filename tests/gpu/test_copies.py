@@ -54,7 +54,6 @@ def trained(recipe: str, *changes: str) -> tuple[DeviceStep, list]:
     ("bf16", "optimizer={kind: sgd, lr: 0.1, momentum: 0.9}"), ("nvfp4", "optimizer={kind: lion, lr: 1e-3}"),
 ])  # fmt: skip
 def test_copies_serve_as_casts(recipe: str, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies, "SERVING", True)
     by, with_copies = trained(recipe, change)
     held, owners = by.weight_copies.made, by.weight_copies.weights
     sites = by.p.model.sites
@@ -65,7 +64,7 @@ def test_copies_serve_as_casts(recipe: str, change: str, monkeypatch: pytest.Mon
         rounded = by.p.backend.cast(owners[at], "bfloat16")
         assert bool((rounded.view(cp.uint32) >> 16 == copy.view(cp.uint16)).all())
     assert all(kind.captured is not None for kind in by.kinds.values())
-    monkeypatch.setattr(copies, "SERVING", False)
+    monkeypatch.setattr(copies, "of", lambda x: None)
     by, without = trained(recipe, change)
     assert not by.weight_copies.made
     assert with_copies == without

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import cupy as cp
 import pytest
 
+from lpref.accel.cuda import backend as cuda_backend
+from lpref.accel.cuda import lines
 from lpref.ref.errors import SpecError
 from lpref.trainer import checkpoint as checkpoints
 from lpref.trainer import loop
@@ -66,6 +69,40 @@ def test_a_run_that_runs_out_keeps_its_checkpoints(tmp_path, monkeypatch: pytest
     whole = train("train/ci_gpt", out=tmp_path / "whole", quiet=True, data=data, **OPTIONS)
     assert resumed.last("loss") == whole.last("loss")
     assert "memory: weights" in capsys.readouterr().err
+
+
+GPT2 = ("model={kind: gpt, layers: 2, d_model: 64, heads: 2, ffn: 128, context: 32, vocab: 256, norm: layernorm, activation: gelu, "
+        "positions: learned, bias: true}")  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [GPT2, "model.layers=2"], ids=["gpt2", "llama"])
+@pytest.mark.parametrize("recipe", ["bf16", "nvfp4"])
+def test_what_saves_memory_changes_no_bit(recipe: str, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results made again, gradients in place of logits, bounds of what pieces under way hold: against none of these, on one line."""
+    found = []
+    for held, options in ((2, {"again": 0, "overwrites": True}), (lines.DEPTH, {"again": 0}), (1, {"again": None, "overwrites": False})):
+        with monkeypatch.context() as patch:
+            patch.setattr(lines, "DEPTH", held)
+            patch.setenv(lines.ONE, "1" if held == 1 else "2")
+            patch.setattr(cuda_backend, "ARRAYS", replace(cuda_backend.ARRAYS, **options))
+            run = prepare(load_spec("train/ci_gpt", ["backend=cuda", "numerics=fast", f"recipe={recipe}", change]), data=load_data("stdlib"))
+            by, state, s = DeviceStep(run), loop.start_state(run), run.spec.train
+            while state.step < 8:
+                batches = [loop.train_batch(run.data, run.length, s.batch, s.seed, i, 0, s.batch) for i in range(9)]
+                state = by.steps(state, 4, lambda step, made=batches: [made[step]])[-1][0]
+            assert all(kind.captured is not None for kind in by.kinds.values())
+            found.append({name: run.backend.arrays.host(a).tobytes() for name, a in run.model.arrays().items()})
+    assert found[0] == found[1] == found[2]
+
+
+def test_what_ran_before_the_capture_is_given_back() -> None:
+    """Beside the steps' own memory stay weights, moments and what is small."""
+    run = prepare(load_spec("train/ci_gpt", ["backend=cuda", "recipe=bf16", "train.batch=64"]), data=load_data("stdlib"))
+    by, state, s = DeviceStep(run), loop.start_state(run), run.spec.train
+    for _ in range(2):
+        ((state, _),) = by.steps(state, 1, lambda step: [loop.train_batch(run.data, run.length, s.batch, s.seed, step, 0, s.batch)])
+    mib = by.memory()
+    assert cp.get_default_memory_pool().total_bytes() < (mib["weights"] + mib["optimizer"] + 24) * 2**20 < by.place.memory()
 
 
 def test_the_report_comes_before_the_capture() -> None:

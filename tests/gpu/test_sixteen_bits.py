@@ -14,6 +14,7 @@ from kernel_products import stored
 import lpref
 from lpref.accel.cuda import arrays
 from lpref.models.model import Model
+from lpref.ref.errors import BackendError
 from lpref.ref.linalg import Accumulate
 from lpref.trainer.data import load_data
 from lpref.trainer.data.batches import train_batch
@@ -71,6 +72,41 @@ def test_elementwise_and_norms_of_both_kinds() -> None:
     assert bool((got[0].view(np.uint16) == arrays.short(want[0]).view(np.uint16)).all())
     host = FAST.arrays.host(got[0])
     assert host.dtype == np.float32
+
+
+@pytest.mark.parametrize("width", [384, 768, 1024, 1028])
+def test_results_made_again(width: int) -> None:
+    """Activations and norms write the forward's result beside gradients that do not change."""
+    draw = Draw(5)
+    x, dy, w, b, ds = (cp.asarray(v) for v in (draw(1030, width), draw(1030, width), draw(width), draw(width), draw(1030, width)))
+    mean, rstd = FAST.layernorm(x, w, b, 1e-5)[1:]
+    cases = [("gelu", {"kind": kind}, (dy, x), FAST.gelu(x, kind=kind)) for kind in ("tanh", "erf")]
+    cases += [("rmsnorm", {}, (dy, x, w, FAST.rmsnorm(x, w, 1e-5)[1]), FAST.rmsnorm(x, w, 1e-5)[0])]
+    cases += [("layernorm", {"b": b}, (dy, x, w, mean, rstd), FAST.layernorm(x, w, b, 1e-5)[0])]
+    cases += [(f"add_{op}", more, (args[0], ds, *args[1:]), y) for op, more, args, y in cases[2:]]
+    for op, more, args, y in cases:
+        for sixteen in (False, True):
+            given = [arrays.short(a) if sixteen and i == 0 else a for i, a in enumerate(args)]
+            backward, plain = getattr(FAST, f"{op}_backward"), {key: v for key, v in more.items() if key != "b"}
+            *grads, again = backward(*given, **more, again="bfloat16")
+            want = backward(*given, **plain)
+            assert bool((again.view(np.uint16) == arrays.short(y).view(np.uint16)).all()), op
+            for one, other in zip(grads, want if isinstance(want, tuple) else (want,), strict=True):
+                assert bool((one.view(np.uint32) == other.view(np.uint32)).all()), op
+
+
+def test_the_gradient_of_logits_in_their_place() -> None:
+    draw, ids = Draw(6), np.arange(300) % 5000
+    for classes, store in ((5000, "bfloat16"), (5001, "bfloat16"), (5000, "float32")):
+        x = cp.asarray(draw(300, classes))
+        logits = [arrays.short(x) if store == "bfloat16" else x.copy() for _ in range(2)]
+        saved = [FAST.softmax_cross_entropy(z, ids)[1] for z in logits]
+        want = FAST.softmax_cross_entropy_backward(np.float32(0.5), saved[0], ids, store=store)
+        got = FAST.softmax_cross_entropy_backward(np.float32(0.5), saved[1], ids, store=store, overwrite=True)
+        assert got.data.ptr == logits[1].data.ptr != want.data.ptr
+        assert got.tobytes() == want.tobytes()
+        with pytest.raises(BackendError, match="the logits were given up"):
+            FAST.softmax_cross_entropy_backward(np.float32(0.5), saved[1], ids)
 
 
 def digest(recipe: str, *changes: str) -> str:

@@ -115,8 +115,10 @@ def moved(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 CUDA = SimpleNamespace(
-    Stream=Stream, get_current_stream=lambda: CURRENT[-1], using_allocator=lambda malloc: nullcontext(), alloc_pinned_memory=bytearray,
-    MemoryPool=lambda: SimpleNamespace(malloc=None, total_bytes=lambda: 0), Device=lambda: SimpleNamespace(mem_info=(2**32, 2**32)),
+    Stream=Stream, get_current_stream=lambda: CURRENT[-1], using_allocator=lambda malloc: nullcontext(), get_allocator=lambda: None,
+    alloc_pinned_memory=bytearray,
+    MemoryPool=lambda: SimpleNamespace(malloc=None, total_bytes=lambda: 0, free_all_blocks=lambda: None),
+    Device=lambda: SimpleNamespace(mem_info=(2**32, 2**32)),
     runtime=SimpleNamespace(
         memcpyHostToDevice=1, memcpyDeviceToHost=2, memcpyAsync=moved(lambda to, of, size, kind, stream: ctypes.memmove(to, of, size)),
     ),

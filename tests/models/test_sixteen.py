@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lpref.accel import backend
+from lpref.autodiff.engine import walk
 from lpref.models.gpt import GPT, GPTConfig
 from lpref.ref.backend import Backend
 from lpref.ref.recipes import Context, LinearRecipe
@@ -33,10 +34,10 @@ def trained(ops: Backend, cfg: GPTConfig, name: str, **options: Any) -> dict[str
     return {key: p.grad for key, p in model.params.items()}
 
 
-def keeping() -> RecordingBackend:
+def keeping(**more: Any) -> RecordingBackend:
     """The cpu backend of grade fast as one that keeps arrays in 16 bits; here it rounds them."""
     ops = RecordingBackend(backend("cpu", "fast"))
-    ops.arrays = replace(ops.arrays, sixteen=True)
+    ops.arrays = replace(ops.arrays, sixteen=True, **more)
     return ops
 
 
@@ -53,6 +54,32 @@ def test_no_bit_changes(cfg: GPTConfig, name: str) -> None:
         back = [f"{act}_backward", "attention_packed_backward", "softmax_cross_entropy_backward", *([] if cfg is LLAMA else 4 * ["cast"])]
         assert sorted(stored) == sorted([norm, f"add_{norm}", f"add_{norm}", act, *back])
         assert [call.op for call in ops.recording.calls if "copy" in call.kwargs] == [f"{norm}_backward", f"add_{norm}_backward"]
+
+
+@pytest.mark.parametrize("cfg", [LLAMA, GPT2, replace(LLAMA, experts=2)], ids=["llama", "gpt2", "experts"])
+@pytest.mark.parametrize("name", ["bf16", "nvfp4"])
+def test_what_a_backward_makes_again_changes_no_bit(cfg: GPTConfig, name: str) -> None:
+    ops = keeping(again=0)
+    got, want = trained(ops, cfg, name), trained(backend("cpu", "fast"), cfg, name)
+    for key in want:
+        np.testing.assert_array_equal(got[key].view(np.uint32), want[key].view(np.uint32), key)
+    made = sorted(call.op for call in ops.recording.calls if "again" in call.kwargs)
+    if name == "bf16" and not cfg.experts:
+        norm = "rmsnorm" if cfg is LLAMA else "layernorm"
+        act = [] if cfg is LLAMA else ["gelu_backward"]
+        assert made == sorted([*act, f"{norm}_backward", *2 * [f"add_{norm}_backward"]])
+
+
+def test_who_is_not_visited_makes_its_result_at_once() -> None:
+    """The gradient of one weight alone: its input is made again by the forward, since no backward comes to it."""
+    found = []
+    for ops in (keeping(again=0), backend("cpu", "fast")):
+        model = GPT(GPT2, recipe_named("bf16"), 0, ops)
+        ids = np.random.default_rng(1).integers(0, 40, (2, 17))
+        loss = model.loss(SimpleNamespace(inputs=ids[:, :-1], targets=ids[:, 1:]), Context(seed=0, step=3, update=3))
+        weight = model.params["h.0.mlp.down.weight"].node
+        found.append(walk([(loss, None)], {weight})[weight].data)
+    np.testing.assert_array_equal(*[g.view(np.uint32) for g in found])
 
 
 def test_statistics_see_what_was_there() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from lpref.accel import backend
-from lpref.accel.cuda import copies, feed, graph, lines, quantize
+from lpref.accel.cuda import feed, graph, lines, quantize
 from lpref.accel.cuda.backend import CudaBackend
 from lpref.cli.diff_step import text
 from lpref.ref.backend import Backend
@@ -195,9 +195,8 @@ PHASES = "recipe={base: bf16, set: {schedule: [{start: 3, stop: 6, set: {linear.
 
 
 @pytest.mark.parametrize("change", ["recipe=bf16", pytest.param(PHASES, marks=pytest.mark.deep)])
-def test_copies_of_weights_are_their_casts(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_of_weights_are_their_casts(change: str) -> None:
     """Eager, replayed and queued steps, two micro-batches each, with weights that somebody else changed, and other arrays in their place."""
-    monkeypatch.setattr(copies, "SERVING", True)
     found = []
     for made, kind in ((copying(), DeviceStep), (backend("cpu", "exact"), HostStep)):
         run = prepared(made, change, "train.micro_batches=2")

@@ -8,6 +8,10 @@
 #include "reduce.cuh"
 #include "fours.cuh"
 
+#ifndef LP_AGAIN
+#define LP_AGAIN 0
+#endif
+
 #define KERNEL extern "C" __global__ void __launch_bounds__(256, 4)
 
 #define FOURS_OF(dy, x, y) (aligned<LP_DY>(dy) && aligned<LP_X>(x) && aligned<LP_Y>(y))
@@ -34,6 +38,22 @@ template <class Function> LPREF_FN void of_two(const void *dy, const void *x, lp
             float out[4];
             f(c, v, out);
             give<decltype(c)::n, LP_Y>(dx, i, out);
+        });
+}
+
+/* the same, and what the forward gave, in bfloat16, where LP_AGAIN: f(Count<N>, v, out, again) */
+template <class Function> LPREF_FN void of_two_again(const void *dy, const void *x, lp_i64 n, void *dx, void *y, Function f) {
+    by_fours<2>(
+        n, FOURS_OF(dy, x, dx) && (!LP_AGAIN || aligned<1>(y)),
+        [&](auto c, lp_i64 i, float (*v)[4]) {
+            take<decltype(c)::n, LP_DY>(dy, i, v[0]);
+            take<decltype(c)::n, LP_X>(x, i, v[1]);
+        },
+        [&](auto c, lp_i64 i, float (*v)[4]) {
+            float out[4], again[4];
+            f(c, v, out, again);
+            give<decltype(c)::n, LP_Y>(dx, i, out);
+            if (LP_AGAIN) give<decltype(c)::n, 1>(y, i, again);
         });
 }
 
@@ -86,24 +106,26 @@ KERNEL gelu_erf(const void *x, lp_i64 n, float root, float density, float unused
     of_one(x, n, y, [=](auto c, float (*v)[4], float *out) { ALL(k) out[k] = lp_mul(lp_mul(0.5f, v[0][k]), lp_add(1.0f, lp_erf(lp_mul(v[0][k], root)))); });
 }
 
-KERNEL gelu_tanh_backward(const void *dy, const void *x, lp_i64 n, float a, float b, float b3, void *dx) {
-    of_two(dy, x, n, dx, [=](auto c, float (*in)[4], float *out) {
+KERNEL gelu_tanh_backward(const void *dy, const void *x, lp_i64 n, float a, float b, float b3, void *dx, void *y) {
+    of_two_again(dy, x, n, dx, y, [=](auto c, float (*in)[4], float *out, float *again) {
         float t[4];
         gelu_inner<decltype(c)::n>(in[1], a, b, t);
         ALL(k) {
             float v = in[1][k], slope = lp_mul(lp_sub(1.0f, lp_mul(t[k], t[k])), lp_mul(a, lp_add(1.0f, lp_mul(b3, lp_mul(v, v)))));
+            again[k] = lp_mul(lp_mul(0.5f, v), lp_add(1.0f, t[k]));
             out[k] = lp_mul(in[0][k], lp_add(lp_mul(0.5f, lp_add(1.0f, t[k])), lp_mul(lp_mul(0.5f, v), slope)));
         }
     });
 }
 
-KERNEL gelu_erf_backward(const void *dy, const void *x, lp_i64 n, float root, float density, float unused, void *dx) {
-    of_two(dy, x, n, dx, [=](auto c, float (*in)[4], float *out) {
+KERNEL gelu_erf_backward(const void *dy, const void *x, lp_i64 n, float root, float density, float unused, void *dx, void *y) {
+    of_two_again(dy, x, n, dx, y, [=](auto c, float (*in)[4], float *out, float *again) {
         float bell[4];
         ALL(k) bell[k] = lp_mul(lp_mul(-0.5f, in[1][k]), in[1][k]);
         lp_each<lp_Exp, decltype(c)::n>(bell, bell);
         ALL(k) {
             float v = in[1][k], t = lp_erf(lp_mul(v, root));
+            again[k] = lp_mul(lp_mul(0.5f, v), lp_add(1.0f, t));
             out[k] = lp_mul(in[0][k], lp_add(lp_mul(0.5f, lp_add(1.0f, t)), lp_mul(v, lp_mul(density, bell[k]))));
         }
     });

@@ -19,8 +19,7 @@ from lpref.ref.quantize import quantize as definition
 
 @pytest.fixture(scope="module", autouse=True)
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with host_gpu.in_place(tmp_path_factory.mktemp("host")) as patch:
-        patch.setattr(copies, "SERVING", True)
+    with host_gpu.in_place(tmp_path_factory.mktemp("host")):
         yield
 
 
@@ -56,9 +55,6 @@ def test_one_launch_makes_the_casts_of_many() -> None:
 
 def test_for_whom_a_copy_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     w = host_gpu.put(Draw(1)(8, 16))
-    with monkeypatch.context() as patch, Copies([w]).reading():
-        patch.setattr(copies, "SERVING", False)
-        assert copies.of(w) is None
     made = Copies([w, host_gpu.put(np.zeros((0, 4), np.float32))])
     assert copies.of(w) is None
     with made.reading():
@@ -84,6 +80,8 @@ def test_operands() -> None:
             assert not got.observed
             want = definition(w.get(), lookup("bf16"), k_axis=k_axis)
             np.testing.assert_array_equal(got.host().dequantize(), want.dequantize())
+        assert operand.rounded(w, "bfloat16", store="bfloat16").ctypes.data == made.made[w.data.ptr].ctypes.data
+        assert operand.rounded(w, "bfloat16").dtype == np.float32
         plain = [operand.operand(w, lookup("bf16"), k_axis=1), operand.operand(w, lookup("bf16"), k_axis=1, numbers=True, collect=True)]
         for name in ("bf16:rounding=stochastic", "bf16:rounding=toward_zero", "fp16"):
             words = np.zeros((8, 16), np.uint32) if "stochastic" in name else None

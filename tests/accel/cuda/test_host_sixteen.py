@@ -13,6 +13,7 @@ from kernel_check import Place
 from kernel_draw import Draw
 from kernel_sizes import KERNELS
 
+from lpref.accel.again import AGAIN
 from lpref.accel.cuda import arrays, operand, quantize
 from lpref.accel.cuda.backend import ARRAYS
 from lpref.accel.reference import COPIED, STORED
@@ -96,6 +97,21 @@ def test_copies_in_sixteen_bits(place: Place, op: str) -> None:
             got = kernel.function(*place.there(list(case)), copy="bfloat16")
             assert got[-1].dtype == arrays.SIXTEEN
             assert Bits().mismatch(kernel.reference(*case, copy="bfloat16"), place.here(got), (), {}) is None
+
+
+@pytest.mark.parametrize("op", AGAIN)
+@pytest.mark.parametrize("sixteen", [False, True])
+def test_results_made_again(place: Place, op: str, sixteen: bool) -> None:
+    """The forward's, rounded, beside gradients that do not change; of rows of any length and of arrays of 16 bits."""
+    kernel = KERNELS[op]
+    with np.errstate(all="ignore"):
+        for case in list(CASES[op](Draw(14)))[-10:]:
+            values = [short(a).astype(np.float32) if sixteen and number(a) else a for a in case]
+            more = {"again": "bfloat16", **({"b": Draw(15)(case[-3].size)} if "layernorm" in op else {})}
+            given = [short(a) if sixteen and number(a) else a for a in case]
+            got = kernel.function(*place.there(given), **{key: place.put(a) if number(a) else a for key, a in more.items()})
+            assert got[-1].dtype == arrays.SIXTEEN
+            assert Bits().mismatch(kernel.reference(*values, **more), place.here(got), (), {}) is None
 
 
 def test_a_format_that_is_not_stored() -> None:

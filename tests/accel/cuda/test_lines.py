@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from lpref.accel.cuda import device, feed, lines
-from lpref.accel.cuda.lines import AHEAD, BRANCH, DEPTH, Lines, shared
+from lpref.accel.cuda.lines import AHEAD, BRANCH, DEPTH, HELD, Lines, shared
 
 TOLD: list[Any] = []
 CURRENT: list[Any] = []
@@ -38,15 +40,35 @@ class Stream:
 class Array:
     """Stands for an array: the allocation that it is in."""
 
-    def __init__(self, place: int) -> None:
+    def __init__(self, place: int, nbytes: int = 0) -> None:
         self.data = SimpleNamespace(mem=SimpleNamespace(ptr=place))
+        self.nbytes = nbytes
+
+
+class Memory:
+    """Stands for an allocation of so many bytes in the arena of a stream."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.arena = size, CURRENT[-1].name
+
+
+ALLOCATORS: list[Any] = [Memory]
+
+
+@contextmanager
+def using(allocate: Any) -> Iterator[None]:
+    ALLOCATORS.append(allocate)
+    yield
+    ALLOCATORS.pop()
 
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Lines:
     TOLD.clear()
     CURRENT[:] = [Stream("main")]
-    cuda = SimpleNamespace(Stream=Stream, get_current_stream=lambda: CURRENT[-1])
+    cuda = SimpleNamespace(
+        Stream=Stream, get_current_stream=lambda: CURRENT[-1], get_allocator=lambda: ALLOCATORS[-1], using_allocator=using
+    )
     monkeypatch.setattr(device, "cupy", lambda: SimpleNamespace(cuda=cuda))
     monkeypatch.setattr(feed, "capturing", lambda: True)
     monkeypatch.delenv(lines.ONE, raising=False)
@@ -91,8 +113,39 @@ def test_a_piece_is_held_until_the_main_line_has_waited_for_it(made: Lines) -> N
             BRANCH(lambda held=array: id(held) and None)
             del array
         assert [held() is None for held in reads] == [True] + [False] * DEPTH
-        assert TOLD[-1] == "main waits for side 2"
+        assert [line for line in TOLD if line.startswith("main waits")] == ["main waits for side 2"]
     assert all(held() is None for held in reads)
+
+
+def test_a_piece_takes_memory_of_the_main_line_and_keeps_it_until_that_has_waited(made: Lines) -> None:
+    found, there = [], []
+
+    def work() -> None:
+        array = ALLOCATORS[-1](8)
+        found.append(array.arena)
+        there.append(weakref.ref(array))
+
+    with made.open():
+        BRANCH(work)
+        BRANCH.ahead(work)
+        assert found == ["main", "side"]
+        assert [array() is None for array in there] == [False, True]
+    assert there[0]() is None
+    assert ALLOCATORS == [Memory]
+
+
+def test_pieces_under_way_read_no_more_than_the_bound(made: Lines) -> None:
+    def under_way(*sizes: int) -> list[int]:
+        with made.open():
+            for size in sizes:
+                BRANCH(lambda: None, Array(1, size // 2), Array(2, size - size // 2))
+            return [piece.size for piece in made.held]
+
+    assert under_way(HELD // 2, HELD // 2) == [HELD // 2, HELD // 2]
+    assert under_way(HELD // 2, HELD // 2, 2) == [HELD // 2, 2]
+    assert under_way(8 * HELD) == [8 * HELD]
+    assert under_way(8 * HELD, 0) == [0]
+    assert under_way(*[0] * (DEPTH + 1)) == [0] * DEPTH
 
 
 def test_who_reads_what_the_branch_made_waits_for_it(made: Lines) -> None:

@@ -51,6 +51,7 @@ CASES += [("norm", {"LP_TEAM": t, "LP_SLOTS": s, "LP_X": x, "LP_DY": dy, "LP_Y":
 ADDED = ((0, 1, 0, 1, 1), (0, 3, 0, 0, 0), (0, 8, 1, 0, 1), (1, 1, 0, 0, 0), (1, 6, 0, 1, 1), (1, 8, 1, 1, 0))
 CASES += [(name, {"LP_LAYER": layer, "LP_FOURS": n, "LP_X": x, "LP_H": h, "LP_DY": h, "LP_Y": y})
           for name in ("add_norm", "add_norm_backward") for layer, n, x, h, y in ADDED]  # fmt: skip
+CASES += [("add_norm_backward", {"LP_LAYER": layer, "LP_FOURS": n, "LP_DY": 1, "LP_AGAIN": 1}) for layer in (0, 1) for n in (1, 6, 8)]
 CASES += [("hadamard", {"LP_SIZE": size}) for size in (1, 2, 16, 32, 64)]
 CASES += [(name, {"LP_TEAM": t, "LP_SLOTS": s}) for t, s in TEAMS for name in ("reduce", "norm", "loss")] + [("optim", dict(optim.TEAM))]
 CASES += [("rules", {"LP_TEAM": t, "LP_SLOTS": s, "LP_IN": i % 3}) for i, (t, s) in enumerate(TEAMS)]
@@ -60,6 +61,7 @@ CASES += [("search", {"LP_IN": 1}), ("chain", {}), ("chain", {"LP_REGISTER": 1})
 CASES += [("activation", {"LP_X": x, "LP_DY": dy, "LP_Y": y}) for x, dy, y in ((0, 0, 0), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1))]
 CASES += [("loss", {"LP_TEAM": 256, "LP_SLOTS": 4, "LP_X": 1, "LP_Y": 1, "LP_NEAR": near}) for near in (0, 1)]
 CASES += [("activation", {"LP_X": x, "LP_DY": dy, "LP_Y": y, "LP_NEAR": 1}) for x, dy, y in ((0, 0, 0), (1, 1, 1))]
+CASES += [("activation", {"LP_X": x, "LP_DY": 1, "LP_Y": 1, "LP_NEAR": 1, "LP_AGAIN": 1}) for x in (0, 1)]
 CASES += [("update", {"LP_RULE": rule, "LP_ORDER": order}) for rule, order in ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2))]
 CASES += [("update", {"LP_RULE": rule, "LP_ORDER": 2, "LP_COPIES": 1}) for rule in (0, 1, 2)]
 CASES += [("gemm_int8", {"LP_PIECE": n}) for n in (0, 16, 32, 64, 128)]
