@@ -1,18 +1,20 @@
 r"""`diversity`: the next precision when the gradients of successive epochs agree more and more (MuPPET).
 
-At the end of every epoch j (`every` steps) the gradient of its last step, $g^j_l$ of layer l, is kept. Over the last `window` epochs of a level
+At the end of every epoch (`every` steps) the gradient of its last step, $g^k_l$ of layer l, is kept. When there are `window` of them, in epoch j
 
 .. math::
     \Delta s_j = \frac1{|L|} \sum_l \frac{\sum_k \|g^k_l\|^2}{\|\sum_k g^k_l\|^2}, \qquad
     p_j = \frac{\max_{i < j} \Delta s_i}{\Delta s_j}, \qquad T = \alpha + \beta e^{-\lambda j}
 
-p > T is a violation; after `violations` of them the next level is set, and everything of this level is forgotten. Levels only go up.
+are taken, over the checks since the last change of level, and the gradients are forgotten: windows do not overlap. p > T is a violation; after
+`violations` of them the next level is set, and everything of this level is forgotten. Levels only go up.
 
 State: level, violations, largest diversity so far, epochs since the run's start, and the gradients of the window.
-Defaults: alpha 1, beta 1.5, lambda 0.1, two violations, a window of three epochs (all from memory).
-Source: MuPPET, arXiv 2006.09049, sec. 3.3. Source level: memory.
+Defaults: alpha 1, beta 1.5, lambda 0.1 (policy.py), two violations and a window of three epochs (configs, patience and resolution).
+Source: MuPPET, arXiv 2006.09049; ICIdsl/muppet a5cbb13 policy.py, training.py (epochs are counted from zero). Source level: read.
 Laws: a huge alpha never switches: a static run. Equal gradients of k epochs have diversity 1 / k, orthogonal ones 1.
-Pitfalls: a factor on all gradients of a layer changes nothing; a layer whose gradients add up to zero has no diversity and is left out.
+Pitfalls: a factor on all gradients of a layer changes nothing; a layer whose gradients add up to zero has no diversity and is left out, in the
+code it makes the mean infinite or NaN.
 """
 
 from __future__ import annotations
@@ -54,11 +56,11 @@ class Diversity(Levels):
         steps = state["steps"] + 1
         if steps < self.every:
             return {**state, "steps": steps}, {}
-        kept = [*state["kept"], dict(seen.grads)][-self.window :]
+        kept = [*state["kept"], dict(seen.grads)]
         epochs, violations, largest = state["epochs"] + 1, state["violations"], state["largest"]
-        if len(kept) > 1:
-            found = diversity(kept, seen.ops)
-            violations += int(bool(found) and largest / found > self.threshold(epochs))
+        if len(kept) == self.window:
+            found, kept = diversity(kept, seen.ops), []
+            violations += int(bool(found) and largest / found > self.threshold(epochs - 1))
             largest = max(largest, found)
         new = {**state, "steps": 0, "epochs": epochs, "violations": violations, "largest": largest, "kept": kept}
         if violations >= self.violations:

@@ -11,7 +11,8 @@ from lpref.ref.quantize import lookup
 from lpref.ref.quantize import quantize as definition
 
 NAMES = (
-    "fp8_tile1x128", "fp8_block128", "mxfp4", "nvfp4", "int4_group", "int8_tensor", "int8_row", "ternary_absmean", "bf16", "nf4_double", "trit_planes",
+    "fp8_tile1x128", "fp8_block128", "mxfp4", "nvfp4", "int4_group", "int8_tensor", "int8_row", "ternary_absmean", "bf16", "nf4_double",
+    "trit_planes",
 )  # fmt: skip
 
 

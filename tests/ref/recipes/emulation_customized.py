@@ -129,24 +129,24 @@ def hbfp(m: int):
 
 
 def accuracy_booster(x, w, dy):
-    row, column = (lambda t, word=None: bfp(t, 1, 64, 3, word)), (lambda t, word=None: bfp(t, 64, 1, 3, word))
-    return {
-        "fprop.a": row(x), "fprop.b": row(w), "dgrad.a": row(dy, words("dgrad/a/rounding", dy.shape, 8)), "dgrad.b": column(w),
-        "wgrad.a": column(dy, words("wgrad/a/rounding", dy.shape, 8)), "wgrad.b": column(x),
-    }  # fmt: skip
+    """Runs of 64 along the last axis, once each; the other product takes the values."""
+    x, w, dy = (bfp(t, 1, 64, 3, words(f"{path}/rounding", t.shape, 16)) for path, t in (("fprop/a", x), ("fprop/b", w), ("dgrad/a", dy)))
+    return {"fprop.a": x, "fprop.b": w, "dgrad.a": dy, "dgrad.b": w, "wgrad.a": dy, "wgrad.b": x}
 
 
 def muppet(x, w, dy):
-    """One step 2^(floor(log2 amax) + 1 - 7) a tensor, 16-bit words, fresh ones in every GEMM."""
+    """One step 2^ceil(log2(amax / 127.5)) a tensor, 16-bit words, once each."""
 
     def one(path, t):
-        step = 2.0 ** (np.frexp(np.abs(t).max())[1] - 7)
-        u = np.clip(t.astype(np.float64) / step, -127, 127)
+        mantissa, exponent = np.frexp(F(np.abs(t).max()) / F(127.5))
+        step = 2.0 ** (exponent - (mantissa == 0.5))
+        u = t.astype(np.float64) / step
         n = np.floor(np.abs(u))
-        return np.copysign(n + (np.floor((np.abs(u) - n) * 2**16) + words(f"{path}/rounding", t.shape, 16) >= 2**16), u) * step
+        u = np.copysign(n + (np.floor((np.abs(u) - n) * 2**16) + words(f"{path}/rounding", t.shape, 16) >= 2**16), u)
+        return np.clip(u, -128, 127) * step
 
-    tensors = {"fprop.a": x, "fprop.b": w, "dgrad.a": dy, "dgrad.b": w, "wgrad.a": dy, "wgrad.b": x}
-    return {path: one(path.replace(".", "/"), t) for path, t in tensors.items()}
+    x, w, dy = one("fprop/a", x), one("fprop/b", w), one("dgrad/a", dy)
+    return {"fprop.a": x, "fprop.b": w, "dgrad.a": dy, "dgrad.b": w, "wgrad.a": dy, "wgrad.b": x}
 
 
 def affine(t: np.ndarray, rows: int, word: np.ndarray | None = None) -> np.ndarray:

@@ -79,11 +79,12 @@ def gradients(directions) -> list[dict]:
 
 
 def test_diversity_by_hand() -> None:
-    """Two orthogonal gradients have 1; then equal ones 1/2 (a window of two): p = 2 > 1 + small, twice a violation, then the next level."""
+    """Two orthogonal gradients have 1; then two equal ones 1/2, every two steps: p = 2 > 1.5, twice a violation, then the next level."""
     kind = Diversity(levels=LEVELS[:2], every=1, window=2, alpha=1.5, beta=0.0, violations=2)
-    assert through(kind, [0] * 5, grads=gradients([(1, 0), (0, 1), (0, 1), (0, 1), (0, 1)])) == [0, 0, 0, 1, 1]
+    seen = gradients([(1, 0), *[(0, 1)] * 6])
+    assert through(kind, [0] * 7, grads=seen) == [0, 0, 0, 0, 0, 1, 1]
     never = Diversity(levels=LEVELS[:2], every=1, window=2, alpha=1e30, beta=0.0)
-    assert set(through(never, [0] * 5, grads=gradients([(1, 0), (0, 1), (0, 1), (0, 1), (0, 1)]))) == {0}
+    assert set(through(never, [0] * 7, grads=seen)) == {0}
 
 
 def test_diversity_is_the_formula() -> None:

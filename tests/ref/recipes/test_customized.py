@@ -123,5 +123,5 @@ def test_muppet_ends_in_float32_and_pfq_at_eight_bits() -> None:
 
 def test_the_booster_s_tail() -> None:
     booster = recipe("accuracy_booster")
-    assert booster.at(98, 100).linear.wgrad.b.quantizer.format == "int4"
+    assert booster.at(98, 100).linear.dgrad.a.quantizer.format == "int4"
     assert booster.at(99, 100).linear == booster.variants["six"]
