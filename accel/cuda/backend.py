@@ -188,8 +188,8 @@ def memory() -> int:
     return int(device.cupy().cuda.Device().mem_info[1])
 
 
-AGAIN: int | None = None
-"""Bytes of a result that its backward makes again; none before a GPU has shown what the write costs."""
+AGAIN = 16 << 20
+"""Bytes of a result that its backward makes again: below, the write costs more than the memory is worth."""
 ARRAYS = Arrays(to_device, to_host, CudaQTensor, memory, True, arrays.wide, operand.operands, lines.BRANCH, True, AGAIN)
 """Of grade exact; grade fast makes numbers beside the codes."""
 

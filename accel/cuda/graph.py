@@ -9,6 +9,7 @@ graph has none.
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,7 @@ class Place:
         give_back()  # what ran before, to look whether it runs
         self.pool, self.stream, self.feed = cp.cuda.MemoryPool(), cp.cuda.Stream(non_blocking=True), Feed()
         self.lines = Lines()
+        self.graphs: weakref.WeakSet[Captured] = weakref.WeakSet()
 
     def memory(self) -> int:
         """Bytes that steps hold."""
@@ -61,6 +63,8 @@ class Place:
     def capture(self, function: Callable[[], None]) -> Captured:
         """The graph of function(); nothing of it runs now."""
         give_back()  # trials of products
+        if not self.graphs:
+            self.pool.free_all_blocks()  # else small arrays cut up the largest blocks of the warm-up, and the graph takes more than it did
         self.feed.constants = []
         collecting = gc.isenabled()
         gc.disable()  # what it finds may free memory of the device in its own order
@@ -84,6 +88,7 @@ class Captured:
 
     def __init__(self, place: Place, graph: Any, constants: list[Any]) -> None:
         self.place, self.graph, self.constants = place, graph, constants
+        place.graphs.add(self)
 
     def launch(self, turn: int = 0) -> None:
         """Sends what is fed, in this turn of the feed, and replays, in the order of the current stream; waits for nothing."""
