@@ -7,8 +7,6 @@ Anything else, and NaN and infinities, is for `lpref.accel.cpu.tensor_core`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -39,8 +37,8 @@ def covered(a: Any, b: Any, model: Accumulate) -> bool:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _part(first, last, a, ea, b, eb, scale_a, scale_b, bounds, steps, out, products, fraction, drop):  # type: ignore[no-untyped-def]
-    """Rows first … last - 1 (multiples of ROWS) of out [M, N]; a, ea [M, K], b, eb [K, N], N a multiple of COLUMNS."""
+def _part(first, last, codes, a, ea, b, eb, scale_a, scale_b, bounds, steps, out, products, fraction, drop):  # type: ignore[no-untyped-def]
+    """Rows first … last - 1 (multiples of ROWS) of out [M, N]; codes [M, K], a, ea by code, b, eb [K, N], N a multiple of COLUMNS."""
     depth, n = b.shape
     c = np.empty((ROWS, COLUMNS), np.float32)
     for j in range(0, n, COLUMNS):
@@ -49,7 +47,7 @@ def _part(first, last, a, ea, b, eb, scale_a, scale_b, bounds, steps, out, produ
                 start, stop = bounds[piece], bounds[piece + 1]
                 c[:] = 0.0
                 for k in range(start, stop, products):
-                    unit_step(c, a, ea, i * depth + k, depth, b, eb, k * n + j, n, min(products, stop - k), fraction, drop)
+                    unit_step(c, codes, a, ea, i * depth + k, depth, b, eb, k * n + j, n, min(products, stop - k), fraction, drop)
                 s_b = scale_b[start // steps[1], j : j + COLUMNS]
                 for r in range(ROWS):
                     s_a, row, d = scale_a[i + r, start // steps[0]], out[i + r, j : j + COLUMNS], c[r]
@@ -58,69 +56,63 @@ def _part(first, last, a, ea, b, eb, scale_a, scale_b, bounds, steps, out, produ
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _read(first, last, codes, values, exponents, bad, out, powers):  # type: ignore[no-untyped-def]
-    """Elements first … last - 1: what codes stand for, and their exponents; whether all magnitudes lie below the code `bad`."""
-    largest = np.uint8(0)
+def _read(first, last, codes, values, exponents, out, powers):  # type: ignore[no-untyped-def]
+    """Elements first … last - 1: what codes stand for, and their exponents."""
     for i in range(first, last):
         code = codes[i]
         put(out, i, look(values, code))
         put(powers, i, look(exponents, code))
-        largest = max(largest, code & np.uint8(127))
-    return largest < bad
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _largest(codes):  # type: ignore[no-untyped-def]
+    """The largest code of a magnitude."""
+    largest = np.uint8(0)
+    for i in range(codes.size):
+        largest = max(largest, codes[i] & np.uint8(127))
+    return largest
 
 
 def unit(a: QTensor, b: QTensor, model: Accumulate) -> tuple[np.ndarray, Factors, Factors] | None:
     """[M, N] before the epilogue and the operands' factors; None where a value is NaN or infinite. The operands are `covered`."""
     core = model.core
     assert core is not None
+    if any(_largest(x.codes.reshape(-1)) >= _tables(x.quantizer.format)[2] for x in (a, b)):
+        return None
     fa, fb = (factors(x, np.float32, x.codes) for x in (a, b))  # of its elements only their number is asked for
     (m, depth), n = fa.elements.shape, fb.elements.shape[0]
     rows, columns = -m % ROWS, -n % COLUMNS
-    left, right = _Side.of(a, 1, (rows, 0), fours_table), _Side.of(b, 0, (0, columns), exponents_table)
-    if not all(split(right.codes.size, right.read)):
-        return None
+    left, (b_values, b_exponents) = _codes(a, 1, (rows, 0)), _numbers(b, (0, columns))
     (scale_a, step_a), (scale_b, step_b) = _scales(fa, rows), _scales(fb, columns)
     out = (np.empty if depth else np.zeros)((m + rows, n + columns), np.float32)
     bounds, steps = np.array(cuts(fa, fb, model.chunk)), np.array([step_a, step_b])
-    sides = (left.elements, left.exponents, right.elements, right.exponents)
-    args = (*sides, scale_a, np.ascontiguousarray(scale_b.T), bounds, steps, out, core.products, core.fraction, 23 - core.kept)
-
-    def work(i: int, j: int) -> bool:
-        good = left.read(i * depth, j * depth)
-        _part(i, j, *args)
-        return good
-
-    good = split(out.shape[0], work, align=ROWS, grain=max(ROWS, _GRAIN // max(1, right.codes.size)))
-    return (out[:m, :n], fa, fb) if all(good) else None
+    name = a.quantizer.format
+    sides = (left, _tables(name)[0], fours_table(name), b_values, b_exponents, scale_a, np.ascontiguousarray(scale_b.T))
+    args = (*sides, bounds, steps, out, core.products, core.fraction, 23 - core.kept)
+    split(out.shape[0], lambda i, j: _part(i, j, *args), align=ROWS, grain=max(ROWS, _GRAIN // max(1, b_values.size)))
+    return out[:m, :n], fa, fb
 
 
-@dataclass(frozen=True)
-class _Side:
-    """An operand with k along its last axis or its first: its codes, and what `read` makes of them."""
+def _codes(x: QTensor, k_last: int, more: tuple[int, int]) -> np.ndarray:
+    """Codes with k along their last axis or their first, and so many rows and columns of zeros: a code of zero is +0."""
+    return _padded(x.codes if x.k_axis % 2 == k_last else turned(x.codes), *more)
 
-    codes: np.ndarray
-    tables: tuple[np.ndarray, np.ndarray, int]
-    elements: np.ndarray
-    exponents: np.ndarray
 
-    @staticmethod
-    def of(x: QTensor, k_last: int, more: tuple[int, int], exponents: Callable[[str], np.ndarray]) -> _Side:
-        """Bytes are turned and padded, not numbers: a code of zero is +0."""
-        codes, name = _padded(x.codes if x.k_axis % 2 == k_last else turned(x.codes), *more), x.quantizer.format
-        values, powers, bad = _tables(name, exponents)
-        return _Side(codes, (values, powers, bad), np.empty(codes.shape, values.dtype), np.empty(codes.shape, powers.dtype))
-
-    def read(self, first: int, last: int) -> bool:
-        """Fill in elements first … last - 1 and their exponents; False if one is NaN or infinite."""
-        return bool(_read(first, last, self.codes.reshape(-1), *self.tables, self.elements.reshape(-1), self.exponents.reshape(-1)))
+def _numbers(x: QTensor, more: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Elements with k along their first axis, and their exponents. Bytes are turned and padded, not numbers."""
+    codes, (values, exponents, _) = _codes(x, 0, more), _tables(x.quantizer.format)
+    found = np.empty(codes.shape, values.dtype), np.empty(codes.shape, exponents.dtype)
+    flat = [array.reshape(-1) for array in (codes, *found)]
+    split(codes.size, lambda i, j: _read(i, j, flat[0], values, exponents, *flat[1:]))
+    return found
 
 
 @cache
-def _tables(name: str, exponents: Callable[[str], np.ndarray]) -> tuple[np.ndarray, np.ndarray, int]:
+def _tables(name: str) -> tuple[np.ndarray, np.ndarray, int]:
     """Values and exponents by code, and the first code that is not finite."""
     values = values_table(name)
     assert values is not None
-    return values, exponents(name), int(np.argmin(np.append(np.isfinite(values[:128]), False)))
+    return values, exponents_table(name), int(np.argmin(np.append(np.isfinite(values[:128]), False)))
 
 
 @cache

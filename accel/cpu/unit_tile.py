@@ -67,7 +67,7 @@ class _Step:
     """The pieces of a step; `places` are those of the arguments of `unit_step`."""
 
     def __init__(self, builder: ir.IRBuilder, arrays: list[Any], numbers: list[Any]) -> None:
-        self.C, self.A, self.EA, self.B, self.EB = arrays
+        self.C, self.codes, self.A, self.EA, self.B, self.EB = arrays
         self.a0, self.row, self.b0, self.ldb, self.K, fraction, drop = numbers
         self.high = spread(builder, builder.add(builder.trunc(fraction, _I32), _I32(127)), _INTS)
         self.low = spread(builder, builder.sub(_I32(127), builder.trunc(fraction, _I32)), _INTS)
@@ -78,9 +78,10 @@ class _Step:
         offsets = [_WHOLE(i * WIDTH) for i in range(VECTORS * ROWS)]
         return [builder.load(_at(builder, self.C, offset, _FLOATS), align=4) for offset in offsets]
 
-    def a(self, builder: ir.IRBuilder, array: Any, k: Any, r: int, vector: ir.VectorType) -> Any:
+    def a(self, builder: ir.IRBuilder, table: Any, k: Any, r: int, vector: ir.VectorType) -> Any:
         at = builder.add(builder.add(self.a0, k), builder.mul(self.row, _WHOLE(r)))
-        return spread(builder, builder.load(builder.gep(array, [at])), vector)
+        code = builder.zext(builder.load(builder.gep(self.codes, [at])), _WHOLE)
+        return spread(builder, builder.load(builder.gep(table, [code])), vector)
 
     def b(self, builder: ir.IRBuilder, array: Any, k: Any, first: int, vector: ir.VectorType) -> Any:
         at = builder.add(builder.add(self.b0, builder.mul(k, self.ldb)), _WHOLE(first))
@@ -130,21 +131,22 @@ class _Step:
 
 @intrinsic
 def _unit_step(
-    typing: Any, C: Any, A: Any, EA: Any, a0: Any, row: Any, B: Any, EB: Any, b0: Any, ldb: Any, K: Any, fraction: Any, drop: Any
+    typing: Any, C: Any, codes: Any, A: Any, EA: Any, a0: Any, row: Any, B: Any, EB: Any, b0: Any, ldb: Any, K: Any, fraction: Any, drop: Any
 ) -> Any:  # fmt: skip
-    """C [ROWS, COLUMNS] after a step of K products; A[r, k] and its exponent at a0 + r·row + k, B[k, j] and its at b0 + k·ldb + j.
+    """C [ROWS, COLUMNS] after a step of K products; the code of a[r, k] at a0 + r·row + k, B[k, j] and its exponent at b0 + k·ldb + j.
 
-    EA has each exponent four times, in the bytes of 32 bits: those spread over a vector without a shuffle.
+    A and EA are the values and the exponents by code; each exponent four times, in the bytes of 32 bits: those spread over a vector without a
+    shuffle.
     """
-    kinds = ((C, types.float32), (A, types.float32), (EA, types.int32), (B, types.float32), (EB, types.int8))
+    kinds = ((C, types.float32), (codes, types.uint8), (A, types.float32), (EA, types.int32), (B, types.float32), (EB, types.int8))
     if not all(isinstance(array, types.Array) and array.dtype == kind and array.layout == "C" for array, kind in kinds):
         return None
     whole = types.intp
-    signature = types.void(C, A, EA, whole, whole, B, EB, whole, whole, whole, whole, whole)
+    signature = types.void(C, codes, A, EA, whole, whole, B, EB, whole, whole, whole, whole, whole)
 
     def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
-        arrays = [context.make_array(sig.args[i])(context, builder, args[i]).data for i in (0, 1, 2, 5, 6)]
-        _Step(builder, arrays, [args[i] for i in (3, 4, 7, 8, 9, 10, 11)]).emit(builder)
+        arrays = [context.make_array(sig.args[i])(context, builder, args[i]).data for i in (0, 1, 2, 3, 6, 7)]
+        _Step(builder, arrays, [args[i] for i in (4, 5, 8, 9, 10, 11, 12)]).emit(builder)
         return context.get_dummy_value()
 
     return signature, emit
