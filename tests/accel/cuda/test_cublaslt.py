@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -159,6 +160,7 @@ def trial(library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setattr(Trial, "same", lambda trial, want: int(trial.plan.algorithm[0]) not in case.other)
     cp = SimpleNamespace(cuda=SimpleNamespace(get_current_stream=lambda: SimpleNamespace(ptr=0)))
     monkeypatch.setattr(device, "cupy", lambda: cp)
+    monkeypatch.setattr(device, "general", nullcontext)
     case.launch = launch
     algorithms.kept.cache_clear()
     yield case
