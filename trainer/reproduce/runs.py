@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -30,18 +31,37 @@ class Job:
 
 @contextmanager
 def pool(jobs: int) -> Iterator[Executor | None]:
-    """`jobs` processes that share the CPUs of this one; None for 1: everything then runs here."""
+    """`jobs` processes that share the CPUs of this one; None for 1: everything then runs here.
+
+    What raises in the block, an interrupt too, takes the runs that wait with it; a process whose parent was killed ends at once.
+    """
     if jobs == 1:
         yield None
         return
     before = os.environ.get("NUMBA_NUM_THREADS")
     os.environ["NUMBA_NUM_THREADS"] = before or str(max(1, cores() // jobs))
     try:
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as executor:
-            yield executor
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_end_with_parent) as executor:
+            try:
+                yield executor
+            except BaseException:
+                executor.shutdown(cancel_futures=True)
+                raise
     finally:
         if before is None:
             del os.environ["NUMBA_NUM_THREADS"]
+
+
+def _end_with_parent() -> None:
+    """In a process of the pool: a thread that waits for the parent's end, without which the process would stay, with what it holds of a GPU."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def checked(experiments: Sequence[Experiment], backend: str | None, executor: Executor | None) -> list[dict[str, str]]:

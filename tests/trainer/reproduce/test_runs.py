@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
+import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +144,51 @@ def test_the_text_has_claim_interval_verdict_time_device_and_data(tmp_path: Path
     for part in ("claim: shrinks (none)", "fine - coarse > 0: ", "[", f"-> {found['verdict']}; 2 seeds, ", " s of one process, cpu on ",
                  f"data {found['where']['data_sha256'][:12]}", f"commit {found['where']['commit']}"):  # fmt: skip
         assert part in printed, part
+
+
+def test_an_interrupt_takes_the_runs_that_wait_with_it() -> None:
+    waiting: list[Future[None]] = []
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted(waiting)
+    assert sum(one.cancelled() for one in waiting) >= 30
+
+
+def _interrupted(waiting: list[Future[None]]) -> None:
+    with runs.pool(2) as executor:
+        assert executor is not None
+        waiting += [executor.submit(time.sleep, 0.5) for _ in range(40)]
+        raise KeyboardInterrupt
+
+
+KILLED = """
+import os, time
+from lpref.trainer.reproduce.runs import pool
+if __name__ == "__main__":
+    with pool(2) as executor:
+        print(executor.submit(os.getpid).result(), flush=True)
+        executor.submit(time.sleep, 600).result()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc says which processes run")
+def test_a_process_of_the_pool_ends_with_its_parent(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert Path(f"/proc/{child}").exists()
+        parent.kill()
+    for _ in range(200):
+        if not _runs(child):
+            break
+        time.sleep(0.05)
+    assert not _runs(child)
+
+
+def _runs(process: int) -> bool:
+    """Whether it is there and no zombie."""
+    try:
+        return " Z " not in Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return False
