@@ -27,7 +27,8 @@ TERMS = {"float32": 3, "bfloat16": 1}
 LOG2E = 1.4426950408889634
 SHORTER = False
 """Whether a block that holds all rows of a head rotates them and makes all their gradients (flash_whole.cu), forwards leave the planes of their
-queries, and what was rotated is kept for the backward. Proved without a GPU; off until it is proved and timed on one."""
+queries, and what was rotated is kept for the backward. Proved without a GPU and timed on one; off until `tests/gpu/test_attention.py` has passed with
+it."""
 
 
 class Turn(NamedTuple):

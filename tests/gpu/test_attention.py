@@ -37,14 +37,15 @@ TILES = [flash.Tile(1, 8, 64, 1, 1), flash.Tile(1, 4, 64, 3, 1), flash.Tile(1, 4
 
 
 def planned(monkeypatch: pytest.MonkeyPatch, tile: flash.Tile) -> None:
-    """`tile` for every kernel that the matrix units of warpgroups serve, if it fits."""
+    """`tile` for every kernel that the matrix units of warpgroups serve, if it fits; a block that holds all rows of a head has a tile of its own."""
     if device.architecture() != "sm_90":
         pytest.skip("needs the matrix units of sm_90")
     taken = flash.plan
 
     def plan(entry: str, wide: int, of: flash.Numbers, group: bool) -> flash.Tile:
         fits = flash.shared(entry, wide, of, tile) + 24 * tile.other <= device.shared_memory()
-        return tile if group and fits else taken(entry, wide, of, False)
+        once = entry == "whole" or of.turned == 2
+        return tile if group and fits and not once else taken(entry, wide, of, once and group)
 
     monkeypatch.setattr(flash, "plan", plan)
 
