@@ -51,8 +51,9 @@ def test_accuracy_booster(case: dict) -> None:
 @of("muppet")
 def test_muppet_operands(case: dict) -> None:
     levels = kind_of(recipe("muppet").controllers[0]).levels
-    linear = in_force(recipe("muppet"), [levels[{8: 0, 12: 1, 16: 3}[case["bits"]]]]).linear
-    np.testing.assert_array_equal(values(case, linear), array(case["out"]))
+    now = in_force(recipe("muppet"), [levels[{8: 0, 12: 1, 16: 3}[case["bits"]]]])
+    np.testing.assert_array_equal(values(case, now.linear), array(case["out"]))
+    assert replace(now.weights.gradient, tail="error") == replace(now.linear.slot(case["slot"]).quantizer, tail="error")
 
 
 @proves("recipe:muppet", "official")
