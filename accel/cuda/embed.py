@@ -11,7 +11,8 @@ from lpref.accel.cuda import device, plans
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Quantizer
 
-NEIGHBOURS = 16
+NEIGHBOURS, EACH = 16, 8
+"""Columns come in whole multiples of the first; a thread has as many rows as the second says, where their scales are the same."""
 
 
 @cache
@@ -30,6 +31,7 @@ def embedded(codes: Any, scales: Any, shape: tuple[int, int], block: tuple[int, 
     down = wide == 1
     if made is None or columns % NEIGHBOURS or rows >= 2**32 or not (down or wide % NEIGHBOURS == 0) or columns % wide:
         return False
-    run = device.function("embed", "embed", (*made, ("LP_DOWN", int(down))))
-    run(*device.plane(rows, columns // NEIGHBOURS), (codes, rows, columns, np.uint32(high), np.uint32(wide), scales, out))
+    each = EACH if rows % EACH == 0 and (high % EACH == 0 or not down) else 1
+    run = device.function("embed", "embed", (*made, ("LP_DOWN", int(down)), ("LP_EACH", each)))
+    run((device.blocks_for(rows // each * columns // 8),), (device.THREADS,), (codes, rows, columns, np.uint32(high), np.uint32(wide), scales, out))
     return True

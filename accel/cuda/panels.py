@@ -23,12 +23,15 @@ from lpref.ref.random import WordAddress
 LENGTHS = (16, 32)
 """Blocks that a panel holds."""
 WIDE = 64
-THREADS = 128
-REGISTERS = {False: 96, True: 128}
-"""Of a thread: one side of blocks of 16 to nearest, and all others."""
-LARGEST = 2**36
-JOINED = False
-"""Whether rows and columns of one tensor go in one launch: proved without a GPU, neither proved nor timed on one yet."""
+LEAST, MOST = 96, 128
+"""Registers of a thread, `_registers`."""
+PEAKS = 64
+"""Registers of a thread of kernels/peaks.cu."""
+WARPS, ROOM = (8, 4, 2), 46 << 10
+"""Warps of a block, the most whose panels fit this room."""
+BESIDE = 2048
+"""Bytes of shared memory that a block takes beside its panels."""
+LARGEST, WIDEST = 2**36, 2**31
 Transforms = Sequence[tuple[Any, Any]]
 
 
@@ -57,7 +60,7 @@ class Side:
 def fits(x: Any, q: Quantizer, k_axis: int, words: Any, transforms: Transforms = ()) -> bool:
     """Whether the kernel makes this operand of a matrix x."""
     r = plans.word_bits(q)
-    if embed.macros(q) is None or x.ndim != 2 or not 0 < x.size < LARGEST:
+    if embed.macros(q) is None or x.ndim != 2 or not 0 < x.size < LARGEST or x.shape[1] >= WIDEST:
         return False
     if (x.dtype != np.float32 and x.dtype.name not in device.SOURCES) or not x.flags.c_contiguous or x.data.ptr % 16:
         return False
@@ -75,10 +78,12 @@ def _turns(transform: Any, length: int) -> bool:
 
 
 def together(a: Side, b: Side) -> bool:
-    """Whether one launch makes both: the same tensor, rows and columns, and in everything else the same quantizer."""
+    """Whether one launch makes both: the same tensor, rows and columns, and in everything else the same quantizer. Words of 16 bits take so many
+    registers that two launches are faster."""
     one, other = a.job, b.job
     same = plans.macros(one.q) == plans.macros(other.q) and bool((plans.rule_of(one.q) == plans.rule_of(other.q)).all())
-    return JOINED and same and one.x.data.ptr == other.x.data.ptr and a.rows and b.job.block[1] == 1 and max(one.block) == max(other.block)
+    same = same and plans.word_bits(one.q) < 16
+    return same and one.x.data.ptr == other.x.data.ptr and a.rows and b.job.block[1] == 1 and max(one.block) == max(other.block)
 
 
 def run(sides: Sequence[Side]) -> None:
@@ -94,22 +99,37 @@ def _launch(sides: Sequence[Side], amaxes: dict[Side, Any]) -> None:
     b = next((s for s in sides if not s.rows), None)
     job = sides[0].job
     q, (rows, columns), long = job.q, job.shape, max(job.block)
-    registers = REGISTERS[plans.word_bits(q) > 0 or long > 16 or len(sides) > 1]
     size = b.size if b is not None else 0
     square = int(b is not None and b.job.block[1] > 1)
+    held = long * WIDE * (2 * job.x.itemsize + (plans.word_bits(q) // 8 if b is not None else 0)) + 16
+    threads = _threads(held)
     shape = {
-        "LP_IN": 0, "LP_FROM": job.kind, "LP_K": long, "LP_SIZE": size, "LP_ROWS": int(a is not None),
+        "LP_FROM": job.kind, "LP_K": long, "LP_SIZE": size, "LP_ROWS": int(a is not None),
         "LP_COLUMNS": int(b is not None and not square), "LP_SQUARE": square, "LP_STORED": dict(embed.macros(q) or ())["LP_STORED"],
-        "LP_THREADS": THREADS, "LP_RESIDENT": 65536 // (THREADS * registers),
+        "LP_A_OUT": int(a is not None and a.embedded is not None), "LP_B_OUT": int(b is not None and b.embedded is not None),
+        "LP_THREADS": threads, "LP_RESIDENT": 65536 // (threads * _registers(q, long, len(sides), 0 if size else job.kind)),
     }  # fmt: skip
     kernel = device.function("panels", "panels", (*(plans.macros(q) or ()), *shape.items()))
     arguments = [value for side in (a, b) for value in _arguments(side, amaxes)]
-    kernel(_grid(kernel, rows // long * -(-columns // WIDE)), (THREADS,), (job.x, rows, columns, scales_of.rule(q), *_turn(b), *arguments))
+    panels = rows // long * -(-columns // WIDE)
+    kernel(_grid(kernel, threads, held, panels), (threads,), (job.x, rows, columns, scales_of.rule(q), *_turn(b), *arguments))
 
 
-def _grid(kernel: Any, panels: int) -> tuple[int]:
-    """Four panels a block, no more blocks than the device holds at once."""
-    return (max(1, min(-(-panels * 32 // THREADS), device.resident(kernel, THREADS))),)
+def _threads(held: int) -> int:
+    """Of a block whose warps have `held` bytes of shared memory each."""
+    return 32 * next(warps for warps in WARPS if warps * held <= ROOM)
+
+
+def _grid(kernel: Any, threads: int, held: int, panels: int) -> tuple[int]:
+    """A panel a warp, no more blocks than the device holds at once."""
+    most = device.processors() * (device.shared_memory() // (threads // 32 * held + BESIDE))
+    return (max(1, min(-(-panels * 32 // threads), device.resident(kernel, threads), most)),)
+
+
+def _registers(q: Quantizer, long: int, sides: int, kept: int) -> int:
+    """Of a thread. kept: whether columns stay 16 bits in registers (strips.cuh)."""
+    r = plans.word_bits(q)
+    return LEAST if (kept and r < 16) or (r == 0 and long == 16 and sides == 1) else MOST
 
 
 def _turn(side: Side | None) -> tuple[Any, ...]:
@@ -136,12 +156,13 @@ def _amaxes(sides: Sequence[Side]) -> dict[Side, Any]:
     if turned is not None:
         job = turned.job
         targets = [side.job.counters.spare() for side in (*plain[:1], turned)]
-        shape = {"LP_FROM": job.kind, "LP_K": max(job.block), "LP_SIZE": turned.size, "LP_THREADS": 256, "LP_RESIDENT": 4}
+        (rows, columns), long = job.shape, max(job.block)
+        held = long * WIDE * 2 * job.x.itemsize + 4 * long
+        threads = _threads(held)
+        shape = {"LP_FROM": job.kind, "LP_K": long, "LP_SIZE": turned.size, "LP_THREADS": threads, "LP_RESIDENT": 65536 // (threads * PEAKS)}
         kernel = device.function("peaks", "peaks", tuple(shape.items()))
-        rows, columns = job.shape
-        panels = rows // max(job.block) * -(-columns // WIDE)
-        grid = (max(1, min(-(-panels // 8), device.resident(kernel, 256))),)
-        kernel(grid, (256,), (job.x, rows, columns, *_turn(turned), targets[0] if plain else 0, targets[-1]))
+        grid = _grid(kernel, threads, held, rows // long * -(-columns // WIDE))
+        kernel(grid, (threads,), (job.x, rows, columns, *_turn(turned), targets[0] if plain else 0, targets[-1]))
         found[turned] = targets[-1]
         found |= {side: targets[0] for side in plain}
     elif plain:

@@ -25,7 +25,7 @@ RULE = np.dtype(
 )
 """`lp_rule` of core/scales.h."""
 TUNING = {
-    "blocks": (2, 64, 0), "blocks stochastic": (1, 80, 1), "rows": (2, 64, 0), "rows stochastic": (2, 64, 1),
+    "blocks": (2, 64, 0), "blocks stochastic": (1, 80, 1), "rows": (2, 64, 0), "rows stochastic": (2, 80, 2),
     "tensor": (2, 64, 0), "tensor stochastic": (2, 80, 0), "tiles": (4, 64, 0), "columns": (2, 64, 0),
 }  # fmt: skip
 """Kernel -> sixteens (tiles, columns: eights) a thread and step, the registers that a thread may have, and what goes ahead (LP_AHEAD: blocks: the

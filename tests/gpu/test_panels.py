@@ -25,7 +25,7 @@ from lpref.specs import recipe
 WORDS = WordAddress(2**40 + 5, 9, "h.0.mlp.up/dgrad/a/round", start=64)
 OTHER = WordAddress(2**40 + 5, 9, "h.0.mlp.up/wgrad/a/round", start=128)
 NAMES = ["nvfp4", "mxfp4", "mxfp8_e4m3", "mxfp8_e4m3:scale=rceil", "mxfp8_e5m2", "mxfp4:scale=tetrajet", "mxfp4:word_bits=16"]
-KINDS = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
+KINDS = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 
 
 def quantizer(name: str, rounding: str) -> Quantizer:
@@ -47,8 +47,8 @@ def check(got: Any, want: Any) -> None:
 
 
 def source(kind: str, rows: int, columns: int, rough: bool) -> np.ndarray:
-    x = hard(rows, columns, KINDS[kind]) if rough else wide(rows, columns).astype(KINDS[kind])
-    return np.ascontiguousarray(x)
+    x = hard(rows, columns, KINDS[kind]) if rough else wide(rows, columns)
+    return np.ascontiguousarray(np.clip(x, -60000, 60000) if kind == "float16" else x).astype(KINDS[kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,6 +90,16 @@ def test_what_is_not_finite(name: str, bad: float) -> None:
             with np.errstate(all="ignore"):
                 want = reference.operand(x, q, k_axis=k_axis, transforms=transforms)
             check(operand(cp.asarray(x), q, k_axis=k_axis, transforms=transforms, numbers=True), want)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+@pytest.mark.parametrize("second", [np.inf, -np.inf, 1.0, 3e38])
+def test_infinities_that_meet_in_the_transform(second: float, kind: str) -> None:
+    q, x = quantizer("nvfp4", "nearest_even"), wide(96, 192).astype(KINDS[kind])
+    x[5, 100], x[13, 100] = np.inf if second != 3e38 else 3e38, second
+    with np.errstate(all="ignore"):
+        want = reference.operand(x.astype(np.float32), q, k_axis=0, transforms=turn(16, 16))
+    check(operand(cp.asarray(x), q, k_axis=0, transforms=turn(16, 16), numbers=True), want)
 
 
 @pytest.mark.parametrize("micro", [0, 1])

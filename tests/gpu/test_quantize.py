@@ -82,7 +82,9 @@ BLOCKED = ["nvfp4", "nvfp4_2d", "mxfp4", "mxfp8_e4m3:nonfinite=saturate", "mxfp8
 
 
 @pytest.mark.parametrize("name", SHAPED)
-@pytest.mark.parametrize("shape", [(0, 64), (1, 1), (1, 31), (1, 32), (1, 33), (9000,), (1, 40960), (3, 8192 + 256), (2, 3, 512), (200, 5120)])
+@pytest.mark.parametrize(
+    "shape", [(0, 64), (1, 1), (1, 31), (1, 32), (1, 33), (9000,), (1, 40960), (3, 8192 + 256), (2, 3, 512), (200, 5120), (2, 32768)]
+)
 def test_shapes(name: str, shape: tuple[int, ...]) -> None:
     x = wide(1, int(np.prod(shape))).reshape(shape)
     q = replace(lookup(name), tail="pad_zero")

@@ -213,6 +213,9 @@ static inline unsigned __vmaxu2(unsigned a, unsigned b) {
 static inline unsigned __vminu2(unsigned a, unsigned b) { return ~__vmaxu2(~a, ~b); }
 static inline unsigned __vimax3_u16x2(unsigned a, unsigned b, unsigned c) { return __vmaxu2(__vmaxu2(a, b), c); }
 static inline unsigned __vimin3_u16x2(unsigned a, unsigned b, unsigned c) { return __vminu2(__vminu2(a, b), c); }
+static inline unsigned __viaddmin_u16x2(unsigned a, unsigned b, unsigned c) {
+    return __vminu2(((a & 0x7FFF7FFFu) + (b & 0x7FFF7FFFu)) ^ ((a ^ b) & 0x80008000u), c);
+}
 static inline unsigned __byte_perm(unsigned a, unsigned b, unsigned order) {
     unsigned r = 0;
     for (int at = 0; at < 4; ++at) r |= (unsigned)(((unsigned long long)b << 32 | a) >> (order >> 4 * at & 7) * 8 & 255) << 8 * at;

@@ -36,6 +36,12 @@ LPREF_FN float lp_min(float a, float b) { return fminf(a, b); }
 LPREF_FN float lp_max(float a, float b) { return fmaxf(a, b); }
 LPREF_FN lp_u32 lp_min3(lp_u32 a, lp_u32 b, lp_u32 c) { return __vimin3_u32(a, b, c); }
 LPREF_FN lp_i32 lp_addmax(lp_i32 a, lp_i32 b, lp_i32 c) { return __viaddmax_s32(a, b, c); }
+LPREF_FN lp_u32 lp_farther(lp_u32 a, lp_u32 b) {
+    float most; /* one instruction, signs cost nothing; NaN is some NaN */
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(most) : "f"(fabsf(lp_float(a))), "f"(fabsf(lp_float(b))));
+    return lp_bits(most);
+}
+LPREF_FN lp_u32 lp_nearer(lp_u32 a, lp_u32 b) { return lp_bits(fminf(fabsf(lp_float(a)), fabsf(lp_float(b)))); }
 LPREF_FN lp_u64 lp_product(lp_u32 a, lp_u32 b) {
     lp_u64 p; /* said so, because a 64-bit product adds the product with the upper zeros */
     asm("mul.wide.u32 %0, %1, %2;" : "=l"(p) : "r"(a), "r"(b));
@@ -67,8 +73,11 @@ LPREF_FN float lp_min(float a, float b) { return a < b ? a : b; }
 LPREF_FN float lp_max(float a, float b) { return a > b ? a : b; }
 LPREF_FN lp_u32 lp_min3(lp_u32 a, lp_u32 b, lp_u32 c) { return a < b ? (a < c ? a : c) : (b < c ? b : c); }
 LPREF_FN lp_i32 lp_addmax(lp_i32 a, lp_i32 b, lp_i32 c) { return a + b > c ? a + b : c; }
+LPREF_FN lp_u32 lp_farther(lp_u32 a, lp_u32 b) { return (a & 0x7FFFFFFFu) > (b & 0x7FFFFFFFu) ? a & 0x7FFFFFFFu : b & 0x7FFFFFFFu; }
+LPREF_FN lp_u32 lp_nearer(lp_u32 a, lp_u32 b) { return (a & 0x7FFFFFFFu) < (b & 0x7FFFFFFFu) ? a & 0x7FFFFFFFu : b & 0x7FFFFFFFu; }
 LPREF_FN lp_u64 lp_product(lp_u32 a, lp_u32 b) { return (lp_u64)a * b; }
 #endif
+/* lp_farther, lp_nearer: bits of floats; those of the magnitude farther from zero (NaN wins), nearer to it (of numbers). */
 
 #define LP_ABS 0x7FFFFFFFu
 #define LP_INF 0x7F800000u

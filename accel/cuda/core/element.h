@@ -14,6 +14,7 @@
 #define LP_SCALE_ADD(a, p, c) __fmaf_rn(a, p, c)
 #define LP_SCALE_ADD_RZ(a, p, c) __fmaf_rz(a, p, c)
 #define LP_SCALE_ADD_SAT_RZ(a, p, c) lp_saturated_sum(a, p, c)
+#define LP_SCALE_RZ(a, p) __fmul_rz(a, p)
 LPREF_FN float lp_saturated_sum(float a, float p, float c) {
     float sum;
     asm("fma.rz.sat.f32 %0, %1, %2, %3;" : "=f"(sum) : "f"(a), "f"(p), "f"(c));
@@ -24,6 +25,7 @@ LPREF_FN float lp_saturated_sum(float a, float p, float c) {
 /* on the host: a sum of two numbers >= 0, toward zero: float64 holds it or what float32 keeps of it */
 #define LP_SCALE_ADD_RZ(a, p, c) lp_truncated_sum((double)(a) * (p), c)
 #define LP_SCALE_ADD_SAT_RZ(a, p, c) lp_min(LP_SCALE_ADD_RZ(a, p, c), 1.0f)
+#define LP_SCALE_RZ(a, p) LP_SCALE_ADD_RZ(a, p, 0.0f)
 LPREF_FN float lp_truncated_sum(double x, float c) {
     float sum = (float)(x + c);
     return (double)sum > x + c ? lp_float(lp_bits(sum) - 1u) : sum;
@@ -65,7 +67,7 @@ LPREF_FN lp_u32 lp_stochastic_int(float u, float low, float high, lp_u32 bits, l
     return (lp_bits(t) >> 31 ? 0u - q : q) & ((1u << bits) - 1u);
 }
 
-#define LP_E2M1_BASE 0x4B400000u /* 1.5 2^23 */
+#define LP_E2M1_BASE 0x4B400000u /* 1.5 2^23; of E2M3 too */
 /* E2M1: the magnitude's code + LP_E2M1_BASE, for a below 7 (what rounds to more than the largest value, 6, has code 8) */
 LPREF_FN lp_u32 lp_nearest_e2m1_below7(float a) {
     float fine = LP_SCALE_ADD(a, 2.0f, 12582912.0f), middle = lp_add(a, 12582914.0f), coarse = LP_SCALE_ADD(a, 0.5f, 12582916.0f);
@@ -73,6 +75,12 @@ LPREF_FN lp_u32 lp_nearest_e2m1_below7(float a) {
 }
 
 LPREF_FN lp_u32 lp_nearest_e2m1(float a) { return lp_umin(lp_nearest_e2m1_below7(a), LP_E2M1_BASE + 7u); }
+
+/* E2M3 likewise, for a at most 7.75 (exclusive): the code is the nearest integer to min(8a, 4a + 8, 2a + 16). */
+LPREF_FN lp_u32 lp_nearest_e2m3(float a) {
+    float fine = LP_SCALE_ADD(a, 8.0f, 12582912.0f), middle = LP_SCALE_ADD(a, 4.0f, 12582920.0f), coarse = LP_SCALE_ADD(a, 2.0f, 12582928.0f);
+    return lp_min3(lp_bits(fine), lp_bits(middle), lp_bits(coarse));
+}
 
 /* E2M1, 8-bit word: 256 (code - 7) + what is below, + the bits of 1.0: bits 8 .. 15 of the sum with word + 0x700 are the code. The three sums
  * are in units of 2^-24 and the largest code's is 1.0, so that the coarsest saturates there by itself. */
@@ -82,6 +90,9 @@ LPREF_FN lp_u32 lp_stochastic_e2m1(float a) {
     float coarse = LP_SCALE_ADD_SAT_RZ(a, 128.0f * u, one + 1024.0f * u);
     return lp_min3(lp_bits(fine), lp_bits(middle), lp_bits(coarse));
 }
+
+/* E2M1 of a below 8: 2^22 (code + what is below), truncated: the pattern of 2^-126 a, whose subnormal numbers are E2M1's. */
+LPREF_FN lp_u32 lp_pattern_e2m1(float a) { return lp_bits(LP_SCALE_RZ(a, 1.1754943508222875e-38f)); }
 
 /* x / s to nearest even from y = fl(1 / s), for s in 2^-64 .. 2^64 and |x| / s above 2^-38 (below, and for x = 0, it stays below 2^-37).
  *

@@ -67,8 +67,7 @@ LPREF_FN Shared scales_under(const lp_rule *rule, const lp_u32 *tensor_amax, flo
     h.t = lp_nvfp4_tensor(lp_float(*tensor_amax), h.q.target, h.q.inverse);
 #endif
 #if LP_RULE == 3
-    if (threadIdx.x < 128) {
-        lp_u32 c = threadIdx.x;
+    for (lp_u32 c = threadIdx.x; c < 128; c += blockDim.x) {
         float value = c < 8 ? (float)c * 0.001953125f : lp_float(((c >> 3) + 120u) << 23 | (c & 7u) << 20);
         float f = lp_div(1.0f, lp_mul(value, h.t.inverse));
         factors[c] = c == 127u ? lp_float(LP_NAN) : f != f ? f : lp_min(f, lp_float(LP_FLT_MAX));

@@ -22,11 +22,16 @@ LPREF_FN lp_16 cached16(const lp_16 *p) {
     return r;
 }
 
-/* stores of what is not read again soon */
-LPREF_FN void stream4(lp_u8 *p, lp_u32 a) { asm volatile("st.global.cs.u32 [%0], %1;" ::"l"(p), "r"(a) : "memory"); }
-LPREF_FN void stream8(lp_u8 *p, lp_u32 a, lp_u32 b) { asm volatile("st.global.cs.v2.u32 [%0], {%1,%2};" ::"l"(p), "r"(a), "r"(b) : "memory"); }
+/* stores of what is not read again soon; LP_PARTS: of parts of lines, which wait in the second cache for the other parts */
+#ifdef LP_PARTS
+#define STORE "st.global"
+#else
+#define STORE "st.global.cs"
+#endif
+LPREF_FN void stream4(lp_u8 *p, lp_u32 a) { asm volatile(STORE ".u32 [%0], %1;" ::"l"(p), "r"(a) : "memory"); }
+LPREF_FN void stream8(lp_u8 *p, lp_u32 a, lp_u32 b) { asm volatile(STORE ".v2.u32 [%0], {%1,%2};" ::"l"(p), "r"(a), "r"(b) : "memory"); }
 LPREF_FN void stream16(lp_u8 *p, lp_u32 a, lp_u32 b, lp_u32 c, lp_u32 d) {
-    asm volatile("st.global.cs.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(p), "r"(a), "r"(b), "r"(c), "r"(d) : "memory");
+    asm volatile(STORE ".v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(p), "r"(a), "r"(b), "r"(c), "r"(d) : "memory");
 }
 
 /* bytes of b:a by four-bit selectors; the upper bit of a selector asks for the byte's sign, eight times */
@@ -96,8 +101,8 @@ LPREF_FN lp_u32 largest(const Raw &r) {
 #if LP_IN
     return __vmaxu2(__vmaxu2(r.a.x & 0x7FFF7FFFu, r.a.y & 0x7FFF7FFFu), __vmaxu2(r.a.z & 0x7FFF7FFFu, r.a.w & 0x7FFF7FFFu));
 #else
-    lp_u32 a = lp_umax(lp_umax(r.a.x & LP_ABS, r.a.y & LP_ABS), lp_umax(r.a.z & LP_ABS, r.a.w & LP_ABS));
-    return lp_umax(a, lp_umax(lp_umax(r.b.x & LP_ABS, r.b.y & LP_ABS), lp_umax(r.b.z & LP_ABS, r.b.w & LP_ABS)));
+    lp_u32 a = lp_farther(lp_farther(r.a.x, r.a.y), lp_farther(r.a.z, r.a.w));
+    return lp_farther(a, lp_farther(lp_farther(r.b.x, r.b.y), lp_farther(r.b.z, r.b.w)));
 #endif
 }
 

@@ -17,6 +17,7 @@
 #include "tally.cuh"
 
 #define LP_FP4 (!LP_INTEGER && LP_BITS == 4 && LP_TRAILING == 1 && LP_EMIN == 0)
+#define LP_FP6 (!LP_INTEGER && LP_BITS == 6 && LP_TRAILING == 3 && LP_EMIN == 0)
 #define LP_FP8_CVT (!LP_INTEGER && !LP_SR && LP_BITS == 8 && LP_CVT && __CUDA_ARCH__ >= 890)
 
 /* What the eight become: 8-bit codes in lo, hi; 6-bit ones as 48 bits; 4-bit ones in lo. */
@@ -41,13 +42,14 @@ LPREF_FN lp_u32 signs4(const Eight &e) {
 #if LP_IN
     lp_u32 even = __byte_perm(__byte_perm(e.raw[0], e.raw[1], 0x0051), __byte_perm(e.raw[2], e.raw[3], 0x0051), 0x5410);
     lp_u32 odd = __byte_perm(__byte_perm(e.raw[0], e.raw[1], 0x0073), __byte_perm(e.raw[2], e.raw[3], 0x0073), 0x5410);
-    return ((even & 0x80808080u) >> 4) | (odd & 0x80808080u);
 #else
-    lp_u32 s = 0;
+    lp_u32 b[8];
 #pragma unroll
-    for (int i = 0; i < 8; ++i) s |= (lp_bits(e.v[i]) >> (28 - 4 * i)) & (8u << (4 * i));
-    return s;
+    for (int i = 0; i < 8; ++i) b[i] = lp_bits(e.v[i]);
+    lp_u32 even = __byte_perm(__byte_perm(b[0], b[2], 0x0073), __byte_perm(b[4], b[6], 0x0073), 0x5410);
+    lp_u32 odd = __byte_perm(__byte_perm(b[1], b[3], 0x0073), __byte_perm(b[5], b[7], 0x0073), 0x5410);
 #endif
+    return ((even & 0x80808080u) >> 4) | (odd & 0x80808080u);
 }
 #endif
 

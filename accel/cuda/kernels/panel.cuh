@@ -7,7 +7,6 @@
 #include "butterflies.cuh"
 
 #define WIDE 64
-#define PER_LOAD (LP_FROM ? 8 : 4) /* elements of 16 bytes */
 
 /* float32 of 16 bits of x */
 LPREF_FN float widened_half(lp_u32 half) {
@@ -29,41 +28,35 @@ LPREF_FN Corner corner_of(lp_u32 p, lp_u32 across) {
     return c;
 }
 
+/* Where panel number p + stride begins, when p begins at c; by: corner_of(stride). */
+LPREF_FN Corner further(Corner c, const Corner &by, lp_u32 across) {
+    c.row += by.row;
+    c.column += by.column;
+    if (c.column >= across * WIDE) {
+        c.column -= across * WIDE;
+        c.row += LP_K;
+    }
+    return c;
+}
+
 struct Columns {
     float v[2][LP_K];
 };
 
-/* Two neighbouring columns; at: of the first element. */
-LPREF_FN void load_columns(Columns &t, const void *x, lp_i64 at, lp_i64 C, int live) {
-#pragma unroll
-    for (int i = 0; i < LP_K; ++i) {
-        t.v[0][i] = t.v[1][i] = 0.0f;
-        if (live) {
-#if LP_FROM
-            lp_u32 pair = *(const lp_u32 *)((const lp_u16 *)x + at + i * C);
-            t.v[0][i] = widened_half(pair & 0xFFFFu);
-            t.v[1][i] = widened_half(pair >> 16);
-#else
-            lp_f2 pair = *(const lp_f2 *)((const float *)x + at + i * C);
-            t.v[0][i] = pair.x;
-            t.v[1][i] = pair.y;
+/* The signs of a panel's rows, beginning at `row`, as they turn the sign bits of a pair of 16 bits each. signs: LP_SIZE of them, or one for each row of x
+ * (`count`); null: none. */
+LPREF_FN void flip(lp_u32 *flips, const float *signs, lp_i64 count, lp_i64 row) {
+#if LP_SIZE
+    lp_u32 lane = threadIdx.x % 32;
+    __syncwarp(); /* the panel before has been read */
+    if (lane < LP_K) flips[lane] = signs && lp_bits(signs[count == LP_SIZE ? lane % LP_SIZE : row + lane]) >> 31 ? 0x80008000u : 0u;
+    __syncwarp();
 #endif
-        }
-    }
 }
 
-/* signs: LP_SIZE of them, or one for each row of x (`count`); null: none. row: the panel's first. */
-LPREF_FN void turn_columns(Columns &t, const float *signs, lp_i64 count, lp_i64 row, float factor) {
+/* The transform of columns whose signs are turned. */
+LPREF_FN void turn_columns(Columns &t, float factor) {
 #if LP_SIZE
-    if (signs) {
-        const float *s = signs + (count == LP_SIZE ? 0 : row);
-#pragma unroll
-        for (int i = 0; i < LP_K; ++i) {
-            float sign = s[count == LP_SIZE ? i % LP_SIZE : i];
-            t.v[0][i] = lp_mul(t.v[0][i], sign);
-            t.v[1][i] = lp_mul(t.v[1][i], sign);
-        }
-    }
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
 #pragma unroll
@@ -77,6 +70,6 @@ LPREF_FN void turn_columns(Columns &t, const float *signs, lp_i64 count, lp_i64 
 LPREF_FN lp_u32 largest_column(const float *v) {
     lp_u32 top = 0;
 #pragma unroll
-    for (int i = 0; i < LP_K; ++i) top = lp_umax(top, lp_bits(v[i]) & LP_ABS);
+    for (int i = 0; i < LP_K; i += 2) top = lp_farther(top, lp_farther(lp_bits(v[i]), lp_bits(v[i + 1])));
     return top;
 }

@@ -9,7 +9,7 @@
 #define LP_POWER (LP_RULE == 2 && LP_MX_SIMPLE)
 #define LP_SR8 (LP_BITS == 8 && !LP_INTEGER && LP_SR == 16)
 #ifndef LP_QUICK
-#define LP_QUICK ((LP_FP8_CVT || (LP_FP4 && LP_SR != 16) || LP_SR8 || (LP_INTEGER && LP_BITS == 8 && LP_SR != 8)) && !defined(LP_MULTIPLIER))
+#define LP_QUICK ((LP_FP8_CVT || (LP_FP4 && LP_SR != 16) || (LP_FP6 && !LP_SR) || LP_SR8 || (LP_INTEGER && LP_BITS == 8 && LP_SR != 8)) && !defined(LP_MULTIPLIER))
 #endif
 
 /* A scale as the short way takes it. inverse: of the factor, where elements are divided; rest: lp_rest, where lp_near_quotient was found to serve;
@@ -40,7 +40,7 @@ LPREF_FN int plain(lp_u32 top, const lp_scale &s, float factor) {
     int some = LP_RULE == 3 ? s.code != 0u : s.value != 0.0f; /* else all is lost */
     int fits = u < lp_float(LP_OVER) && some;
 #if LP_INTEGER && LP_SR
-    fits = u <= LP_HIGH;
+    fits = lp_bits(u) <= lp_bits(LP_HIGH) + 1u; /* amax / fl(amax / 127) is up to a unit in the last place above 127: half of 2^-16, which no word lifts */
 #elif LP_SR8
     fits = lp_bits(u) <= (LP_MAX | ((1u << (7 - LP_TRAILING)) - 1u)) && some;
 #endif
@@ -52,7 +52,7 @@ LPREF_FN int plain(lp_u32 top, const lp_scale &s, float factor) {
 }
 
 /* Eight scaled elements; magnitudes where the sign is set later. */
-#define LP_SIGN_LATER (LP_SR || LP_FP4)
+#define LP_SIGN_LATER (LP_SR || LP_FP4 || LP_FP6)
 #ifndef LP_NEAR
 #define LP_NEAR 0 /* lp_near_quotient serves */
 #endif
@@ -111,14 +111,26 @@ LPREF_FN lp_u32 drawn(const lp_u32 *w, int i, lp_u32 order, lp_u32 place) {
     return permuted(w[i * LP_SR >> 5], 0u, order + place * (i * LP_SR % 32 / 8));
 }
 
+/* The signs of four bytes where codes of 6 bits have them. */
+LPREF_FN lp_u32 sixes(lp_u32 bytes) {
+    lp_u32 s = bytes & 0x80808080u;
+    return (s >> 2 & 0x20u) | (s >> 4 & 0x800u) | (s >> 6 & 0x20000u) | (s >> 8 & 0x800000u);
+}
+
 LPREF_FN lp_u32 negative_bytes(lp_u32 magnitude, lp_u32 sign) {
     lp_u32 s = permuted(sign, sign, 0xBA98u); /* 0xFF where negative */
     return (((magnitude ^ s) & 0x7F7F7F7Fu) + (s & 0x01010101u)) ^ (s & 0x80808080u);
 }
 
-LPREF_FN Codes encode8_plain(const Raw &raw, const lp_u32 *m, const Block &b, const lp_u32 *w) {
+/* least: bits of the least magnitude yet, where float32 is scaled to magnitudes: if it is not zero, no element was. */
+#define LP_LEAST (!LP_IN && LP_SIGN_LATER)
+LPREF_FN Codes encode8_plain(const Raw &raw, const lp_u32 *m, const Block &b, const lp_u32 *w, lp_u32 &least) {
     float u[8];
     scaled8(u, raw, m, b);
+#if LP_LEAST
+#pragma unroll
+    for (int i = 0; i < 8; i += 2) least = lp_min3(least, lp_bits(u[i]), lp_bits(u[i + 1]));
+#endif
     Codes c = {0u, 0u};
 #if LP_FP8_CVT
     c.lo = cvt2(u[0], u[1]) | cvt2(u[2], u[3]) << 16;
@@ -141,20 +153,34 @@ LPREF_FN Codes encode8_plain(const Raw &raw, const lp_u32 *m, const Block &b, co
     c.lo = p - LP_E2M1_BASE * 0x11111111u;
     Eight e = widen(raw);
     c.lo |= signs4(e);
-#elif LP_FP4
-    lp_u32 y[8];
+#elif LP_FP6 && !LP_SR
+    lp_u32 low = 0, high = 0;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) y[i] = lp_stochastic_e2m1(u[i]) + drawn(w, i, 0x4440u, 1u);
-    lp_u32 even = __byte_perm(__byte_perm(y[0], y[2], 0x0051), __byte_perm(y[4], y[6], 0x0051), 0x5410);
-    lp_u32 odd = __byte_perm(__byte_perm(y[1], y[3], 0x0051), __byte_perm(y[5], y[7], 0x0051), 0x5410);
+    for (int i = 3; i >= 0; --i) {
+        low = low * 64u + lp_nearest_e2m3(u[i]);
+        high = high * 64u + lp_nearest_e2m3(u[4 + i]);
+    }
+    Codes s = signs8(raw);
+    low = (low - LP_E2M1_BASE * 0x41041u) | sixes(s.lo);
+    high = (high - LP_E2M1_BASE * 0x41041u) | sixes(s.hi);
+    c.lo = low | high << 24;
+    c.hi = high >> 8;
+#elif LP_FP4
+    lp_u32 y[4]; /* elements 0 and 2, 1 and 3, 4 and 6, 5 and 7: 256 (code + what is below) + the word, at most 256 * 7 + 255 */
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        const int one = i / 2 * 4 + i % 2;
+        lp_u32 both = permuted(lp_pattern_e2m1(u[one]) * 4u, lp_pattern_e2m1(u[one + 2]) * 4u, 0x7632u);
+        y[i] = __viaddmin_u16x2(both, permuted(w[i / 2], 0u, i % 2 ? 0x4341u : 0x4240u), 0x07FF07FFu);
+    }
+    lp_u32 even = permuted(y[0], y[2], 0x7531u), odd = permuted(y[1], y[3], 0x7531u);
     Eight e = widen(raw);
-    lp_u32 p = (even & 0x07070707u) + (odd & 0x07070707u) * 16u; /* codes less 7, of three bits */
-    c.lo = ((p + 0x77777777u) & 0x77777777u) | signs4(e);
+    c.lo = (even + odd * 16u) | signs4(e);
 #elif LP_SR
     lp_u32 y[8];
 #pragma unroll
     for (int i = 0; i < 8; ++i) { /* 2^23 + the word, and 65536 u, truncated: all below 2^24 */
-        lp_u32 word = i & 1 ? (w[i / 2] >> 16) + 0x4B000000u : (w[i / 2] & 0xFFFFu) | 0x4B000000u;
+        lp_u32 word = i & 1 ? (w[i / 2] >> 16) + 0x4B000000u : permuted(w[i / 2], 0x4B00u, 0x5410u);
         y[i] = lp_bits(LP_SCALE_ADD_RZ(u[i], 65536.0f, lp_float(word)));
     }
     c = bytes8(y, 2);
@@ -170,57 +196,16 @@ LPREF_FN Codes encode8_plain(const Raw &raw, const lp_u32 *m, const Block &b, co
     return c;
 }
 
-/* One bit for each code that is not zero, in places that leave room for another such word one bit below or above. */
-LPREF_FN lp_u32 not_zero(lp_u32 c) {
-#if LP_BITS == 8
-    lp_u32 t = (c & 0x7F7F7F7Fu) + 0x7F7F7F7Fu;
-    return (LP_INTEGER ? t | c : t) & 0x80808080u;
-#else
-    return (c | c >> 1 | c >> 2) & 0x11111111u;
-#endif
-}
+#include "counts.cuh"
 
-/* Counts of sixteen that went the short way. */
-LPREF_FN void count_over(Seen &seen, const Sixteen &x, const Magnitudes &r, const Block &b) {
-#if LP_POWER && LP_PAIRS
-    lp_u32 n = pair_above(r.m[0], b.over2);
-#pragma unroll
-    for (int i = 1; i < 8; ++i) n = pair_add(n, pair_above(r.m[i], b.over2));
-    seen.many = lp_add(seen.many, lp_add(lp_float(n << 16), lp_float(n & 0xFFFF0000u)));
-#elif LP_POWER
-    Eight e = widen(x.a), f = widen(x.b);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        seen.over += fabsf(lp_mul(e.v[i], b.factor)) > lp_float(LP_OVER);
-        seen.over += fabsf(lp_mul(f.v[i], b.factor)) > lp_float(LP_OVER);
-    }
-#endif
-}
-
-LPREF_FN void count_under(Seen &seen, const Sixteen &x, const Magnitudes &r, const Codes &c, const Codes &d) {
-#if LP_BITS == 8 && !LP_INTEGER
-    if ((not_zero(c.lo) & not_zero(c.hi) & not_zero(d.lo) & not_zero(d.hi)) != 0x80808080u) {
-        Eight e = widen(x.a), f = widen(x.b);
-        seen.under += alive(e) + alive(f) - nonzero(c) - nonzero(d);
-    }
-#else
-#if LP_BITS == 8
-    lp_u32 left = __popc(not_zero(c.lo) + (not_zero(c.hi) >> 1) + (not_zero(d.lo) >> 2) + (not_zero(d.hi) >> 3));
-#else
-    lp_u32 left = __popc(not_zero(c.lo) + not_zero(d.lo) * 2u);
-#endif
-    seen.under += 16u - left;
-    if (!all_alive(r)) {
-        Eight e = widen(x.a), f = widen(x.b);
-        seen.under -= 16u - alive(e) - alive(f);
-    }
-#endif
-}
-
-/* Sixteen codes of 8 or 4 bits. */
+/* Sixteen codes. */
 LPREF_FN void store16(lp_u8 *p, const Codes &c, const Codes &d) {
 #if LP_BITS == 8
     stream16(p, c.lo, c.hi, d.lo, d.hi);
+#elif LP_BITS == 6
+    stream4(p, c.lo);
+    stream4(p + 4, c.hi | d.lo << 16);
+    stream4(p + 8, d.lo >> 16 | d.hi << 16);
 #else
     stream8(p, c.lo, d.lo);
 #endif
@@ -252,12 +237,13 @@ LPREF_FN void code16_plain(Codes &c, Codes &d, const Sixteen &x, const Magnitude
 #else
     const int normal = 0;
 #endif
+    lp_u32 least = LP_INF;
     if (!normal) {
-        c = encode8_plain(x.a, r.m, b, w);
-        d = encode8_plain(x.b, r.m + 4, b, w + LP_SR / 4);
+        c = encode8_plain(x.a, r.m, b, w, least);
+        d = encode8_plain(x.b, r.m + 4, b, w + LP_SR / 4, least);
     }
     count_over(seen, x, r, b);
-    if (!normal) count_under(seen, x, r, c, d);
+    if (!normal) count_under(seen, x, r, c, d, least);
 }
 
 LPREF_FN void put16_plain(lp_u8 *codes, const Sixteen &x, const Magnitudes &r, const Block &b, const lp_u32 *w, Seen &seen) {
@@ -288,10 +274,5 @@ LPREF_FN void code16(Codes &c, Codes &d, const Sixteen &x, const Magnitudes &r, 
 LPREF_FN void put16(lp_u8 *codes, const Sixteen &x, const Magnitudes &r, const lp_scale &s, const Block &b, int plain, int over, const lp_u32 *w, Seen &seen) {
     Codes c, d;
     code16(c, d, x, r, s, b, plain, over, w, seen);
-#if LP_BITS == 6
-    store8(codes, 0, c);
-    store8(codes, 8, d);
-#else
     store16(codes, c, d);
-#endif
 }

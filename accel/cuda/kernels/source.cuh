@@ -1,12 +1,6 @@
 /* What a source is (LP_IN: 0 float32, 1 bfloat16, 2 binary16): one element, or sixteen bytes of it. */
 #include "vectors.cuh"
 
-LPREF_FN float of_half(lp_u32 h) {
-    float f;
-    asm("{.reg .b16 t; cvt.u16.u32 t, %1; cvt.f32.f16 %0, t;}" : "=f"(f) : "r"(h));
-    return f;
-}
-
 /* float32 bits of 16 bits of the source */
 LPREF_FN lp_u32 widened(lp_u32 half) {
 #if LP_IN == 2

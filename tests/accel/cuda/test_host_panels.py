@@ -13,7 +13,7 @@ import pytest
 from device_cases import same, wide
 
 from lpref.accel import reference
-from lpref.accel.cuda import device, panels
+from lpref.accel.cuda import device, panels, plans
 from lpref.accel.cuda.job import job_of
 from lpref.accel.cuda.operand import operand
 from lpref.accel.cuda.quantize import in_panels
@@ -58,11 +58,9 @@ def source(kind: Any, rows: int = 64, columns: int = 208) -> np.ndarray:
     return x.astype(kind)
 
 
-@pytest.mark.parametrize("joined", [False, True])
 @pytest.mark.parametrize("kind", [np.float32, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("name", NAMES)
-def test_rows_and_columns(name: str, kind: Any, joined: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panels, "JOINED", joined)
+def test_rows_and_columns(name: str, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     q, x = quantizer(name), source(kind)
     x = x[:, :192] if "mx" in name else x
     x = np.ascontiguousarray(x)
@@ -71,7 +69,7 @@ def test_rows_and_columns(name: str, kind: Any, joined: bool, monkeypatch: pytes
     launched, original = [], panels._launch
     monkeypatch.setattr(panels, "_launch", lambda sides, amaxes: launched.append(len(sides)) or original(sides, amaxes))
     one, two = in_panels(jobs)
-    assert launched == ([2] if joined else [1, 1])
+    assert launched == ([1, 1] if plans.word_bits(q) == 16 else [2])
     check(one, reference.operand(values, q, k_axis=1, words=WORDS))
     check(two, reference.operand(values, q, k_axis=0, words=OTHER, transforms=TURN))
 
@@ -99,6 +97,16 @@ def test_what_is_not_finite(name: str, bad: float) -> None:
     x[7, 100] = bad
     for k_axis in (0, 1):
         check(operand(host_gpu.put(x), q, k_axis=k_axis, numbers=True), reference.operand(x, q, k_axis=k_axis))
+
+
+@pytest.mark.parametrize("second", [np.inf, -np.inf, 1.0, 3e38])
+def test_infinities_that_meet_in_the_transform(second: float) -> None:
+    """Sums of two are infinite and their differences NaN, or the other way round: the amax of the transform is NaN."""
+    q, x = quantizer("nvfp4"), np.ascontiguousarray(source(np.float32)[:, :64])
+    x[5, 60], x[13, 60] = np.float32(np.inf if second != 3e38 else 3e38), np.float32(second)
+    with np.errstate(all="ignore"):
+        want = reference.operand(x, q, k_axis=0, transforms=TURN)
+    check(operand(host_gpu.put(x), q, k_axis=0, transforms=TURN, numbers=True), want)
 
 
 def test_signs_along_the_whole_axis() -> None:

@@ -30,12 +30,14 @@ PANELS = [  # quantizer, LP_FROM, transform, rows, columns, squares
     ("mxfp8_e5m2:rounding=stochastic", 2, 16, 0, 1, 0), ("nvfp4", 1, 0, 1, 0, 0),
 ]  # fmt: skip
 CASES += [
-    ("panels", {**dict(plans.macros(lookup(q)) or ()), **dict(embed.macros(lookup(q)) or ()), "LP_IN": 0, "LP_FROM": of, "LP_SIZE": size,
-                "LP_K": 32 if q.startswith("mx") else 16, "LP_ROWS": r, "LP_COLUMNS": c, "LP_SQUARE": s, "LP_THREADS": 128, "LP_RESIDENT": 4})
-    for q, of, size, r, c, s in PANELS
+    ("panels", {**dict(plans.macros(lookup(q)) or ()), **dict(embed.macros(lookup(q)) or ()), "LP_FROM": of, "LP_SIZE": size,
+                "LP_K": 32 if q.startswith("mx") else 16, "LP_ROWS": r, "LP_COLUMNS": c, "LP_SQUARE": s, "LP_A_OUT": i % 2, "LP_B_OUT": i // 2 % 2,
+                "LP_THREADS": 128, "LP_RESIDENT": 4})
+    for i, (q, of, size, r, c, s) in enumerate(PANELS)
 ]  # fmt: skip
 CASES += [("peaks", {"LP_FROM": of, "LP_K": k, "LP_SIZE": 16, "LP_THREADS": 256, "LP_RESIDENT": 4}) for of, k in ((0, 16), (1, 32))]
-CASES += [("embed", {**dict(embed.macros(lookup(q)) or ()), "LP_DOWN": i % 2}) for i, q in enumerate(("nvfp4", "nvfp4", "mxfp8_e4m3", "mxfp8_e5m2"))]
+CASES += [("embed", {**dict(embed.macros(lookup(q)) or ()), "LP_DOWN": i % 2, "LP_EACH": (8, 8, 8, 1)[i]})
+          for i, q in enumerate(("nvfp4", "nvfp4", "mxfp8_e4m3", "mxfp8_e5m2"))]
 TEAMS = ((32, 1), (32, 32), (64, 16), (256, 4), (512, 2), (1024, 1))
 IN_FLOAT64 = (
     "rules", "search", "select", "chain",
