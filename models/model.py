@@ -32,7 +32,7 @@ from lpref.ref.recipes import (
 from lpref.ref.recipes.expression import NAMES
 from lpref.ref.recipes.groups import rates
 from lpref.ref.recipes.learned import is_learned, used_names
-from lpref.ref.recipes.sixteen import rounds_gradient, rounds_input
+from lpref.ref.recipes.sixteen import codes_gradient, codes_input, rounds_gradient, rounds_input
 from lpref.ref.recipes.tails import tail_problems
 
 
@@ -144,7 +144,8 @@ class Model:
     def loss(self, batch: Any, ctx: Context) -> Tensor:
         """Mean cross entropy in nats over all targets of `batch` (`.inputs`, `.targets`), a scalar."""
         under = self.under("loss", "loss", ctx)
-        back = self.read_in(self.last, ctx, gradient=True) if self.last and under is None else "float32"
+        coded = f"{self.last}.bias" not in self.params
+        back = self.read_in(self.last, ctx, gradient=True, alone=coded) if self.last and under is None else "float32"
         return F.softmax_cross_entropy(self.logits(batch.inputs, ctx), batch.targets, under, back, alone=bool(self.last))
 
     def training_loss(self, batch: Any, ctx: Context) -> Tensor:
@@ -242,16 +243,19 @@ class Model:
             return F.rmsnorm(x, weight, self.cfg.norm_eps, under, store)
         return F.layernorm(x, weight, self.params[f"{name}.bias"], self.cfg.norm_eps, under, store)
 
-    def read_in(self, site: str, ctx: Context, gradient: bool = False) -> str:
+    def read_in(self, site: str, ctx: Context, gradient: bool = False, alone: bool = False) -> str:
         """The format to keep the input of a linear site in, or the gradient of its output, if nothing else reads it: bfloat16 where the backend
         keeps such arrays in 16 bits and the site rounds all that it reads to bfloat16; else float32. Statistics are of what was there before it
-        was rounded.
+        was rounded. alone: "unmade", where nothing but the site reads it, as codes that the backend can make while it makes the values.
         """
         if self.recipes is None or self.watch is not None or ctx.collect or ctx.init:
             return "float32"
         if self.backend is None or self.backend.numerics != "fast" or not self.backend.arrays.sixteen:
             return "float32"
-        return "bfloat16" if (rounds_gradient if gradient else rounds_input)(self.recipes[site]) else "float32"
+        recipe = self.recipes[site]
+        if alone and self.backend.arrays.unmade and (codes_gradient if gradient else codes_input)(recipe):
+            return "unmade"
+        return "bfloat16" if (rounds_gradient if gradient else rounds_input)(recipe) else "float32"
 
     def embed(self, table: str, ids: Any, ctx: Context) -> Tensor:
         """Rows `ids` of the table of that name."""

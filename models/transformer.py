@@ -228,7 +228,7 @@ class Transformer(Model):
         under = self.under("activation", f"{name}.activation", ctx, gated=kind == "swiglu")
         kept = ("float32", "float32")
         if under is None:
-            kept = (self.read_in(f"{name}.down", ctx), self.read_in(f"{name}.up", ctx, gradient=True))
+            kept = (self.read_in(f"{name}.down", ctx, alone=kind != "swiglu"), self.read_in(f"{name}.up", ctx, gradient=True))
         if kind != "swiglu":
             return F.gelu(h, "tanh" if kind == "gelu" else "erf", under, *kept)
         if not {"silu", "mul"} & set(self.operations):

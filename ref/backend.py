@@ -55,6 +55,8 @@ class Arrays:
     sixteen  whether an array of bfloat16 may stand for its float32 values: every op takes one, and some give one where a recipe rounds
     wide     such an array as float32; others pass as they are
     operands ``(x, [(quantizer, options of operand, whether it is kept for later), ...])`` -> what `operand` makes of each, together, or None
+    both     whether `operand` takes an option of this name: the codes will be contracted along both axes, and may be laid out for both at once
+    unmade   whether ops give what only codes are made of as something that is computed when they are (`store="unmade"`)
     branch   where the gradients of parameters are made (`lpref.ref.branch`)
     again    bytes from which on the result of an op, if linear layers alone read it and round it to bfloat16, is made again by the op's backward
              (`lpref.accel.again`) and not kept from their forward to theirs; None: never
@@ -71,6 +73,8 @@ class Arrays:
     branch: Branch = field(default_factory=Branch)
     overwrites: bool = False
     again: int | None = None
+    both: bool = False
+    unmade: bool = False
 
 
 HOST = Arrays()
@@ -78,7 +82,7 @@ HOST = Arrays()
 
 def unpaired(arrays: Arrays) -> Arrays:
     """The same, with every operand made by the op `operand`, everything on one line and no argument lost: for backends that look into each op."""
-    return replace(arrays, operands=HOST.operands, branch=HOST.branch, overwrites=False, again=None)
+    return replace(arrays, operands=HOST.operands, branch=HOST.branch, overwrites=False, again=None, both=False, unmade=False)
 
 
 class Backend:

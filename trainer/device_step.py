@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import device, doubt, feed, graph, lines, qtensor, update
+from lpref.accel.cuda import device, doubt, feed, graph, lines, noted, qtensor, update
 from lpref.accel.cuda.copies import Copies
 from lpref.ref.optim import update_loss_scale
 from lpref.trainer import memory
@@ -38,6 +38,8 @@ class Outcome:
     observed: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     pages: Sequence[Any] = ()
     grads: Mapping[str, Any] = field(default_factory=dict)
+    mirrored: bool = False
+    """Whether the states on the device followed the step."""
 
 
 @dataclass(eq=False)
@@ -73,11 +75,13 @@ class DeviceStep:
         self.zeros = fed.array((2,), np.uint32)
         """What a step begins with as its doubt and as what is not finite: fed, not cleared by one more launch."""
         self.states = FedStates(fed, prepared.rules.quantizers.places)
+        self.peaks = any(noted.reads(q) for q in prepared.rules.quantizers.places.values())
         self.kinds: dict[Any, Kind] = {}
         self.weights: list[Any] = []
         self.moments: Any = None
         self.weight_copies = Copies(())
         cp, words = device.cupy(), update.TOLD + micro
+        self.amaxes, words = words, words + len(self.states.delayed.places)  # a row: verdict, losses, amaxes
         self.told, self.halt = cp.zeros((feed.TURNS, words), np.uint32), cp.zeros(2, np.uint32)
         self.heard = feed.pinned(4 * feed.TURNS * words).view(np.uint32).reshape(feed.TURNS, words)
         self.copies: list[np.ndarray] = []
@@ -89,11 +93,12 @@ class DeviceStep:
     ) -> list[tuple[TrainState, StepResult]]:
         """`step_of` of `state`, whose moments are this run's, and of the states after it: up to `count` steps, one at least.
 
-        Steps whose numbers the host can foretell (no state of a quantizer depends on what a step observes) are queued, and reported while those
-        behind them run. It foretells that each is applied: behind one that is not the device skips the rest, which is not reported. Only the last
-        one reports observations. batches_of: the micro-batches of a step; also asked for those of the step after the last, while the device works.
+        Steps whose numbers the host can foretell, or the device knows (states of delayed scaling; no others may depend on what a step observes), are
+        queued, and reported while those behind them run. It foretells that each is applied: behind one that is not the device skips the rest, which
+        is not reported. Only the last one reports observations. batches_of: the micro-batches of a step; also asked for those of the step after
+        the last, while the device works.
         """
-        deep = min(count, feed.TURNS) if self.whole and not (collect or self.eager or state.quantizers) else 1
+        deep = min(count, feed.TURNS) if self.whole and not (collect or self.eager) and self.states.delayed.holds(state.quantizers) else 1
         queue: list[Queued] = []
         while len(queue) < deep:
             batches = batches_of(state.step)
@@ -108,7 +113,7 @@ class DeviceStep:
             outcome = self._start(kind, collect, len(queue))
             queue.append(Queued(state, lr, outcome, device.cupy().cuda.get_current_stream().record()))
             state = self._foretold(state)
-            if kind.captured is None:
+            if kind.captured is None or (state.quantizers and not outcome.mirrored):
                 break
         if state.step < self.p.spec.train.steps:
             batches_of(state.step)
@@ -135,9 +140,11 @@ class DeviceStep:
         """What became of the steps, up to the first that was skipped."""
         found: list[tuple[TrainState, StepResult]] = []
         for turn, one in enumerate(queue):
+            if found:  # what the states of quantizers became was not foretold
+                one = replace(one, state=replace(one.state, quantizers=found[-1][0].quantizers))
             last = turn == len(queue) - 1
             (self._wait if last else one.end.synchronize)()
-            told, outcome = self.heard[turn].copy(), one.outcome if last else Outcome()
+            told, outcome = self.heard[turn].copy(), one.outcome
             if not (told[0] or last):
                 self._wait()  # those behind it come to nothing
             if told[2]:  # a kernel doubts its input: the step once more, now with errors
@@ -149,9 +156,10 @@ class DeviceStep:
                 self._wait()
                 found.append(self._report(one, self.heard[0].copy(), outcome))
                 break  # those behind it did not happen
-            found.append(self._report(one, told, outcome))
+            found.append(self._report(one, told, outcome, last))
             if found[-1][1].skipped:
                 break
+        self.states.delayed.known = found[-1][0].quantizers if outcome.mirrored and self.whole else None
         return found
 
     def compile_ahead(self, state: TrainState, batches: Sequence[Batch]) -> None:
@@ -224,13 +232,14 @@ class DeviceStep:
     def _region(self, batches: Sequence[Batch], outcome: Outcome, collect: bool) -> None:
         """All that the device does in a step."""
         p, words = self.p, feed.upload(feed.same, self.zeros)
-        with doubt.collected(words[:1]) if feed.capturing() else nullcontext(), qtensor.own_pages() as pages, self.weight_copies.reading():
+        doubts = doubt.collected(words[:1]) if feed.capturing() else nullcontext()
+        with doubts, qtensor.own_pages() as pages, self.weight_copies.reading(), noted.noting(self.peaks):
             losses, observed = both_passes(p.model, batches, lambda micro: self._context(micro, collect), self.seed)
             grads = update.contiguous(p.model.grads())
             for tensor in p.model.params.values():
                 tensor.grad = None
             lines.BRANCH(lambda: self._copy(pages))
-            self._end(grads, [loss.data for loss in losses], words)
+            outcome.mirrored = self._end(grads, [loss.data for loss in losses], words, observed)
         outcome.observed, outcome.pages, outcome.grads = observed, pages, {} if self.whole else grads
 
     def _copy(self, pages: Sequence[Any]) -> None:
@@ -240,14 +249,16 @@ class DeviceStep:
         for copy, page in zip(self.copies, pages, strict=False):
             feed.copy_to_host(copy, page.rows)
 
-    def _end(self, grads: Mapping[str, Any], losses: Sequence[Any], words: Any) -> None:
-        """Verdict and update; beside the update the host is told."""
+    def _end(self, grads: Mapping[str, Any], losses: Sequence[Any], words: Any, observed: Any) -> bool:
+        """Verdict and update; beside the update the host is told. Returns whether the states of quantizers on the device follow."""
         p, (by, queue) = self.p, [feed.upload(feed.same, source) for source in (self.inverse, self.queue)]
         verdict = update.judge(list(grads.values()), losses, words, queue, by, p.rules.clip, self.halt, self.told)
+        mirrored = self.states.delayed.update(observed, verdict, queue, self.told, self.amaxes)
         lines.BRANCH(lambda: feed.copy_to_host(self.heard, self.told))
         if self.whole:
             rules, weights = feed.upload(feed.same, self.rules), p.model.arrays()
             update.update(p.rules.optimizer, weights, grads, self.moments, rules, by, verdict, self.weight_copies.made)
+        return mirrored
 
     def _context(self, micro: int, collect: bool) -> FedContext:
         numbers = self.place.feed.numbers
@@ -261,18 +272,21 @@ class DeviceStep:
         scale = update_loss_scale(self.p.rules.loss_scale, state.loss_scale, overflow=False)
         return replace(state, step=state.step + 1, update=state.update + 1, loss_scale=scale)
 
-    def _report(self, one: Queued, told: np.ndarray, outcome: Outcome) -> tuple[TrainState, StepResult]:
-        """The state after the step, and its report, from what the device told."""
+    def _report(self, one: Queued, told: np.ndarray, outcome: Outcome, last: bool = True) -> tuple[TrainState, StepResult]:
+        """The state after the step, and its report, from what the device told; observations of the last step alone are there to be read."""
         rules, state, (done, finite) = self.p.rules, one.state, (bool(word) for word in told[:2])
-        norm, losses = float(told[4:5].view(np.float32)[0]), told[update.TOLD :].view(np.float32)
+        norm, losses = float(told[4:5].view(np.float32)[0]), told[update.TOLD : self.amaxes].view(np.float32)
         loss = mean_loss([float(value) for value in losses])
-        observed = Readings(outcome.observed, {page: copy.copy() for page, copy in zip(outcome.pages, self.copies, strict=False)})
+        pages = {page: copy.copy() for page, copy in zip(outcome.pages, self.copies, strict=False)} if last else {}
+        observed = Readings(outcome.observed if last else {}, pages)
         if not done:
             self.queue[0] += 1  # the next step is none of those that wait behind this one
             return skipped(state, rules), StepResult(loss, one.lr, float("inf") if finite else float("nan"), True, observed)
         if not self.whole:
             return self._host_update(state, outcome, loss, observed)
-        after = replace(self._foretold(state), quantizers=rules.quantizers.update(state.quantizers, observed))
+        by = self.states.delayed
+        seen = by.seen(outcome.observed, told[self.amaxes :]) if outcome.mirrored and by.holds(state.quantizers) else observed
+        after = replace(self._foretold(state), quantizers=rules.quantizers.update(state.quantizers, seen))
         return after, StepResult(loss, one.lr, norm, False, observed)
 
     def _host_update(self, state: TrainState, outcome: Outcome, loss: float, observed: Any) -> tuple[TrainState, StepResult]:

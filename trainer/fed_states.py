@@ -1,4 +1,5 @@
-"""`FedStates`: the states of a run's quantizers as a step on the device reads them: numbers from a feed, the rest as it is."""
+"""`FedStates`: the states of a run's quantizers as a step on the device reads them: those of delayed scaling lie there (`lpref.accel.cuda.delayed`),
+numbers of others come from a feed, the rest is as it is."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lpref.accel.cuda.delayed import Delayed
 from lpref.ref.quantize import Quantizer
 from lpref.ref.quantize.state import phase
 
@@ -18,7 +20,7 @@ class FedStates:
     """The states of these quantizers in a feed (`lpref.accel.cuda.feed`)."""
 
     def __init__(self, feed: Any, places: Mapping[str, Quantizer]) -> None:
-        self.feed, self.places = feed, places
+        self.feed, self.places, self.delayed = feed, places, Delayed(places)
         self.sources: dict[Any, np.ndarray] = {}
         self.now: dict[str, dict[str, Any]] = {}
         """What a context holds as its states."""
@@ -29,9 +31,12 @@ class FedStates:
 
     def fill(self, states: Mapping[str, Any]) -> None:
         """These states are those of the next step."""
+        self.delayed.renew(states)
         self.now = {place: {key: self._fed(place, key, value) for key, value in own.items()} for place, own in states.items()}
 
     def _fed(self, place: str, key: str, value: Any) -> Any:
+        if key == "scale" and (here := self.delayed.scale(place)) is not None:
+            return here
         if key not in READ_BY_KERNELS:
             return value
         found = (place, key, np.shape(value))

@@ -100,15 +100,16 @@ def watched(run: Prepared, seen: Lockstep) -> Any:
             self.before = state
             return super().steps(state, *args, **kwargs)
 
-        def _end(self, grads: Mapping[str, Any], losses: Sequence[Any], words: Any) -> None:
+        def _end(self, grads: Mapping[str, Any], losses: Sequence[Any], words: Any, observed: Any) -> bool:
             host, p, state = self.p.backend.arrays.host, self.p, self.before
             params, made, moments = ({name: np.array(host(a)) for name, a in held.items()} for held in (p.model.arrays(), grads, self.moments))
-            super()._end(grads, losses, words)
+            mirrored = super()._end(grads, losses, words, observed)
             if self.whole:
                 finite = all(bool(np.isfinite(host(loss)).all()) for loss in losses)
                 found = {"params": _weights(p), "moments": {name: np.array(host(a)) for name, a in self.moments.items()}}
                 expected = updated(p.rules, state, params, made, moments, finite, seen.against)
                 seen.compare("update", "", "guarded_step", Bits(), expected, found)
+            return mirrored
 
     by = Watched(run)
     by.eager = True

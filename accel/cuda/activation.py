@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device
+from lpref.accel.cuda import arrays, device, noted
+from lpref.accel.cuda.unmade import GELU, NAME, Unmade
 from lpref.ref.errors import UnknownNameError
 from lpref.ref.nn.activation import (
     GELU_CUBIC,
@@ -54,7 +55,11 @@ def silu_backward(dy: Any, x: Any, *, near: bool = False) -> Any:
 
 
 def gelu(x: Any, kind: str = "tanh", *, store: str = "float32", near: bool = False) -> Any:
-    """`lpref.ref.nn.gelu`."""
+    """`lpref.ref.nn.gelu`; store: also `unmade.NAME`, for an `Unmade` of what a kernel codes."""
+    if store == NAME:
+        if kind == "tanh" and near and arrays.is_sixteen(x) and x.ndim == 2 and x.flags.c_contiguous:
+            return Unmade(x, GELU, CONSTANTS["tanh"], lambda: gelu(x, near=True), x.shape)
+        store = "float32"
     return _each(f"gelu_{_known(kind)}", x, constants=CONSTANTS[kind], store=store, near=near)
 
 
@@ -64,8 +69,9 @@ def gelu_backward(dy: Any, x: Any, kind: str = "tanh", *, store: str = "float32"
     entry = f"gelu_{_known(kind)}_backward"
     dy, x = arrays.values(entry, dy, x)
     dx, y = arrays.empty(x.shape, store), None if again == "float32" else arrays.empty(x.shape, again)
-    kinds = (*_macros(near, LP_X=x, LP_Y=dx, LP_DY=dy), *(() if y is None else (("LP_AGAIN", 1),)))
-    _launch(entry, dx.size, kinds, dy, x, dx.size, *CONSTANTS[kind], dx, np.uint64(0) if y is None else y)
+    peak, counters = noted.counters(dx)
+    kinds = (*_macros(near, LP_X=x, LP_Y=dx, LP_DY=dy), *(() if y is None else (("LP_AGAIN", 1),)), *peak)
+    _launch(entry, dx.size, kinds, dy, x, dx.size, *CONSTANTS[kind], dx, np.uint64(0) if y is None else y, counters)
     return dx if y is None else (dx, y)
 
 
@@ -138,6 +144,6 @@ def _each(entry: str, x: Any, *dy: Any, constants: tuple[Any, ...] = (), store: 
     """The kernel over x, or dy and x; x's shape is the result's."""
     *before, x = arrays.values(entry, *dy, x)
     y = arrays.empty(x.shape, store)
-    kinds = _macros(near, LP_X=x, LP_Y=y, **({"LP_DY": before[0]} if before else {}))
-    _launch(entry, y.size, kinds, *before, x, y.size, *constants, y)
+    kinds, (peak, counters) = _macros(near, LP_X=x, LP_Y=y, **({"LP_DY": before[0]} if before else {})), noted.counters(y)
+    _launch(entry, y.size, (*kinds, *peak), *before, x, y.size, *constants, y, counters)
     return y

@@ -35,6 +35,7 @@ from lpref.accel.cuda import (
     product,
     reduce,
     rope,
+    unmade,
 )
 from lpref.accel.cuda.qtensor import CudaQTensor
 from lpref.accel.cuda.quantize import quantize
@@ -204,5 +205,5 @@ class CudaBackend(Backend):
         held = ARRAYS
         if numerics == "fast":
             table |= FAST
-            held = replace(ARRAYS, operands=partial(operand.operands, numbers=True))
+            held = replace(ARRAYS, operands=partial(operand.operands, numbers=True), both=True, unmade=unmade.SERVING)
         super().__init__("cuda", numerics, [Kernel(op, f, definitions[op], contract) for op, (f, contract) in table.items()], held)

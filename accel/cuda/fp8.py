@@ -65,6 +65,8 @@ def fits(x: CudaQTensor, depth: int) -> bool:
 def along_k(x: CudaQTensor) -> Any:
     """Codes of 8 bits as [other, K], contiguous: as they lie, or turned."""
     cp = device.cupy()
+    if not x.k_axis % 2 and x.codes.T.flags.c_contiguous:
+        return x.codes.T
     codes = cp.ascontiguousarray(x.codes)
     if x.k_axis % 2:
         return codes

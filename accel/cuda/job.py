@@ -38,6 +38,7 @@ class Job:
     words: Any
     counters: Counters
     state: Mapping[str, Any] | None = None
+    both: bool = False  # whether the codes are wanted along both axes
 
     @property
     def target(self) -> float:

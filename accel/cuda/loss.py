@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device
+from lpref.accel.cuda import arrays, device, noted
 from lpref.accel.cuda.activation import NEAR
 from lpref.accel.cuda.reduce import row_sums
+from lpref.accel.cuda.unmade import NAME, SOFTMAX, Unmade
 from lpref.ref.errors import BackendError
 from lpref.ref.nn.loss import check_targets
 
@@ -80,6 +81,7 @@ def softmax_cross_entropy_backward(dloss: Any, probs: Any, targets: Any, *, stor
     """dlogits: `lpref.ref.nn.softmax_cross_entropy_backward`; probs: an array or `Softmax`; dloss: a number, or one on the device.
 
     overwrite: the logits of a `Softmax` are given up: where their dtype is that of the result, it takes their memory.
+    store: also `unmade.NAME`, for an `Unmade` of what a kernel codes.
     """
     check_targets("softmax_cross_entropy_backward", probs, targets)
     if not isinstance(probs, Softmax):
@@ -88,7 +90,13 @@ def softmax_cross_entropy_backward(dloss: Any, probs: Any, targets: Any, *, stor
         (pointer,), number = arrays.floats("softmax_cross_entropy_backward", arrays.wide(dloss).reshape(())), np.float32(0)
     else:
         pointer, number = 0, np.float32(dloss)
-    return _gradient(probs, arrays.integers(targets), pointer, number, probs.shape[0], store, overwrite)
+    ids = arrays.integers(targets)
+    if store == NAME:
+        if isinstance(probs, Softmax) and probs.near and arrays.is_sixteen(probs.logits):
+            args = (probs.tops, probs.sums, ids, pointer, number, np.float32(probs.shape[0]))
+            return Unmade(probs.logits, SOFTMAX, args, lambda: _gradient(probs, ids, pointer, number, probs.shape[0]), probs.shape)
+        store = "float32"
+    return _gradient(probs, ids, pointer, number, probs.shape[0], store, overwrite)
 
 
 def _gradient(probs: Any, ids: Any, pointer: Any, number: np.float32, count: int, store: str = "float32", overwrite: bool = False) -> Any:
@@ -103,8 +111,9 @@ def _gradient(probs: Any, ids: Any, pointer: Any, number: np.float32, count: int
     wide = min(256, 1 << max(steps - 1, 1).bit_length())
     across = max(1, min(64, steps // (8 * wide)))
     high = min(-(-rows * wide // 256), 65535, max(1, 64 * device.processors() // across))
-    args = (*of, ids, rows, n, pointer, number, np.float32(count), out)
+    peak, counters = noted.counters(out)
+    args = (*of, ids, rows, n, pointer, number, np.float32(count), out, counters)
     near = isinstance(probs, Softmax) and probs.near
-    defines = (*arrays.ONE, *arrays.kinds(LP_X=of[0], LP_Y=out), *(NEAR if near else ()))
+    defines = (*arrays.ONE, *arrays.kinds(LP_X=of[0], LP_Y=out), *(NEAR if near else ()), *peak)
     device.function("loss", "cross_entropy_backward", defines)((across, high), (wide, 256 // wide), args)
     return out

@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import device
+from lpref.accel.cuda import device, noted
 from lpref.accel.cuda.job import Job
 
 
 def tensor_amax(job: Job) -> Any:
-    """float32 bits of the tensor's amax, one uint32: given, or measured."""
-    return reach(job.x, job.kind, job.counters.spare()) if job.amax is None else job.amax.view(np.uint32)
+    """float32 bits of the tensor's amax, one uint32: given, noted by who wrote the tensor, or measured."""
+    if job.amax is not None:
+        return job.amax.view(np.uint32)
+    found = noted.of(job.x)
+    return reach(job.x, job.kind, job.counters.spare()) if found is None else found
 
 
 def reach(x: Any, kind: int = 0, out: Any = None) -> Any:

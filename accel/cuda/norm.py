@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device, lines
+from lpref.accel.cuda import arrays, device, lines, noted
 from lpref.accel.cuda.elementwise import add, mul, sub
 from lpref.accel.cuda.reduce import column_sums
 from lpref.ref.nn.norm import check
@@ -101,8 +101,9 @@ def _forward(op: str, x: Any, h: Any, w: Any, b: Any, eps: float, store: str) ->
     y, rstd = arrays.empty(x.shape, store), cp.empty(rows, np.float32)
     mean, s = None if b is None else cp.empty(rows, np.float32), None if h is None else cp.empty(x.shape, np.float32)
     if rows:
-        run = device.function("add_norm", "add_norm", _macros(b is not None, n, LP_X=x, LP_H=h, LP_Y=y))
-        args = (x, _pointer(h), w, _pointer(b), rows, np.int32(n), np.float32(n), np.float32(eps), y, _pointer(mean), rstd, _pointer(s))
+        peak, counters = noted.counters(y, rows % 8 == 0)
+        run = device.function("add_norm", "add_norm", (*_macros(b is not None, n, LP_X=x, LP_H=h, LP_Y=y), *peak))
+        args = (x, _pointer(h), w, _pointer(b), rows, np.int32(n), np.float32(n), np.float32(eps), y, _pointer(mean), rstd, _pointer(s), counters)
         run((-(-rows // 8),), (256,), args)
     return y, mean, rstd, s
 
@@ -135,10 +136,11 @@ def _backward(op: str, dy: Any, ds: Any, x: Any, w: Any, mean: Any, rstd: Any, c
     dx, second = cp.empty(x.shape, np.float32), None if copy == "float32" else arrays.empty(x.shape, copy)
     partial, y = cp.empty((many, min(LANES, rows), n), np.float32), None if again == "float32" else arrays.empty(x.shape, again)
     if rows:
-        kinds = (*_macros(mean is not None, n, LP_X=x, LP_DY=dy), *(() if y is None else (("LP_AGAIN", 1),)))
+        peak, counters = noted.counters(dx)
+        kinds = (*_macros(mean is not None, n, LP_X=x, LP_DY=dy), *(() if y is None else (("LP_AGAIN", 1),)), *peak)
         run = device.function("add_norm_backward", "add_norm_backward", kinds)
         sizes = (rows, np.int32(n), np.float32(n))
-        made = (dx, _pointer(second), partial, _pointer(b), _pointer(y))
+        made = (dx, _pointer(second), partial, _pointer(b), _pointer(y), counters)
         run((partial.shape[1],), (256,), (dy, _pointer(ds), x, w, _pointer(mean), rstd, *sizes, *made))
     sums = lines.BRANCH(lambda: column_sums(partial))
     return (dx, *sums, *(a for a in (second, y) if a is not None))

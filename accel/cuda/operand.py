@@ -14,7 +14,8 @@ from lpref.accel.cuda import arrays, cast, copies, device, panels
 from lpref.accel.cuda.hadamard import hadamard
 from lpref.accel.cuda.job import job_of
 from lpref.accel.cuda.qtensor import CudaQTensor
-from lpref.accel.cuda.quantize import constant, in_panels, quantize, shortens
+from lpref.accel.cuda.quantize import constant, in_panels, of_unmade, quantize, shortens
+from lpref.accel.cuda.unmade import Unmade
 from lpref.accel.reference import check_operand, transformed
 from lpref.ref.formats import format as format_named
 from lpref.ref.linalg import HighPrecision
@@ -27,15 +28,21 @@ from lpref.ref.rounding import rounding as rounding_of
 
 def operand(
     x: Any, quantizer: Quantizer | None = None, *, k_axis: int, transforms: Sequence[tuple[Any, Any]] = (), words: Any = None,
-    state: Mapping[str, Any] | None = None, collect: bool = False, numbers: bool = False,
+    state: Mapping[str, Any] | None = None, collect: bool = False, numbers: bool = False, both: bool = False,
 ) -> CudaQTensor | HighPrecision:  # fmt: skip
     """`lpref.accel.reference.operand`: the same codes. collect adds error statistics to ``observed`` (and waits for the device); numbers: bfloat16
-    beside the codes, where they come from one kernel, and the copy of a weight (`copies`) in place of its cast.
+    beside the codes, where they come from one kernel, and the copy of a weight (`copies`) in place of its cast; both: codes along both axes, if they
+    come from one kernel.
 
     A cast to bfloat16 of an array of bfloat16 is the array, without a kernel: no element is lost, and its amax is not measured unless `collect`.
     Nothing at all is observed of a weight whose copy serves, unless `collect`.
     """
     check_operand(x, k_axis)
+    if isinstance(x, Unmade):
+        made = of_unmade(x, quantizer, state=state, words=words, k_axis=k_axis) if both and quantizer is not None and not collect else None
+        if made is not None:
+            return made
+        x = x.array()
     alone = quantizer is None or collect or not (transforms or numbers) or not device.on_device(x)
     if quantizer is not None and not alone and panels.fits(x, quantizer, k_axis, words, transforms):
         return in_panels([(job_of(x, quantizer, state, None, words, k_axis), transforms, numbers)])[0]
@@ -50,7 +57,7 @@ def operand(
         copy = copies.of(x) if numbers and shortens(quantizer) else None
         if copy is not None:
             return as_codes(copy, quantizer, k_axis, {})
-    codes = quantize(x, quantizer, state=state, words=words, k_axis=k_axis)
+    codes = quantize(x, quantizer, state=state, words=words, k_axis=k_axis, both=both)
     return replace(codes, observed={**codes.observed, **stats(x, codes)}) if collect else codes
 
 

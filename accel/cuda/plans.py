@@ -27,6 +27,7 @@ RULE = np.dtype(
 TUNING = {
     "blocks": (2, 64, 0), "blocks stochastic": (1, 80, 1), "rows": (2, 64, 0), "rows stochastic": (2, 80, 2),
     "tensor": (2, 64, 0), "tensor stochastic": (2, 80, 0), "tiles": (4, 64, 0), "columns": (2, 64, 0),
+    "turned": (2, 128, 0), "turned stochastic": (2, 128, 0),
 }  # fmt: skip
 """Kernel -> sixteens (tiles, columns: eights) a thread and step, the registers that a thread may have, and what goes ahead (LP_AHEAD: blocks: the
 loads of the next step; rows: the random words of so many sixteens); measured on an H200."""
@@ -172,10 +173,9 @@ def _float(fmt: Format, q: Quantizer, r: int) -> dict[str, Any] | None:
         return None
     cvt = (fmt.bits, fmt.trailing_bits, fmt.bias) in ((8, 3, 7), (8, 2, 15)) and fmt.max in (448.0, 57344.0)
     live_nan = q.scale.rule == "te"  # elsewhere a NaN takes its whole block
-    cvt = cvt and (fmt.nan_code == 0x7F or not live_nan)
     return {
         "LP_INTEGER": 0, "LP_TRAILING": fmt.trailing_bits, "LP_EMIN": fmt.emin, "LP_MAX": _hex(fmt.max), "LP_NAN_CODE": fmt.nan_code or 0,
-        "LP_CVT": int(cvt), "LP_LOW": "0.0f", "LP_HIGH": "0.0f",
+        "LP_CVT": int(cvt) * (2 if live_nan and fmt.nan_code != 0x7F else 1), "LP_LOW": "0.0f", "LP_HIGH": "0.0f",
     }  # fmt: skip
 
 

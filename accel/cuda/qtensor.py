@@ -85,6 +85,11 @@ class Observed(Mapping[str, Any]):
         self._read: dict[str, Any] | None = None
         counters.page.seen = None  # a kernel has written since
 
+    @property
+    def row(self) -> Any:
+        """The counters on the device."""
+        return self._counters.row
+
     def _values(self) -> dict[str, Any]:
         if self._read is None:
             self._read = self._figures(self._counters.read())
@@ -128,6 +133,8 @@ class CudaQTensor(QTensor):
 
     embedded: Any = None
     """`in_bfloat16(True)` where it was made together with the codes."""
+    turned: Any = None
+    """The codes with rows and columns exchanged, contiguous, where they were made together with the codes."""
 
     def host(self) -> QTensor:
         """A copy in host memory."""
@@ -200,6 +207,12 @@ class CudaQTensor(QTensor):
             raise BackendError(f"no kernel dequantizes to {np.dtype(dtype)}", where="cuda", remedy="use float32 or float64, or t.host().dequantize()")
         return self._values(3 if self.quantizer.scale.rule == "minmax" else 1, np.dtype(dtype)).reshape(self.logical_shape)
 
+    def contracted_along(self, k_axis: int) -> CudaQTensor:
+        """The same codes under another contraction axis; of codes that lie both ways, those alone that have this axis side by side."""
+        if self.turned is None or k_axis % 2:
+            return replace(self, k_axis=k_axis)
+        return replace(self, k_axis=k_axis, codes=self.turned.T, turned=None)
+
     def _values(self, what: int, dtype: Any) -> Any:
         """kernels/generic.cu: 0 elements, 1 values, 2 elements times block scales, 3 values of minmax, [R, C]."""
         cp, (rows, columns), bits = device.cupy(), self.shape, format_named(self.quantizer.format).bits
@@ -231,7 +244,7 @@ class CudaQTensor(QTensor):
         cp, bits, (rows, columns) = device.cupy(), format_named(self.quantizer.format).bits, self.shape
         codes = pack(cp.ascontiguousarray(self.unpacked().T), bits)
         scales, zero = tuple(cp.ascontiguousarray(s.T) for s in self.scales), None if self.zero is None else cp.ascontiguousarray(self.zero.T)
-        return replace(self, codes=codes, scales=scales, logical_shape=(columns, rows), zero=zero, embedded=None)
+        return replace(self, codes=codes, scales=scales, logical_shape=(columns, rows), zero=zero, embedded=None, turned=None)
 
     def to_layout(self, name: str) -> dict[str, Any]:
         """The layout ``linear``; others are made on the host: ``t.host().to_layout(name)``."""

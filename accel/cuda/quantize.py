@@ -1,9 +1,9 @@
 """`lpref.ref.quantize.quantize` of CuPy arrays: the same codes, scales, tensor scale and observations, bit for bit, on the device.
 
-Three kernels read x once: `blocks` (1 x 16, 32, 64, 128 along rows), `rows`, `tensor`; where a tensor's amax is needed first (per-tensor
-scales, NVFP4) `amax_flat` goes before. `panels` makes blocks of 16 and 32 of floats down columns or square from one read too. For others
-`tiles` reads the scales of any blocks whose columns are a multiple of 8, `columns` those of blocks of one column, found in a pass before.
-Everything else (ragged edges, tables, other policies, given words) takes the generic passes.
+Three kernels read x once: `blocks` (1 x 16, 32, 64, 128 along rows), `rows`, `tensor` (`turned`: its codes along both axes); where a tensor's amax
+is needed first (per-tensor scales, NVFP4) `amax_flat` goes before. `panels` makes blocks of 16 and 32 of floats down columns or square from one
+read too. For others `tiles` reads the scales of any blocks whose columns are a multiple of 8, `columns` those of blocks of one column, found in a
+pass before. Everything else (ragged edges, tables, other policies, given words) takes the generic passes.
 What has no kernel is a `BackendError`. Nothing waits for the device, except where the definition may raise.
 """
 
@@ -21,6 +21,7 @@ from lpref.accel.cuda import scales as scales_of
 from lpref.accel.cuda.job import Job, job_of
 from lpref.accel.cuda.levels import Levels
 from lpref.accel.cuda.qtensor import CudaQTensor, Observed, pack
+from lpref.accel.cuda.unmade import Unmade
 from lpref.ref.errors import NonFiniteError, WordsError
 from lpref.ref.formats import FloatFormat, Format
 from lpref.ref.formats import format as format_named
@@ -36,19 +37,24 @@ from lpref.ref.rounding import rounding as rounding_of
 LONGEST_ROW = 16 * 2 * 1024
 LARGEST = 2**36
 BLOCKS = (16, 32, 64, 128)
+TILE, ALIGNED = 128, 16
+"""Of kernels/turned.cu: its tiles, and what rows and columns are a multiple of."""
 WIDE = integer(WIDE_BITS)
 """What elements are rounded to before a zero point is added."""
 
 
 def quantize(
-    x: Any, q: Quantizer | str, *, state: Mapping[str, Any] | None = None, amax: Any = None, words: Any = None, k_axis: int = -1
-) -> CudaQTensor:
+    x: Any, q: Quantizer | str, *, state: Mapping[str, Any] | None = None, amax: Any = None, words: Any = None, k_axis: int = -1,
+    both: bool = False,
+) -> CudaQTensor:  # fmt: skip
     """Codes and scales of a CuPy array; arguments as `lpref.ref.quantize.quantize`, words and amax may be CuPy or NumPy arrays.
+
+    both: the codes are wanted along both axes, `CudaQTensor.turned` beside them where a kernel makes the two from one read.
 
     Raises: what the definition raises; BackendError for quantizers and dtypes without kernels.
     """
     q = lookup(q) if isinstance(q, str) else q
-    job = job_of(x, q, state, amax, words, k_axis)
+    job = replace(job_of(x, q, state, amax, words, k_axis), both=both)
     if q.scale.rule == "none":
         return _plain(job) or _generic(job)
     run = _fast(job)
@@ -124,16 +130,35 @@ def _grid_size(job: Job, run: Any) -> tuple[int]:
     return (max(1, min(-(-job.x.size // (16 * device.THREADS)), device.resident(run, device.THREADS))),)
 
 
-def _tensor(job: Job) -> CudaQTensor:
+def of_unmade(x: Unmade, q: Quantizer, *, state: Mapping[str, Any] | None, words: Any, k_axis: int) -> CudaQTensor | None:
+    """Codes along both axes of what is computed on the way, under a scale that is known; None where no kernel makes them."""
+    job = replace(job_of(x.source, q, state, None, words, k_axis), both=True)
+    fits = job.shape == x.shape and job.encode_scale is not None and _turns(job) and _fast(job) is _tensor
+    return _tensor(job, x) if fits else None
+
+
+def _tensor(job: Job, of: Unmade | None = None) -> CudaQTensor:
     codes, scales, ts = _outputs(job)
-    delayed = job.encode_scale is not None
+    delayed, (rows, columns) = job.encode_scale is not None, job.shape
     measured = 0 if delayed else measure.tensor_amax(job)
-    run = _kernel(job, "tensor", "tensor")
     own = np.int32(not delayed and job.amax is None)
-    state = job.encode_scale if delayed else 0
-    args = (job.x, codes, scales, job.x.size, scales_of.rule(job.q), measured, state, own, job.counters.row, *_address(job))
-    run(_grid_size(job, run), (device.THREADS,), args)
-    return _result(job, codes, scales, ts)
+    state = (scales_of.rule(job.q), measured, job.encode_scale if delayed else 0, own, job.counters.row, *_address(job))
+    if not (job.both and _turns(job)):
+        run = _kernel(job, "tensor", "tensor")
+        run(_grid_size(job, run), (device.THREADS,), (job.x, codes, scales, job.x.size, *state))
+        return _result(job, codes, scales, ts)
+    unmade = {} if of is None else {"LP_UNMADE": of.what, "LP_NEAR": 1, "LP_IN": 0}
+    run, other = _kernel(job, "turned", "turned", **unmade), device.cupy().empty((columns, rows), np.uint8)
+    tiles = -(-rows // TILE) * -(-columns // TILE)
+    sizes = (np.uint32(rows), np.uint32(columns))
+    args = (job.x, codes, other, scales, *sizes, *state, *(of.arguments if of else ()))
+    run((min(tiles, device.resident(run, device.THREADS)),), (device.THREADS,), args)
+    return replace(_result(job, codes, scales, ts), turned=other)
+
+
+def _turns(job: Job) -> bool:
+    """Whether kernels/turned.cu serves."""
+    return job.fmt.bits == 8 and job.q.scale.rule in ("te", "amax") and all(n % ALIGNED == 0 for n in job.shape)
 
 
 def _blocks(job: Job) -> CudaQTensor:

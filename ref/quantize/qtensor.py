@@ -62,6 +62,10 @@ class QTensor:
         """Block shape (rows, columns) on the 2-D logical array."""
         return self.quantizer.blocks.on(self.shape, self.k_axis)
 
+    def contracted_along(self, k_axis: int) -> QTensor:
+        """The same codes under another contraction axis."""
+        return replace(self, k_axis=k_axis)
+
     @property
     def nbytes(self) -> int:
         """Bytes of codes and scales, of zero points (as many bits as a code), of `aux` and of the second tensor; the tensor scale

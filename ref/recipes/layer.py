@@ -23,6 +23,7 @@ from lpref.ref.recipes.observe import observe
 from lpref.ref.recipes.parts import split_operand
 from lpref.ref.recipes.recipe import LinearRecipe
 from lpref.ref.recipes.shared import SharedBlocks
+from lpref.ref.recipes.sources import turned_later
 from lpref.ref.recipes.transform import Transform
 from lpref.ref.rounding import is_stochastic
 
@@ -50,6 +51,8 @@ class Layer:
     params: Mapping[str, Any]
     ahead: dict[str, Any] = field(default_factory=dict)
     """Slot -> operand that was made together with another one."""
+    keep: bool = True
+    """Whether a backward pass will follow."""
 
     def prepare(self, tensor: Any, paths: Mapping[str, bool]) -> None:
         """Operands of one tensor that a backend makes from one read (`Arrays.operands`). paths: slot -> whether its operand is kept for later."""
@@ -131,8 +134,9 @@ class Layer:
         if path == "fprop.b" and isinstance(q, Quantizer) and self.recipe.slot(path).guided and ctx.site in ctx.companions:
             tensor = guided(tensor, ctx.companions[ctx.site], q, self.ops)
         collect = ctx.collect and q is not None
+        both = {"both": True} if self.ops.arrays.both and self.keep and turned_later(self.recipe, path) else {}
         made = self.ops.operand(
-            tensor, q, k_axis=K_AXIS[path], transforms=transforms, words=words, state=self.state(path), collect=collect
+            tensor, q, k_axis=K_AXIS[path], transforms=transforms, words=words, state=self.state(path), collect=collect, **both
         )
         if q is not None:
             observe(ctx.observed, ctx.key(path), made.observed)

@@ -61,7 +61,7 @@ def linear_forward(
         width = "K" if recipe.stored == 1 else f"K / {recipe.stored}"
         raise ShapeError(f"x is {tuple(x.shape)}, w is {tuple(w.shape)}", where=ctx.site or "linear_forward", remedy=f"x [M, K] and w [N, {width}]")
     params = {} if params is None else params
-    layer, x = Layer(recipe, ctx, ops, params), entered(recipe, x, ops)
+    layer, x = Layer(recipe, ctx, ops, params, keep=keep), entered(recipe, x, ops)
     tensors = {"x": x, "w": merged(layer, w)}
     layer.prepare(x, {"fprop.a": False} | ({"wgrad.b": True} if keep and made_in_forward(recipe, "wgrad.b") else {}))
     made = {"fprop.a": layer.made("fprop.a", x)}

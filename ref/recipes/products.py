@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from lpref.ref.arrays import namespace
+from lpref.ref.quantize import QTensor
 from lpref.ref.recipes.gemm import GemmSpec, Term
 from lpref.ref.recipes.parts import Parts, interleaved, tensor_of_operand
 from lpref.ref.recipes.recipe import LinearRecipe
@@ -131,4 +132,4 @@ def combined(y: Any, parts: int, ops: Any) -> Any:
 
 def transposed(operand: Any, k_axis: int) -> Any:
     """The same codes, contracted along `k_axis`."""
-    return operand.contracted_along(k_axis) if isinstance(operand, Parts) else replace(operand, k_axis=k_axis)
+    return operand.contracted_along(k_axis) if isinstance(operand, (Parts, QTensor)) else replace(operand, k_axis=k_axis)

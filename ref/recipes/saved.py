@@ -15,7 +15,7 @@ from lpref.ref.recipes.products import transposed
 from lpref.ref.recipes.projection import expanded, projected
 from lpref.ref.recipes.recipe import LinearRecipe
 from lpref.ref.recipes.sixteen import rounds_input
-from lpref.ref.recipes.sources import made_in_forward, maker, origin, saved_tensor
+from lpref.ref.recipes.sources import made_in_forward, maker, only_turned, origin, saved_tensor
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def saved_by(layer: Layer, tensors: Mapping[str, Any], made: Mapping[str, Made])
             found[name] = layer.ops.operand(tensor, saved.quantizer, k_axis=1, words=words)
         else:
             path = maker(layer.recipe, name)
-            found[name] = made[path].operand if path in made else layer.operand(path, tensor)
+            codes = made[path].operand if path in made else layer.operand(path, tensor)
+            found[name] = transposed(codes, 1 - K_AXIS[path]) if only_turned(layer.recipe, name) else codes
     return found
 
 

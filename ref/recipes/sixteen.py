@@ -40,6 +40,28 @@ def rounds_gradient(recipe: LinearRecipe) -> bool:
     return only_operands(recipe) and _casts(recipe, "dgrad.a") and _casts(recipe, "wgrad.a")
 
 
+@lru_cache(maxsize=256)
+def codes_input(recipe: LinearRecipe) -> bool:
+    """Whether all that the layer reads of x is one set of codes under a scale of the whole tensor that is known before x is."""
+    return all(s.what == "codes" for s in recipe.save.values()) and _codes(recipe, "fprop.a", "wgrad.b")
+
+
+@lru_cache(maxsize=256)
+def codes_gradient(recipe: LinearRecipe) -> bool:
+    """The same of dY."""
+    return _codes(recipe, "dgrad.a", "wgrad.a")
+
+
+def _codes(recipe: LinearRecipe, path: str, again: str) -> bool:
+    """Whether the slot `again` takes the codes of the slot `path`, which delayed scaling makes of the tensor as it is."""
+    slot, q = recipe.slot(path), recipe.slot(path).quantizer
+    if not (only_operands(recipe) and isinstance(q, Quantizer) and slot.source == "hp") or slot.transforms:
+        return False
+    known = q.scale.rule == "te" and q.scale.history == "delayed" and q.blocks.other is None and q.blocks.k is None
+    taken = recipe.slot(again).source == "reuse_transposed" and maker(recipe, origin(recipe, again)) == path
+    return known and taken and recipe.gemm(path.partition(".")[0]).transform is None and recipe.wgrad.transform is None
+
+
 def _casts(recipe: LinearRecipe, path: str) -> bool:
     """Whether the slot casts its tensor to bfloat16, or takes the codes of one that does."""
     slot, gemm = recipe.slot(path), recipe.gemm(path.partition(".")[0])

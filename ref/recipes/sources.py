@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.basis import AXES, Word, letter, reduced
 from lpref.ref.recipes.gemm import TENSORS, PlannedQuantizer
@@ -82,3 +84,17 @@ def made_in_forward(linear: LinearRecipe, path: str) -> bool:
 def has_high_precision(linear: LinearRecipe, tensor: str) -> bool:
     """Whether the backward pass has the tensor itself."""
     return tensor == "dy" or any(s.what in ("hp", "reference", "projection") and saved_tensor(n, s) == tensor for n, s in linear.save.items())
+
+
+@lru_cache(maxsize=1024)
+def turned_later(linear: LinearRecipe, path: str) -> bool:
+    """Whether a backward slot takes the codes of the slot `path` along their other axis."""
+    users = [p for p in AXES if linear.slot(p).source == "reuse_transposed"]
+    return linear.slot(path).split is None and any(maker(linear, origin(linear, p)) == path for p in users)
+
+
+@lru_cache(maxsize=1024)
+def only_turned(linear: LinearRecipe, of: str) -> bool:
+    """Whether all that the backward pass does with the saved codes `of` is to contract them along their other axis."""
+    sources = [linear.slot(p).source for p in AXES if origin(linear, p) == of]
+    return bool(sources) and all(source == "reuse_transposed" for source in sources)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lpref.accel.cuda import backend as cuda_backend
+from lpref.accel.cuda import delayed
 from lpref.accel.cuda.lines import Lines
 from lpref.ref.optim import LossScale
 from lpref.trainer.data import load_data
@@ -142,6 +143,37 @@ def test_queued_steps_are_the_same_steps(recipe: str) -> None:
     assert queued.queued(40) == [found[1:8] for found in one(40)]
     assert digest(runs[0]) == digest(runs[1])
     assert recipe != "fp16_loss_scaled" or one.state.loss_scale.skipped > 1
+
+
+@pytest.mark.parametrize("grade", ["exact", "fast"])
+def test_states_of_delayed_scaling_do_not_hold_up_the_queue(grade: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are updated on the device; the host's, which count, follow from what it is told, also behind a skipped step and under new states."""
+    monkeypatch.setattr(delayed, "SERVING", True)
+    runs = [prepared("cuda", "fp8_delayed", f"numerics={grade}", "train.micro_batches=2") for _ in range(2)]
+    queued, one = (Steps(run) for run in runs)
+    one.by.eager = True
+
+    def check(count: int) -> None:
+        with np.errstate(all="ignore"):
+            assert queued.queued(count) == [found[1:8] for found in one(count)]
+        for place, state in one.state.quantizers.items():
+            held, there = queued.state.quantizers[place], cp.asnumpy(queued.by.states.delayed.scale(place))[0]
+            np.testing.assert_array_equal([held["scale"], there], [state["scale"]] * 2, place)
+            np.testing.assert_array_equal(held["history"], state["history"], place)
+        assert digest(runs[0]) == digest(runs[1])
+
+    check(3)
+    done = queued.by.steps(queued.state, 4, partial(batches, queued.run))
+    assert len(done) == 4
+    queued.state = done[-1][0]
+    one(4)
+    check(12)
+    for factor in (7.0, np.nan, 1.0):  # NaN: what it makes is not applied
+        state = one.state.quantizers
+        changed = {place: {**held, "scale": np.float32(factor)} for place, held in state.items()}
+        queued.state, one.state = (replace(steps.state, quantizers=changed) for steps in (queued, one))
+        check(2)
+    assert one(1)[0][7] is False
 
 
 def poison(steps: Steps) -> None:

@@ -127,7 +127,8 @@ CUDA = SimpleNamespace(
 MODULE = SimpleNamespace(
     ndarray=ndarray, empty=_empty, zeros=lambda *a: allocated(np.zeros(*a)), ones=lambda *a: allocated(np.ones(*a)),
     asarray=moved(lambda *a: allocated(np.array(*a))), arange=lambda *a, **k: _own(np.arange(*a, **k)),
-    ascontiguousarray=moved(lambda a: allocated(np.ascontiguousarray(a))), broadcast_to=lambda a, s: _own(np.broadcast_to(a, s)),
+    ascontiguousarray=moved(lambda a: a if a.flags.c_contiguous and isinstance(a, ndarray) else allocated(np.ascontiguousarray(a))),
+    broadcast_to=lambda a, s: _own(np.broadcast_to(a, s)),
     sort=moved(lambda a: _own(np.sort(a))),
     equal=lambda a, b: _own(np.equal(a, b)), searchsorted=lambda a, v: _own(np.searchsorted(a, v)), cuda=CUDA,
     get_default_memory_pool=lambda: SimpleNamespace(malloc=None, free_all_blocks=lambda: None), asnumpy=moved(lambda a: np.array(a).view(np.ndarray)),

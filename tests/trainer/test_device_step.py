@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from lpref.accel import backend
-from lpref.accel.cuda import feed, graph, lines, quantize
+from lpref.accel.cuda import delayed, feed, graph, lines, quantize
 from lpref.accel.cuda.backend import CudaBackend
 from lpref.cli.diff_step import text
 from lpref.ref.backend import Backend
@@ -107,8 +107,8 @@ def check(*changes: str, steps: int = 6, grown: float = 1.0, together: int = 1, 
         if together > 1 and not one.observed:
             continue  # only the last step of a queue reports them
         for key in ("amax", "count", "overflowed", "underflowed"):
-            gpu, cpu = ({place: [repr(o[key]) for o in seen] for place, seen in r.observed.items()} for r in (one, other))
-            assert gpu == cpu
+            gpu, cpu = ({place: [float(o[key]) for o in seen] for place, seen in r.observed.items()} for r in (one, other))
+            np.testing.assert_equal(gpu, cpu)
     for name in weights_:
         np.testing.assert_array_equal(weights[name].view(np.uint32), weights_[name].view(np.uint32), name)
     for place, held in state_.quantizers.items():
@@ -165,6 +165,13 @@ def test_queued_steps_are_the_same_steps() -> None:
     scaled = LossScale("dynamic", init=2.0**10, growth=2.0**12, interval=4, backoff=2.0**-10, maximum=2.0**30)
     results = check("recipe=fp16_loss_scaled", loss_scale=scaled, steps=14, together=9)
     assert [r.skipped for r in results].count(True) > 1
+
+
+def test_states_of_delayed_scaling_do_not_hold_up_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device updates them; behind a step that collects they are the host's again."""
+    monkeypatch.setattr(delayed, "SERVING", True)
+    results = check("recipe=fp8_delayed", steps=8, together=3)
+    assert [bool(r.observed) for r in results].count(True) < len(results) - 2
 
 
 def test_a_finite_gradient_whose_norm_overflows() -> None:

@@ -2,11 +2,13 @@
  *
  * Constants come from the host, rounded as the definition rounds them: gelu's (a, b, 3 b) or (sqrt(1/2), 1 / sqrt(2 pi), 0).
  * swiglu: gate g[r pitch + j] and value u[r pitch + j], so that halves of one array are read in place. LP_X, LP_DY,
- * LP_Y: what x (gate and value), dy and the result are (loads.cuh). Versions: 1. the float64 sequences, one
+ * LP_Y: what x (gate and value), dy and the result are (loads.cuh); counters: peak.cuh. Versions: 1. the float64 sequences, one
  * element a step (50 M elements on an H200: gelu 0.286 ms, its gradient 0.398: bound by float64). 2. this one. */
 #include "decided.h"
 #include "reduce.cuh"
 #include "fours.cuh"
+#include "gelu.cuh"
+#include "peak.cuh"
 
 #ifndef LP_AGAIN
 #define LP_AGAIN 0
@@ -17,17 +19,21 @@
 #define FOURS_OF(dy, x, y) (aligned<LP_DY>(dy) && aligned<LP_X>(x) && aligned<LP_Y>(y))
 
 /* y = f(x) or f(dy, x) of N elements: f(Count<N>, v [INPUTS][4], out) */
-template <class Function> LPREF_FN void of_one(const void *x, lp_i64 n, void *y, Function f) {
+template <class Function> LPREF_FN void of_one(const void *x, lp_i64 n, void *y, lp_u64 *counters, Function f) {
+    lp_u32 top = 0;
     by_fours<1>(
         n, aligned<LP_X>(x) && aligned<LP_Y>(y), [&](auto c, lp_i64 i, float (*v)[4]) { take<decltype(c)::n, LP_X>(x, i, v[0]); },
         [&](auto c, lp_i64 i, float (*v)[4]) {
             float out[4];
             f(c, v, out);
             give<decltype(c)::n, LP_Y>(y, i, out);
+            seen_in<decltype(c)::n>(top, out);
         });
+    noted(top, counters);
 }
 
-template <class Function> LPREF_FN void of_two(const void *dy, const void *x, lp_i64 n, void *dx, Function f) {
+template <class Function> LPREF_FN void of_two(const void *dy, const void *x, lp_i64 n, void *dx, lp_u64 *counters, Function f) {
+    lp_u32 top = 0;
     by_fours<2>(
         n, FOURS_OF(dy, x, dx),
         [&](auto c, lp_i64 i, float (*v)[4]) {
@@ -38,11 +44,14 @@ template <class Function> LPREF_FN void of_two(const void *dy, const void *x, lp
             float out[4];
             f(c, v, out);
             give<decltype(c)::n, LP_Y>(dx, i, out);
+            seen_in<decltype(c)::n>(top, out);
         });
+    noted(top, counters);
 }
 
 /* the same, and what the forward gave, in bfloat16, where LP_AGAIN: f(Count<N>, v, out, again) */
-template <class Function> LPREF_FN void of_two_again(const void *dy, const void *x, lp_i64 n, void *dx, void *y, Function f) {
+template <class Function> LPREF_FN void of_two_again(const void *dy, const void *x, lp_i64 n, void *dx, void *y, lp_u64 *counters, Function f) {
+    lp_u32 top = 0;
     by_fours<2>(
         n, FOURS_OF(dy, x, dx) && (!LP_AGAIN || aligned<1>(y)),
         [&](auto c, lp_i64 i, float (*v)[4]) {
@@ -54,60 +63,52 @@ template <class Function> LPREF_FN void of_two_again(const void *dy, const void 
             f(c, v, out, again);
             give<decltype(c)::n, LP_Y>(dx, i, out);
             if (LP_AGAIN) give<decltype(c)::n, 1>(y, i, again);
+            seen_in<decltype(c)::n>(top, out);
         });
+    noted(top, counters);
 }
 
 #define ALL(k) \
     _Pragma("unroll") for (int k = 0; k < decltype(c)::n; ++k)
 
-KERNEL relu(const void *x, lp_i64 n, void *y) {
-    of_one(x, n, y, [](auto c, float (*v)[4], float *out) { ALL(k) out[k] = v[0][k] <= 0.0f ? 0.0f : v[0][k]; });
+KERNEL relu(const void *x, lp_i64 n, void *y, lp_u64 *counters) {
+    of_one(x, n, y, counters, [](auto c, float (*v)[4], float *out) { ALL(k) out[k] = v[0][k] <= 0.0f ? 0.0f : v[0][k]; });
 }
 
-KERNEL relu_backward(const void *dy, const void *x, lp_i64 n, void *dx) {
-    of_two(dy, x, n, dx, [](auto c, float (*v)[4], float *out) { ALL(k) out[k] = v[1][k] <= 0.0f ? 0.0f : v[0][k]; });
+KERNEL relu_backward(const void *dy, const void *x, lp_i64 n, void *dx, lp_u64 *counters) {
+    of_two(dy, x, n, dx, counters, [](auto c, float (*v)[4], float *out) { ALL(k) out[k] = v[1][k] <= 0.0f ? 0.0f : v[0][k]; });
 }
 
 LPREF_FN float silu_slope(float x, float s) { return lp_mul(s, lp_add(1.0f, lp_mul(x, lp_sub(1.0f, s)))); }
 
-KERNEL silu(const void *x, lp_i64 n, void *y) {
-    of_one(x, n, y, [](auto c, float (*v)[4], float *out) {
+KERNEL silu(const void *x, lp_i64 n, void *y, lp_u64 *counters) {
+    of_one(x, n, y, counters, [](auto c, float (*v)[4], float *out) {
         float s[4];
         lp_each<lp_Sigmoid, decltype(c)::n>(v[0], s);
         ALL(k) out[k] = lp_mul(v[0][k], s[k]);
     });
 }
 
-KERNEL silu_backward(const void *dy, const void *x, lp_i64 n, void *dx) {
-    of_two(dy, x, n, dx, [](auto c, float (*v)[4], float *out) {
+KERNEL silu_backward(const void *dy, const void *x, lp_i64 n, void *dx, lp_u64 *counters) {
+    of_two(dy, x, n, dx, counters, [](auto c, float (*v)[4], float *out) {
         float s[4];
         lp_each<lp_Sigmoid, decltype(c)::n>(v[1], s);
         ALL(k) out[k] = lp_mul(v[0][k], silu_slope(v[1][k], s[k]));
     });
 }
 
-/* t = tanh(a (x + b x^3)) of N elements */
-template <int N> LPREF_FN void gelu_inner(const float *x, float a, float b, float *t) {
-    float u[4];
-#pragma unroll
-    for (int k = 0; k < N; ++k) u[k] = lp_mul(a, lp_add(x[k], lp_mul(b, lp_mul(lp_mul(x[k], x[k]), x[k]))));
-    lp_each<lp_Tanh, N>(u, t);
-}
-
-KERNEL gelu_tanh(const void *x, lp_i64 n, float a, float b, float b3, void *y) {
-    of_one(x, n, y, [=](auto c, float (*v)[4], float *out) {
-        float t[4];
-        gelu_inner<decltype(c)::n>(v[0], a, b, t);
-        ALL(k) out[k] = lp_mul(lp_mul(0.5f, v[0][k]), lp_add(1.0f, t[k]));
+KERNEL gelu_tanh(const void *x, lp_i64 n, float a, float b, float b3, void *y, lp_u64 *counters) {
+    of_one(x, n, y, counters, [=](auto c, float (*v)[4], float *out) {
+        gelu_of<decltype(c)::n>(v[0], a, b, out);
     });
 }
 
-KERNEL gelu_erf(const void *x, lp_i64 n, float root, float density, float unused, void *y) {
-    of_one(x, n, y, [=](auto c, float (*v)[4], float *out) { ALL(k) out[k] = lp_mul(lp_mul(0.5f, v[0][k]), lp_add(1.0f, lp_erf(lp_mul(v[0][k], root)))); });
+KERNEL gelu_erf(const void *x, lp_i64 n, float root, float density, float unused, void *y, lp_u64 *counters) {
+    of_one(x, n, y, counters, [=](auto c, float (*v)[4], float *out) { ALL(k) out[k] = lp_mul(lp_mul(0.5f, v[0][k]), lp_add(1.0f, lp_erf(lp_mul(v[0][k], root)))); });
 }
 
-KERNEL gelu_tanh_backward(const void *dy, const void *x, lp_i64 n, float a, float b, float b3, void *dx, void *y) {
-    of_two_again(dy, x, n, dx, y, [=](auto c, float (*in)[4], float *out, float *again) {
+KERNEL gelu_tanh_backward(const void *dy, const void *x, lp_i64 n, float a, float b, float b3, void *dx, void *y, lp_u64 *counters) {
+    of_two_again(dy, x, n, dx, y, counters, [=](auto c, float (*in)[4], float *out, float *again) {
         float t[4];
         gelu_inner<decltype(c)::n>(in[1], a, b, t);
         ALL(k) {
@@ -118,8 +119,8 @@ KERNEL gelu_tanh_backward(const void *dy, const void *x, lp_i64 n, float a, floa
     });
 }
 
-KERNEL gelu_erf_backward(const void *dy, const void *x, lp_i64 n, float root, float density, float unused, void *dx, void *y) {
-    of_two_again(dy, x, n, dx, y, [=](auto c, float (*in)[4], float *out, float *again) {
+KERNEL gelu_erf_backward(const void *dy, const void *x, lp_i64 n, float root, float density, float unused, void *dx, void *y, lp_u64 *counters) {
+    of_two_again(dy, x, n, dx, y, counters, [=](auto c, float (*in)[4], float *out, float *again) {
         float bell[4];
         ALL(k) bell[k] = lp_mul(lp_mul(-0.5f, in[1][k]), in[1][k]);
         lp_each<lp_Exp, decltype(c)::n>(bell, bell);

@@ -2,17 +2,19 @@
  * a row (warp_norm.cuh). LP_LAYER: LayerNorm; LP_X, LP_H, LP_Y: what x, h and y are (loads.cuh).
  *
  * Versions: 1. this one, for an addition and a norm apart, whose three passes read one number a load. */
+#include "peak.cuh"
 #include "warp_norm.cuh"
 
 #ifndef LP_H
 #define LP_H 0
 #endif
 
-/* h, b, mean and s may be null: nothing to add, RMSNorm */
+/* h, b, mean and s may be null: nothing to add, RMSNorm. counters: peak.cuh, for whole eights of rows */
 extern "C" __global__ void __launch_bounds__(256) add_norm(const void *x, const void *h, const float *w, const float *b, lp_i64 rows, int n, float count, float eps,
-                                                           void *y, float *mean, float *rstd, float *s) {
+                                                           void *y, float *mean, float *rstd, float *s, lp_u64 *counters) {
     lp_i64 r = (lp_i64)blockIdx.x * 8 + threadIdx.x / 32, at = r * n;
     if (r >= rows) return;
+    lp_u32 top = 0;
     float v[LP_FOURS][4], gain[LP_FOURS][4], shift[LP_FOURS][4], m = 0.0f;
     read_row<LP_X>(x, at, n, v);
     if (h) {
@@ -48,5 +50,7 @@ extern "C" __global__ void __launch_bounds__(256) add_norm(const void *x, const 
             if (LP_LAYER) v[j][k] = lp_add(v[j][k], shift[j][k]);
         }
         give<4, LP_Y>(y, at + i, v[j]);
+        seen_in<4>(top, v[j]);
     });
+    noted(top, counters);
 }

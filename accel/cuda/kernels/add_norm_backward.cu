@@ -4,6 +4,7 @@
  * The one sum down a column has 1024 lanes: lane l adds the rows l, l + 1024, ... in order. A warp is a lane, its columns in registers (warp_norm.cuh);
  * a block has the lanes g, g + 128, ..., which are halved in shared memory, so that 128 numbers a column are left.
  * LP_LAYER: LayerNorm; LP_AGAIN: the norm itself is made again, in bfloat16; LP_X, LP_DY: what x and dy are (loads.cuh). Versions: 1. this one, for dx, the columns, the addition and the cast apart. */
+#include "peak.cuh"
 #include "warp_norm.cuh"
 
 #ifndef LP_AGAIN
@@ -57,16 +58,17 @@ LPREF_FN void gradients(Row &row, int n, float count, const float (*w)[4], float
     });
 }
 
-/* partial [LP_SUMS, gridDim.x, n]; mean, past and copy may be null, b and y too unless LP_AGAIN. */
+/* partial [LP_SUMS, gridDim.x, n]; mean, past and copy may be null, b and y too unless LP_AGAIN; counters: peak.cuh. */
 extern "C" __global__ void __launch_bounds__(256) add_norm_backward(const void *dy, const void *past, const void *x, const float *w, const float *mean, const float *rstd,
                                                                     lp_i64 rows, int n, float count, float *dx, lp_u16 *copy, float *partial,
-                                                                    const float *b, lp_u16 *y) {
+                                                                    const float *b, lp_u16 *y, lp_u64 *counters) {
     __shared__ float lanes[8][LP_WIDE];
     const Held of = {dy, past, x, mean, rstd};
     int warp = (int)threadIdx.x / 32;
     float gain[LP_FOURS][4], sum[LP_SUMS][LP_FOURS][4] = {};
     read_row<0>(w, 0, n, gain);
     Row row, next;
+    lp_u32 top = 0;
     lp_i64 r = (lp_i64)blockIdx.x + 128 * warp;
     if (LP_AHEAD && r < rows) fetch(of, r, n, next);
     for (; r < rows; r += 1024) {
@@ -81,6 +83,7 @@ extern "C" __global__ void __launch_bounds__(256) add_norm_backward(const void *
 #pragma unroll
             for (int k = 0; k < 4; ++k) row.x[j][k] = past ? lp_add(row.past[j][k], row.x[j][k]) : row.x[j][k];
             give<4, 0>(dx, r * n + i, row.x[j]);
+            seen_in<4>(top, row.x[j]);
             if (copy) give<4, 1>(copy, r * n + i, row.x[j]);
         });
     }
@@ -97,4 +100,5 @@ extern "C" __global__ void __launch_bounds__(256) add_norm_backward(const void *
             partial[((lp_i64)s * gridDim.x + blockIdx.x) * n + c] = lane[0];
         }
     }
+    noted(top, counters);
 }

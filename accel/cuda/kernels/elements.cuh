@@ -3,7 +3,7 @@
  *   LP_IN       source.cuh
  *   LP_INTEGER  0 floats: LP_TRAILING, LP_EMIN, LP_MAX; 1 integers: LP_LOW, LP_HIGH        LP_BITS, LP_NAN_CODE (0: none)
  *   LP_SR       0 nearest even, 8 or 16 bits of an in-kernel word
- *   LP_CVT      cvt.satfinite makes this format's codes (its NaN is 0x7F, or no element is NaN)
+ *   LP_CVT      1: cvt.satfinite makes this format's codes (its NaN is 0x7F, or no element is NaN); 2: those of all but NaN
  *   LP_DIVIDE, LP_MULTIPLIER    how an element meets its factor
  *   LP_OVER                     float32 bits: |u| above this has overflowed
  *
@@ -18,7 +18,8 @@
 
 #define LP_FP4 (!LP_INTEGER && LP_BITS == 4 && LP_TRAILING == 1 && LP_EMIN == 0)
 #define LP_FP6 (!LP_INTEGER && LP_BITS == 6 && LP_TRAILING == 3 && LP_EMIN == 0)
-#define LP_FP8_CVT (!LP_INTEGER && !LP_SR && LP_BITS == 8 && LP_CVT && __CUDA_ARCH__ >= 890)
+#define LP_FP8_SHORT (!LP_INTEGER && !LP_SR && LP_BITS == 8 && LP_CVT && __CUDA_ARCH__ >= 890) /* of numbers */
+#define LP_FP8_CVT (LP_FP8_SHORT && LP_CVT == 1)
 
 /* What the eight become: 8-bit codes in lo, hi; 6-bit ones as 48 bits; 4-bit ones in lo. */
 struct Codes {
@@ -53,7 +54,7 @@ LPREF_FN lp_u32 signs4(const Eight &e) {
 }
 #endif
 
-#if LP_FP8_CVT
+#if LP_FP8_SHORT
 LPREF_FN lp_u32 cvt2(float low, float high) {
     lp_u16 r;
 #if LP_TRAILING == 3

@@ -9,6 +9,8 @@
 #include "element.h"
 #include "reduce.cuh"
 #include "fours.cuh"
+#include "peak.cuh"
+#include "shares.cuh"
 
 #if LP_X
 typedef uint2 Four;
@@ -113,30 +115,11 @@ extern "C" __global__ void __launch_bounds__(256, 2) cross_entropy_long(const vo
 }
 #endif
 
-/* e / s, to nearest but where LP_NEAR (decided.h) allows less: by one reciprocal a row where nothing comes near the subnormals (element.h: the residue of e >= 2^-80 and 1 <= s <= 2^24 is a
- * multiple of 2^-130) */
-template <int N> LPREF_FN void shares(const float *e, float s, float reciprocal, float *p) {
-#if LP_NEAR
-#pragma unroll
-    for (int k = 0; k < N; ++k) p[k] = lp_mul(e[k], reciprocal);
-#else
-    bool fine = s >= 1.0f && s <= 16777216.0f;
-#pragma unroll
-    for (int k = 0; k < N; ++k) fine &= e[k] >= 8.271806125530277e-25f;
-    if (fine) {
-#pragma unroll
-        for (int k = 0; k < N; ++k) p[k] = lp_quotient(e[k], s, reciprocal);
-    } else {
-#pragma unroll
-        for (int k = 0; k < N; ++k) p[k] = lp_div(e[k], s);
-    }
-#endif
-}
-
 /* x: the logits with each row's maximum and sum, or (tops null) the probabilities. targets: or null, for the probabilities times the scale. dloss: on
- * the device, or null and a number. A block's rows are its y, its x goes along them. */
+ * the device, or null and a number. counters: peak.cuh. A block's rows are its y, its x goes along them. */
 extern "C" __global__ void __launch_bounds__(256, 4) cross_entropy_backward(const void *x, const float *tops, const float *sums, const lp_i64 *targets, lp_i64 rows,
-                                                                            lp_i64 n, const float *dloss, float number, float count, void *dlogits) {
+                                                                            lp_i64 n, const float *dloss, float number, float count, void *dlogits, lp_u64 *counters) {
+    lp_u32 most = 0;
     float scale = lp_div(dloss ? *dloss : number, count);
     bool fours = (n & 3) == 0 && aligned<LP_X>(x) && aligned<LP_Y>(dlogits);
     for (lp_i64 r = (lp_i64)blockIdx.y * blockDim.y + threadIdx.y; r < rows; r += (lp_i64)gridDim.y * blockDim.y) {
@@ -161,6 +144,8 @@ extern "C" __global__ void __launch_bounds__(256, 4) cross_entropy_backward(cons
 #pragma unroll
                 for (int k = 0; k < N; ++k) p[k] = lp_mul(k == hit ? lp_sub(p[k], 1.0f) : p[k], scale);
                 give<N, LP_Y>(dlogits, row + i, p);
+                seen_in<N>(most, p);
             });
     }
+    noted(most, counters);
 }

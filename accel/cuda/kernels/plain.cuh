@@ -9,7 +9,7 @@
 #define LP_POWER (LP_RULE == 2 && LP_MX_SIMPLE)
 #define LP_SR8 (LP_BITS == 8 && !LP_INTEGER && LP_SR == 16)
 #ifndef LP_QUICK
-#define LP_QUICK ((LP_FP8_CVT || (LP_FP4 && LP_SR != 16) || (LP_FP6 && !LP_SR) || LP_SR8 || (LP_INTEGER && LP_BITS == 8 && LP_SR != 8)) && !defined(LP_MULTIPLIER))
+#define LP_QUICK ((LP_FP8_SHORT || (LP_FP4 && LP_SR != 16) || (LP_FP6 && !LP_SR) || LP_SR8 || (LP_INTEGER && LP_BITS == 8 && LP_SR != 8)) && !defined(LP_MULTIPLIER))
 #endif
 
 /* A scale as the short way takes it. inverse: of the factor, where elements are divided; rest: lp_rest, where lp_near_quotient was found to serve;
@@ -132,7 +132,7 @@ LPREF_FN Codes encode8_plain(const Raw &raw, const lp_u32 *m, const Block &b, co
     for (int i = 0; i < 8; i += 2) least = lp_min3(least, lp_bits(u[i]), lp_bits(u[i + 1]));
 #endif
     Codes c = {0u, 0u};
-#if LP_FP8_CVT
+#if LP_FP8_SHORT
     c.lo = cvt2(u[0], u[1]) | cvt2(u[2], u[3]) << 16;
     c.hi = cvt2(u[4], u[5]) | cvt2(u[6], u[7]) << 16;
 #elif LP_SR8

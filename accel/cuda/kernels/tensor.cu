@@ -1,7 +1,7 @@
 /* tensor: one scale for all elements, from an amax that is known: codes and counts in one read.
  *
  * n is a multiple of 8. Versions: 1. this one. Macros: elements.cuh. */
-#include "plain.cuh"
+#include "tensor.cuh"
 
 #if LP_QUICK
 /* All whole sixteens of a tensor whose scale keeps every element in range. */
@@ -31,33 +31,15 @@ LPREF_FN void short_way(const void *x, lp_u8 *codes, lp_i64 n, const Block &b, c
 
 extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) tensor(const void *x, lp_u8 *codes, lp_u32 *scale, lp_i64 n, const lp_rule *rule, const lp_u32 *amax,
     const float *encode_scale, int measured, lp_u64 *counters, LP_WORDS) {
-    lp_rule q = *rule;
-    lp_nvfp4 t = {0.0f, 0.0f, 0.0f};
-    lp_scale s;
-    if (encode_scale) { /* delayed scaling: the state's S */
-        s.factor = *encode_scale;
-        s.value = lp_div(1.0f, s.factor);
-        s.code = q.format == LP_E8M0 ? lp_e8m0_code(s.value) : lp_bits(s.value);
-    } else {
-        q.rule = LP_RULE;
-#if LP_RULE == 2
-        q.mode = LP_MODE;
-#endif
-        s = lp_block_scale(*amax, &q, &t);
-    }
-    int dead = s.value != s.value;
-    float factor = element_factor(s);
-    if (blockIdx.x == 0 && threadIdx.x == 0) {
-        if (LP_SCALE_BYTES == 4) *scale = s.code;
-        else *(lp_u8 *)scale = (lp_u8)s.code;
-    }
-    int over = measured && may_overflow(*amax, factor);
+    Whole of = whole_of(rule, amax, encode_scale, measured, scale);
+    float factor = of.b.factor;
+    int over = of.over;
     Address words = LP_ADDRESS;
     Seen seen = {0, 0, measured ? *amax : 0u, 0.0f};
     lp_i64 done = 0;
 #if LP_QUICK
-    if (measured && plain(*amax, s, factor)) {
-        short_way(x, codes, n, short_block(s, factor), words, seen);
+    if (of.plain) {
+        short_way(x, codes, n, of.b, words, seen);
         done = n / 16 * 2;
     }
 #endif
@@ -79,7 +61,7 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) tensor(con
                 seen.top = lp_umax(seen.top, own);
                 over = may_overflow(own, factor);
             }
-            put8(codes, at, e, s, dead, factor, over, words8(words, at), seen);
+            put8(codes, at, e, of.s, of.dead, factor, over, words8(words, at), seen);
         }
     }
     flush(seen, counters);

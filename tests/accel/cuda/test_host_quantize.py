@@ -64,3 +64,23 @@ def test_casts(name: str) -> None:
     x = (np.arange(2**16, dtype=np.uint32)[:, None] << np.uint32(16) | lower).view(np.float32).reshape(-1, 256)
     for part in (x, x[np.random.default_rng(0).permutation(len(x))], x[0x40:0x80], np.zeros((2, 8), np.float32)):
         same(quantize(host_gpu.put(part), lookup(name)).host(), ref.quantize(part, lookup(name)))
+
+
+@pytest.mark.parametrize("name", ["fp8_tensor", "fp8_tensor:rounding=stochastic", "fp8_tensor:format=e5m2", "fp8_tensor:history=delayed:window=16"])
+@pytest.mark.parametrize("kind", [np.float32, ml_dtypes.bfloat16])
+def test_codes_along_both_axes(name: str, kind: Any) -> None:
+    """Tiles that are whole and cut, finite elements and not; what does not fit is made along one axis."""
+    q, state = lookup(name), {"scale": np.float32(3.7)} if "delayed" in name else None
+    for rows, columns in ((16, 144), (272, 176), (16, 24)):
+        for finite in (True, False):
+            x = hard(rows, columns, kind)
+            x = np.where(np.isfinite(x.astype(np.float32)), x, np.zeros((), kind)).astype(kind) if finite else x
+            made = quantize(host_gpu.put(x), q, words=WORDS, state=state, both=True)
+            wanted = ref.quantize(x, q, words=WORDS, state=state)
+            same(made.host(), wanted)
+            assert (made.turned is None) == (columns == 24)
+            if made.turned is not None:
+                np.testing.assert_array_equal(made.turned.get(), np.asarray(wanted.codes).T)
+                other = made.contracted_along(0)
+                assert other.codes.T.data.ptr == made.turned.data.ptr
+                same(replace(other, k_axis=1).host(), wanted)

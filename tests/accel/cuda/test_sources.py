@@ -16,13 +16,19 @@ QUANTIZERS = [  # kernel, quantizer, block
     ("blocks", "mxfp8_e4m3", 32), ("blocks", "mxfp8_e5m2:rounding=stochastic", 32), ("blocks", "mxfp6_e2m3", 32), ("blocks", "mxint8", 32),
     ("blocks", "nvfp4", 16), ("blocks", "nvfp4:rounding=stochastic", 16), ("blocks", "nvfp4_torchao", 16), ("blocks", "fp8_tile1x128", 128),
     ("rows", "int8_row", None), ("rows", "int8_row:rounding=stochastic", None), ("tensor", "fp8_tensor", None),
-    ("tensor", "fp8_tensor:rounding=stochastic", None), ("tiles", "nvfp4_2d", None), ("tiles", "fp8_block128:rounding=stochastic", None),
+    ("tensor", "fp8_tensor:rounding=stochastic", None), *(("turned", "fp8_tensor" + more, None) for more in ("", "", "", ":rounding=stochastic")),
+    ("turned", "int8_tensor", None), ("tiles", "nvfp4_2d", None), ("tiles", "fp8_block128:rounding=stochastic", None),
     *(("columns", name + more, None) for name in ("nvfp4", "mxfp8_e4m3", "int8_row", "mxfp6_e2m3") for more in ("", ":rounding=stochastic")),
 ]  # fmt: skip
 SHAPE = {"LP_UNROLL": 2, "LP_AHEAD": 1, "LP_THREADS": 256, "LP_RESIDENT": 4}
 CASES = [(name, {"LP_IN": kind}) for name in ("amax", "cast", "generic") for kind in (1, 2)] + [
     (kernel, {**dict(plans.macros(lookup(q)) or ()), **SHAPE, "LP_IN": i % 3, **({"LP_K": k} if k else {})})
     for i, (kernel, q, k) in enumerate(QUANTIZERS)
+]
+UNMADE = {**SHAPE, "LP_RESIDENT": 2, "LP_IN": 0, "LP_NEAR": 1}
+CASES += [
+    ("turned", {**dict(plans.macros(lookup(f"fp8_tensor:format=e5m2:history=delayed:rounding={rounding}")) or ()), **UNMADE, "LP_UNMADE": what})
+    for rounding in ("nearest_even", "stochastic") for what in (1, 2)
 ]
 PANELS = [  # quantizer, LP_FROM, transform, rows, columns, squares
     ("nvfp4", 0, 16, 1, 1, 0), ("nvfp4:rounding=stochastic", 0, 16, 1, 1, 0), ("nvfp4:rounding=stochastic", 1, 16, 1, 1, 0),
@@ -46,7 +52,7 @@ IN_FLOAT64 = (
 )  # fmt: skip
 DECIDED = ("activation", "loss")
 """What they fuse is no result, but what decides one (decided.h), or a quotient whose rounding is proved (element.h)."""
-CASES += [(name, {}) for name in ("elementwise", "embedding", "hadamard", "image", "rope")]
+CASES += [(name, {}) for name in ("delayed", "elementwise", "embedding", "hadamard", "image", "rope")]
 CASES += [("elementwise", {"LP_A": 1}), ("elementwise", {"LP_B": 1}), ("elementwise", {"LP_A": 1, "LP_B": 1})]
 CASES += [("norm", {"LP_TEAM": t, "LP_SLOTS": s, "LP_X": x, "LP_DY": dy, "LP_Y": y})
           for t, s, x, dy, y in ((32, 4, 0, 1, 1), (32, 32, 1, 1, 0), (512, 2, 1, 0, 1))]  # fmt: skip
@@ -54,6 +60,9 @@ ADDED = ((0, 1, 0, 1, 1), (0, 3, 0, 0, 0), (0, 8, 1, 0, 1), (1, 1, 0, 0, 0), (1,
 CASES += [(name, {"LP_LAYER": layer, "LP_FOURS": n, "LP_X": x, "LP_H": h, "LP_DY": h, "LP_Y": y})
           for name in ("add_norm", "add_norm_backward") for layer, n, x, h, y in ADDED]  # fmt: skip
 CASES += [("add_norm_backward", {"LP_LAYER": layer, "LP_FOURS": n, "LP_DY": 1, "LP_AGAIN": 1}) for layer in (0, 1) for n in (1, 6, 8)]
+CASES += [(name, {"LP_LAYER": 1, "LP_FOURS": 6, "LP_PEAK": 1}) for name in ("add_norm", "add_norm_backward")]
+CASES += [("activation", {"LP_X": 1, "LP_DY": 1, "LP_NEAR": 1, "LP_PEAK": 1})]
+CASES += [("loss", {"LP_TEAM": 32, "LP_SLOTS": 1, "LP_X": 1, "LP_NEAR": 1, "LP_PEAK": 1})]
 CASES += [("hadamard", {"LP_SIZE": size}) for size in (1, 2, 16, 32, 64)]
 CASES += [(name, {"LP_TEAM": t, "LP_SLOTS": s}) for t, s in TEAMS for name in ("reduce", "norm", "loss")] + [("optim", dict(optim.TEAM))]
 CASES += [("rules", {"LP_TEAM": t, "LP_SLOTS": s, "LP_IN": i % 3}) for i, (t, s) in enumerate(TEAMS)]
