@@ -18,8 +18,8 @@ from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Quantizer
 
 SERVING = False
-"""Whether steps read states here. Off until `tests/gpu/test_graph.py` has passed with them on: a case of poisoned memory failed once, for a reason
-that was not seen."""
+"""Whether steps read states here. Queued steps with them have passed on a GPU (`tests/gpu/test_graph.py`); off until all of that file has passed with
+them on: a case of poisoned memory failed once, for a reason that was not seen."""
 STATE = np.dtype([("window", "<u4"), ("recent", "<u4"), ("target", "<f4"), ("divider", "<f4")])
 """`State` of kernels/delayed.cu."""
 
