@@ -20,7 +20,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from lpref.autodiff.primitives import Primitive, space
-from lpref.autodiff.tensor import Node, Tensor, apply, make, mode, recording, releasing
+from lpref.autodiff.tensor import Node, Tensor, apply, make, mode, recording, releasing, within
 from lpref.autodiff.vjps import VJPS
 from lpref.ref.arrays import wide
 from lpref.ref.errors import GraphError, ShapeError
@@ -216,12 +216,8 @@ def pull(node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:
 
 def expand(node: Node) -> Tensor:
     """The node's result once more, as a graph of its own over the same inputs."""
-    before, mode.recomputing = mode.recomputing, True
-    try:
-        with recording(True):
-            result = node.op.expand(node)
-    finally:
-        mode.recomputing = before
+    with within("recomputing", True), recording(True):
+        result = node.op.expand(node)
     if result.shape != node.shape:
         raise ShapeError(f"{node.op.name!r} gave shape {node.shape}, recomputed {result.shape}", where="backward",
                          remedy="the function must be deterministic")  # fmt: skip

@@ -12,7 +12,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,23 +45,24 @@ mode = Mode()
 
 
 @contextmanager
-def recording(on: bool) -> Iterator[None]:
+def within(what: str, on: bool) -> Iterator[None]:
+    """Inside the block this thread's mode has that attribute on, or off."""
+    before = getattr(mode, what)
+    setattr(mode, what, on)
+    try:
+        yield
+    finally:
+        setattr(mode, what, before)
+
+
+def recording(on: bool) -> AbstractContextManager[None]:
     """Record nodes (or not) inside the block."""
-    before, mode.recording = mode.recording, on
-    try:
-        yield
-    finally:
-        mode.recording = before
+    return within("recording", on)
 
 
-@contextmanager
-def releasing(on: bool) -> Iterator[None]:
+def releasing(on: bool) -> AbstractContextManager[None]:
     """Inside the block a backward releases the nodes behind it (or not)."""
-    before, mode.releasing = mode.releasing, on
-    try:
-        yield
-    finally:
-        mode.releasing = before
+    return within("releasing", on)
 
 
 def no_grad() -> Any:

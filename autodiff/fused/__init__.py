@@ -27,6 +27,19 @@ def formats(store: str, back: str) -> dict[str, str]:
 assert __name__.startswith("lpref."), "import lpref." + __name__
 
 
+def again_of(node: Node) -> dict[str, str]:
+    """The option of a backward that asks for the result once more, where somebody waits for it (`Node.waiting`)."""
+    return {"again": node.params["store"]} if node.waiting else {}
+
+
+def left(node: Node, found: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The gradients of what a backward found; the result behind them, where it was asked for, stays at the node."""
+    if not node.waiting:
+        return found
+    node.output = found[-1]
+    return found[:-1]
+
+
 @dataclass(frozen=True)
 class Fused:
     """A primitive with a hand-written derivative.
@@ -72,20 +85,14 @@ class Fused:
     def pull(self, node: Node, g: Tensor, wants: list[bool]) -> list[Tensor | None]:
         """First-order gradients through the backend's backward."""
         arrays = tuple([t.data for t in node.inputs])
-        again = {"again": node.params["store"]} if node.waiting else {}
-        grads = self.backward(g.backend, g.data, node.saved, arrays, wants, **node.params, **again)
-        if again:
-            grads, node.output = grads[:-1], grads[-1]
+        grads = left(node, self.backward(g.backend, g.data, node.saved, arrays, wants, **node.params, **again_of(node)))
         return [make(d, g.backend) if want and d is not None else None for d, want in zip(grads, wants, strict=True)]
 
     def pull_onto(self, node: Node, g: Tensor, wants: list[bool], gathered: Tensor) -> list[Tensor | None]:
         """`pull`, the first gradient added to what has been gathered of it."""
         arrays = tuple([t.data for t in node.inputs])
         assert self.gathers is not None
-        again = {"again": node.params["store"]} if node.waiting else {}
-        grads = self.gathers(g.backend, g.data, gathered.data, node.saved, arrays, wants, **node.params, **again)
-        if again:
-            grads, node.output = grads[:-1], grads[-1]
+        grads = left(node, self.gathers(g.backend, g.data, gathered.data, node.saved, arrays, wants, **node.params, **again_of(node)))
         return [make(d, g.backend) if want and d is not None else None for d, want in zip(grads, wants, strict=True)]
 
     def remade(self, node: Node, backend: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from lpref.autodiff import functional as F
-from lpref.autodiff.fused import Fused, formats
+from lpref.autodiff.fused import Fused, again_of, formats, left
 from lpref.autodiff.fused.norm import LAYERNORM, RMSNORM, gradients, rows
 from lpref.autodiff.primitives import PRIMITIVES
 from lpref.autodiff.tensor import Node, Shape, Tensor, make, mode
@@ -52,10 +52,7 @@ class NormOfSum(Fused):
         arrays, total = tuple([t.data for t in node.inputs]), node.parents[0]
         saved = node.saved if isinstance(node.saved, tuple) else (node.saved,)
         copied = {} if total is None or total.params == "float32" else {"copy": total.params}
-        again = {"again": node.params["store"]} if node.waiting else {}
-        found = gradients(g.backend, self.name, g.data, gathered, arrays, saved, **copied, **again)
-        if again:
-            found, node.output = found[:-1], found[-1]
+        found = left(node, gradients(g.backend, self.name, g.data, gathered, arrays, saved, **copied, **again_of(node)))
         if copied and total is not None:
             total.saved = (found[0], found[-1])
         return [make(d, g.backend) if want else None for d, want in zip(found, wants, strict=False)]
