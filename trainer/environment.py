@@ -40,11 +40,11 @@ def cores() -> int:
 def commit() -> str | None:
     """The commit of the source tree that this is, with ``+`` where files differ from it; None for an installed package.
 
-    A copy of the tree without its history, on another machine, says it by `LPREF_COMMIT`.
+    A copy of the tree without its history, or with another one, says it by `LPREF_COMMIT`.
     """
     root = Path(__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return os.environ.get("LPREF_COMMIT") or None
+    if (said := os.environ.get("LPREF_COMMIT")) or not (root / ".git").exists():
+        return said or None
     git = ["git", "-C", str(root)]
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=False)
