@@ -28,7 +28,7 @@ LPREF_FN double lp_rounded_to(double s, const lp_sum_format *f) {
     return lp_dcopysign(r > f->most ? f->beyond : r, s);
 }
 
-/* The sum c of integers and p (below 2^62) in a register of up to 63 bits: half is 2^(bits - 1). */
+/* The sum c of integers and p (below 2^62) in a register of up to 62 bits: half is 2^(bits - 1). */
 LPREF_FN lp_i64 lp_register_add(lp_i64 c, lp_i64 p, lp_i64 half, int saturates) {
     lp_i64 s = c + p;
     if (!saturates) return ((s + half) & (2 * half - 1)) - half;
