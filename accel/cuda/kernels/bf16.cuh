@@ -3,7 +3,7 @@
  * A fragment of m16n8k16: lane 4 g + q has of A rows g and g + 8, of B column g, of the sum rows g and g + 8 and columns 2 q, 2 q + 1
  * (PTX ISA, "Matrix Fragments for mma.m16n8k16"). Without a GPU the same functions are gpu.h's. */
 #include "short.cuh"
-#include "vectors.cuh"
+#include "copies.cuh"
 
 typedef struct __align__(16) { float x, y, z, w; } lp_f4;
 typedef struct __align__(8) { float x, y; } lp_f2;
@@ -47,14 +47,5 @@ template <bool TURNED> LPREF_FN void matrices(lp_u32 *to, const lp_u16 *row) {
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(at));
     else
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(at));
-#endif
-}
-
-/* 16 bytes from memory to shared memory beside the thread's own work, zeros where not `live`; there after cp.async.wait_all */
-LPREF_FN void copy_beside(lp_u16 *to, const void *from, bool live) {
-#ifdef __CUDACC_RTC__
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((lp_u32)__cvta_generic_to_shared(to)), "l"(from), "r"(live ? 16 : 0) : "memory");
-#else
-    *(lp_16 *)to = live ? *(const lp_16 *)from : lp_16{0u, 0u, 0u, 0u};
 #endif
 }

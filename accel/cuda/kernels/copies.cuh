@@ -1,4 +1,6 @@
 /* Copies of 16 bytes into shared memory that a thread does not wait for. */
+#ifndef COPIES_CUH
+#define COPIES_CUH
 #include "vectors.cuh"
 
 #ifdef __CUDACC_RTC__
@@ -20,4 +22,5 @@ LPREF_FN void copy16(lp_16 *to, const void *from, lp_u32 size) {
 }
 LPREF_FN void close_group() {}
 template <int left> LPREF_FN void await_groups() { __syncwarp(); }
+#endif
 #endif

@@ -48,7 +48,7 @@ template <class Number, int COUNT, int WIDTH, bool TURNED, int PLANES_OF> struct
         if (BESIDE) {
             pieces(x, pitch, first, rows, [&](int, int r, int c, const Number *row, bool live) {
 #pragma unroll
-                for (int p = 0; p < PARTS; ++p) copy_beside(tile + PLACE(COUNT, r, c) + p * BETWEEN, row + p * APART, live);
+                for (int p = 0; p < PARTS; ++p) copy16((lp_16 *)(tile + PLACE(COUNT, r, c) + p * BETWEEN), row + p * APART, live ? 16 : 0);
             });
             return;
         }
