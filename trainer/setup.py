@@ -220,12 +220,17 @@ def plain_recipe(recipe: Any) -> dict[str, Any]:
 
 
 def load_backend(spec: TrainSpec) -> Any:
-    """The spec's backend; `auto` is cuda where CuPy and a GPU that serves are there, else cpu."""
+    """The spec's backend."""
     from lpref.accel import backend
+
+    return backend(backend_name(spec.backend), spec.numerics)
+
+
+def backend_name(asked: str) -> str:
+    """`asked`; for `auto` cuda where CuPy and a GPU that serves are there, else cpu."""
     from lpref.accel.cuda import device
 
-    name = spec.backend if spec.backend != "auto" else "cuda" if device.usable() else "cpu"
-    return backend(name, spec.numerics)
+    return asked if asked != "auto" else "cuda" if device.usable() else "cpu"
 
 
 def make_schedule(spec: TrainSpec) -> Schedule:

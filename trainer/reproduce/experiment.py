@@ -45,7 +45,8 @@ class Expectation:
 class Experiment:
     """A claim of the literature and the runs that test it at a size that a laptop holds.
 
-    measure   a function of `MEASURES`, whose parameters are the arms' fields over `common`
+    measure   a function of `MEASURES`, whose parameters are the arms' fields over `common`; one that trains does so on the CPU unless `backend`,
+              a field, says otherwise
     train     a training spec, whose fields (dotted paths) are the arms' over `common`; `figure` names the metric
               (``valid.loss``: its last value; ``sum:…``, ``max:…``, ``mean:…`` over the logged steps)
     expect    the signs the claim predicts

@@ -30,7 +30,15 @@ def check(experiment: Experiment, backend: str | None = None) -> dict[str, str]:
     """
     if experiment.measure and experiment.measure not in MEASURES:
         raise SpecError([f"measure: {experiment.measure!r} is none of {', '.join(MEASURES)}"], where=experiment.name)
-    return {arm: _decides(experiment, {**experiment.common, **fields}, backend) for arm, fields in experiment.arms.items()}
+    return {arm: _decides(experiment, fields_of(experiment, arm, backend), backend) for arm in experiment.arms}
+
+
+def fields_of(experiment: Experiment, arm: str, backend: str | None) -> dict[str, Any]:
+    """The fields of an arm over `common`; of a measurement that says its `backend`, the one that is asked for, or that stands for `auto` here."""
+    from lpref.trainer.setup import backend_name
+
+    fields = {**experiment.common, **experiment.arms[arm]}
+    return fields | ({"backend": backend_name(backend or fields["backend"])} if experiment.measure and "backend" in fields else {})
 
 
 def _decides(experiment: Experiment, fields: Mapping[str, Any], backend: str | None) -> str:
@@ -74,9 +82,9 @@ def _measures_hash() -> str:
 
 def figure(experiment: Experiment, arm: str, seed: int, folder: Path, backend: str | None = None) -> Found:
     """One number. A run that diverged has the figure infinity; what `folder` holds of a begun run is continued."""
-    fields, started = {**experiment.common, **experiment.arms[arm]}, time.process_time()
+    fields, started = fields_of(experiment, arm, backend), time.process_time()
     if experiment.measure:
-        value, used = float(MEASURES[experiment.measure](seed, **fields)), "cpu"
+        value, used = float(MEASURES[experiment.measure](seed, **fields)), str(fields.get("backend", "cpu"))
     else:
         value, used = _trained(experiment, fields, seed, folder, backend)
     return Found(value, time.process_time() - started, used, _device(used), _commit())

@@ -10,6 +10,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_complet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lpref.ref.errors import LprefError
 from lpref.trainer.environment import cores
@@ -17,6 +18,7 @@ from lpref.trainer.interrupt import Interrupted
 from lpref.trainer.reproduce import figures
 from lpref.trainer.reproduce.experiment import Experiment
 from lpref.trainer.reproduce.ledger import Found, Ledger
+from lpref.trainer.reproduce.measures import SHARED
 
 
 @dataclass(frozen=True)
@@ -100,15 +102,31 @@ def _outcomes(jobs: Sequence[Job], out: Path, backend: str | None, executor: Exe
                 outcome = error
             yield job, outcome
         return
-    waiting: dict[Future[Found], Job] = {executor.submit(_run, job, out, backend): job for job in jobs}
+    waiting: dict[Future[list[Found | Exception]], Sequence[Job]] = {
+        executor.submit(_run_all, together, out, backend): together for together in _grouped(jobs)
+    }
     for done in as_completed(waiting):
         failure = done.exception()
         if failure is None:
-            yield waiting[done], done.result()
+            yield from zip(waiting[done], done.result(), strict=True)
         elif isinstance(failure, Exception) and not isinstance(failure, Interrupted):
-            yield waiting[done], failure
+            yield from ((job, failure) for job in waiting[done])
         else:
             raise failure
+
+
+def _grouped(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs that one process runs: those of a seed where their measurement shares its runs, each other one alone."""
+    groups: dict[Any, list[Job]] = {}
+    for job in jobs:
+        shared = job.experiment.measure in SHARED
+        groups.setdefault((job.experiment.name, job.seed) if shared else job.key, []).append(job)
+    return list(groups.values())
+
+
+def _run_all(jobs: Sequence[Job], out: Path, backend: str | None) -> list[Found | Exception]:
+    """Each job's figure, or what of its experiment's own errors it raised."""
+    return [outcome for _, outcome in _outcomes(jobs, out, backend, None)]
 
 
 def _run(job: Job, out: Path, backend: str | None) -> Found:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -21,6 +22,7 @@ from lpref.ref.analysis import (
     allocate,
     best_fraction,
     fit_efficiency,
+    fit_noisy_qat_law,
     fit_qat_law,
     fit_split,
     linear_fit,
@@ -40,6 +42,26 @@ def test_the_fit_finds_the_constants_that_made_the_data(name: str) -> None:
     found = fit_qat_law([(*p, law.delta(*p)) for p in GRID])
     for one, other in ((found.k, law.k), (found.n, law.n), (found.d, law.d), (found.g, law.g)):
         assert abs(one - other) <= 1e-9 * other
+
+
+@pytest.mark.parametrize("name", EXPONENTS)
+def test_the_noisy_fit_finds_them_too_and_takes_deltas_below_zero(name: str) -> None:
+    law = QatLaw(0.16, *EXPONENTS[name])
+    points = [(*p, law.delta(*p)) for p in GRID]
+    noise = 0.3 * points[0][3] * np.random.default_rng(1).standard_normal(len(GRID))
+    plain, noisy = fit_noisy_qat_law(points), fit_noisy_qat_law([(*p[:3], p[3] + e) for p, e in zip(points, noise, strict=True)])
+    assert [plain.k, plain.n, plain.d, plain.g] == pytest.approx([law.k, law.n, law.d, law.g], rel=1e-9)
+    below = [(n, d, g, delta - 0.9 * points[0][3]) for n, d, g, delta in points]
+    assert min(delta for *_, delta in below) < 0
+    for data, found in (([(*p[:3], p[3] + e) for p, e in zip(points, noise, strict=True)], noisy), (below, fit_noisy_qat_law(below))):
+        least = squares(data, found)
+        for field in ("k", "n", "d", "g"):
+            for factor in (0.999, 1.001):
+                assert squares(data, replace(found, **{field: getattr(found, field) * factor})) > least
+
+
+def squares(points: list[tuple[float, float, float, float]], law: QatLaw) -> float:
+    return sum((law.delta(*p[:3]) - p[3]) ** 2 for p in points)
 
 
 def test_huber_ignores_an_outlier_that_squares_do_not() -> None:

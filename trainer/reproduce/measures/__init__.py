@@ -28,3 +28,6 @@ MEASURES: dict[str, Callable[..., float]] = {
     "qat_exponent": qat_exponent,
     "weight_gradient_error": weight_gradient_error,
 }
+
+SHARED = {"qat_exponent"}
+"""Those whose arms come from the same runs of a seed, which a process makes once."""

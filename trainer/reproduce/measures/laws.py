@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.ref.analysis.qat_law import fit_qat_law
+from lpref.ref.analysis.qat_law import fit_noisy_qat_law
 from lpref.ref.errors import UnknownNameError
 from lpref.trainer.reproduce.measures.flips import batches
 
@@ -28,20 +28,20 @@ def integer_recipe(weights: int, activations: int, group: int) -> dict[str, Any]
 
 
 def trained_loss(seed: int, train: str, overrides: Mapping[str, Any]) -> float:
-    """The held-out loss after the last step of a training spec under `overrides`; infinity where it is not finite."""
+    """The held-out loss after the last step of a training spec under `overrides`, on the CPU unless they name a backend; infinity where it is not finite."""
     from lpref.trainer.data.batches import valid_batches
     from lpref.trainer.evaluate import evaluate
     from lpref.trainer.loop import start_state
-    from lpref.trainer.passes import step_of
     from lpref.trainer.setup import prepare
     from lpref.trainer.spec import load_spec
+    from lpref.trainer.stepping import stepper
 
-    spec = load_spec(train, {**overrides, "train.seed": seed, "backend": "cpu"})
+    spec = load_spec(train, {"backend": "cpu", **overrides, "train.seed": seed})
     prepared = prepare(spec)
-    state = start_state(prepared)
+    state, runner = start_state(prepared), stepper(prepared)
     with np.errstate(all="ignore"):  # what overflows shows in the loss
-        for step in range(spec.train.steps):
-            state, _ = step_of(prepared, state, batches(prepared, step), False)
+        while state.step < spec.train.steps:
+            state, _ = runner.steps(state, spec.train.steps - state.step, lambda step: batches(prepared, step), collect=False)[-1]
         prepared.bind(state, evaluation=True)
         held_out = valid_batches(prepared.data, prepared.length, spec.data.valid_windows, spec.train.batch)
         loss = evaluate(prepared.model, prepared.data, held_out, prepared.evaluation_context(state))["loss"]
@@ -51,7 +51,7 @@ def trained_loss(seed: int, train: str, overrides: Mapping[str, Any]) -> float:
 def best_share(seed: int, train: str, bits: int, group: int, shares: Sequence[float], **overrides: Any) -> float:
     """The share of quantization-aware steps, at the end of a run, with the least loss in `bits` bits for weights and 8 for activations.
 
-    Before it the same products are in bfloat16; share 0 is rounded after the last step.
+    Before it the same products are in bfloat16; share 0 is rounded after the last step. overrides: fields of the spec, `backend` among them.
     """
     losses = []
     for share in shares:
@@ -68,7 +68,7 @@ def qat_exponent(
     """An exponent of delta = k D^d log2(G)^g / N^n, fitted to the grid of W4A4 runs of this seed; those of a process share the grid.
 
     delta: the loss above that of bfloat16 with as many steps. N: 12 width^2, up to a constant that the fit takes in; D: the steps likewise.
-    Raises: SpecError where a delta is not positive; UnknownNameError for an exponent.
+    Raises: UnknownNameError for an exponent; SpecError for a grid that determines no law.
     """
     if exponent not in EXPONENTS:
         raise UnknownNameError("exponent", exponent, EXPONENTS)
@@ -87,4 +87,4 @@ def _law(seed: int, train: str, widths: tuple[int, ...], steps: tuple[int, ...],
             for group in groups:
                 loss = trained_loss(seed, train, {**fields, "recipe": integer_recipe(4, 4, group)})
                 points.append((12.0 * width**2, float(count), float(group), loss - floor))
-    return fit_qat_law(points)
+    return fit_noisy_qat_law(points)
