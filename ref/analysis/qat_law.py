@@ -23,7 +23,6 @@ from lpref.ref import elementary
 from lpref.ref.analysis.fit import linear_fit
 from lpref.ref.errors import SpecError
 
-
 Point = tuple[float, float, float, float]
 """N, D, G, delta."""
 

@@ -28,7 +28,10 @@ def integer_recipe(weights: int, activations: int, group: int) -> dict[str, Any]
 
 
 def trained_loss(seed: int, train: str, overrides: Mapping[str, Any]) -> float:
-    """The held-out loss after the last step of a training spec under `overrides`, on the CPU unless they name a backend; infinity where it is not finite."""
+    """The held-out loss after the last step of a training spec under `overrides`, infinity where it is not finite.
+
+    It trains on the CPU, unless `overrides` name a backend.
+    """
     from lpref.trainer.data.batches import valid_batches
     from lpref.trainer.evaluate import evaluate
     from lpref.trainer.loop import start_state
