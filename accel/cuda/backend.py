@@ -35,7 +35,6 @@ from lpref.accel.cuda import (
     product,
     reduce,
     rope,
-    unmade,
 )
 from lpref.accel.cuda.qtensor import CudaQTensor
 from lpref.accel.cuda.quantize import quantize
@@ -205,5 +204,5 @@ class CudaBackend(Backend):
         held = ARRAYS
         if numerics == "fast":
             table |= FAST
-            held = replace(ARRAYS, operands=partial(operand.operands, numbers=True), both=True, unmade=unmade.SERVING)
+            held = replace(ARRAYS, operands=partial(operand.operands, numbers=True), both=True, unmade=True)
         super().__init__("cuda", numerics, [Kernel(op, f, definitions[op], contract) for op, (f, contract) in table.items()], held)

@@ -17,9 +17,6 @@ from lpref.accel.cuda.qtensor import Observed
 from lpref.ref.formats import format as format_named
 from lpref.ref.quantize import Quantizer
 
-SERVING = False
-"""Whether steps read states here. Queued steps with them have passed on a GPU (`tests/gpu/test_graph.py`); off until all of that file has passed with
-them on: a case of poisoned memory failed once, for a reason that was not seen."""
 STATE = np.dtype([("window", "<u4"), ("recent", "<u4"), ("target", "<f4"), ("divider", "<f4")])
 """`State` of kernels/delayed.cu."""
 
@@ -28,7 +25,7 @@ class Delayed:
     """The states of those of these places that scale so. `places`: their names, in order."""
 
     def __init__(self, places: Mapping[str, Quantizer]) -> None:
-        held = {place: q for place, q in places.items() if SERVING and q.scale.rule == "te" and q.scale.history == "delayed"}
+        held = {place: q for place, q in places.items() if q.scale.rule == "te" and q.scale.history == "delayed"}
         self.places = tuple(held)
         self.known: Any = None
         """The host's states that the mirror holds, as the object that they are; None: it may hold others."""

@@ -3,10 +3,10 @@
 The kernels (flash_forward.cu, flash_backward.cu) multiply float32 numbers on bfloat16 tensor cores: by three products of the halves of each number
 (`TERMS["float32"]`), or by one of the numbers rounded to bfloat16, where the caller allows it (``operands="bfloat16"``). Queries, keys, values and do
 that are bfloat16 arrays are multiplied as they are: what three products would add to one is zero, except for rotated numbers and what is made
-within (probabilities and gradients of scores). Both halves of rotated numbers are made once by a kernel before (flash_halves.cu).
-`SHORTER`: they are kept for the backward (`Kept`); where one block holds all rows of a head it rotates them itself, and one kernel makes all
-gradients (flash_whole.cu). Heads are read and written where they lie, whose last axis is contiguous; nothing is read on the host, and the kernels
-take only results from CuPy's pool. What they promise is proved in `lpref.ref.attention.fused`.
+within (probabilities and gradients of scores). Both halves of rotated numbers are made once by a kernel before (flash_halves.cu), but those of
+queries by the forward; they are kept for the backward (`Kept`). Where one block holds all rows of a head it rotates them itself, and one kernel
+makes all gradients (flash_whole.cu). Heads are read and written where they lie, whose last axis is contiguous; nothing is read on the host, and
+the kernels take only results from CuPy's pool. What they promise is proved in `lpref.ref.attention.fused`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,6 @@ WIDEST = 128
 TERMS = {"float32": 3, "bfloat16": 1}
 """Products for one, by what operands may be rounded to."""
 LOG2E = 1.4426950408889634
-SHORTER = False
-"""Whether a block that holds all rows of a head rotates them and makes all their gradients (flash_whole.cu), forwards leave the planes of their
-queries, and what was rotated is kept for the backward. Proved without a GPU and timed on one; off until `tests/gpu/test_attention.py` has passed with
-it."""
 
 
 class Turn(NamedTuple):
@@ -82,16 +78,16 @@ def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float, turn: Tu
     lse = device.cupy().empty((B, H, T), np.float32)
     if not lse.size:
         return lse
-    heads = _read(q, k, v, turn, terms, _held_once(q, k, v), leaves=SHORTER)
+    heads = _read(q, k, v, turn, terms, _held_once(q, k, v), leaves=True)
     (planes, k, v), of = heads.qkv, heads.of
     left: list[Any] = [0, 0, 0, 0]
-    if SHORTER and heads.made and _aligned(q):
+    if heads.made and _aligned(q):
         of, left = of._replace(turned=3), _heads(planes)
     else:
         q = planes
     run, tile = _kernel("flash_forward", "forward", (q, k, v, o), of)
     run.launch(-(-T // tile.rows) * B * H, *_heads(q, k, v, o), lse, *(turn or _none()), *_sizes(q, k, causal), _base2(scale), *left)
-    return Kept(lse, heads) if SHORTER and heads.made else lse
+    return Kept(lse, heads) if heads.made else lse
 
 
 def backward(
@@ -162,7 +158,7 @@ def _sources(*given: Any) -> tuple[Any, ...]:
 
 def _held_once(q: Any, k: Any, v: Any) -> bool:
     """Whether one block may hold all rows of a head (`flash_tiles.ONCE`), which then rotates each row once."""
-    if not SHORTER or device.architecture() != "sm_90" or any(x.itemsize != 2 or not _aligned(x) for x in (q, k, v)):
+    if device.architecture() != "sm_90" or any(x.itemsize != 2 or not _aligned(x) for x in (q, k, v)):
         return False
     return 64 < q.shape[2] == k.shape[2] <= ONCE["whole"].rows and q.shape[3] == v.shape[3] and q.shape[3] in (32, 64)
 

@@ -13,8 +13,6 @@ from lpref.ref.errors import ShapeError
 
 NAME = "unmade"
 """What the option `store` of an op says in place of a format."""
-SERVING = False
-"""Whether models ask for arrays that are not written. Training with them has passed on a GPU (`tests/gpu/test_turned.py`); off until it is timed."""
 SOFTMAX, GELU = 1, 2
 """LP_UNMADE of the kernels."""
 

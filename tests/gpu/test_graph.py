@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from lpref.accel.cuda import backend as cuda_backend
-from lpref.accel.cuda import delayed
 from lpref.accel.cuda.lines import Lines
 from lpref.ref.optim import LossScale
 from lpref.trainer.data import load_data
@@ -146,9 +145,8 @@ def test_queued_steps_are_the_same_steps(recipe: str) -> None:
 
 
 @pytest.mark.parametrize("grade", ["exact", "fast"])
-def test_states_of_delayed_scaling_do_not_hold_up_the_queue(grade: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_of_delayed_scaling_do_not_hold_up_the_queue(grade: str) -> None:
     """They are updated on the device; the host's, which count, follow from what it is told, also behind a skipped step and under new states."""
-    monkeypatch.setattr(delayed, "SERVING", True)
     runs = [prepared("cuda", "fp8_delayed", f"numerics={grade}", "train.micro_batches=2") for _ in range(2)]
     queued, one = (Steps(run) for run in runs)
     one.by.eager = True

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from lpref.accel import backend
-from lpref.accel.cuda import delayed, feed, graph, lines, quantize
+from lpref.accel.cuda import feed, graph, lines, quantize
 from lpref.accel.cuda.backend import CudaBackend
 from lpref.cli.diff_step import text
 from lpref.ref.backend import Backend
@@ -167,9 +167,8 @@ def test_queued_steps_are_the_same_steps() -> None:
     assert [r.skipped for r in results].count(True) > 1
 
 
-def test_states_of_delayed_scaling_do_not_hold_up_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_of_delayed_scaling_do_not_hold_up_the_queue() -> None:
     """The device updates them; behind a step that collects they are the host's again."""
-    monkeypatch.setattr(delayed, "SERVING", True)
     results = check("recipe=fp8_delayed", steps=8, together=3)
     assert [bool(r.observed) for r in results].count(True) < len(results) - 2
 

@@ -55,7 +55,6 @@ def test_bfloat16_arrays_give_the_bits_of_their_values(place: Place, monkeypatch
 @pytest.mark.parametrize("backward", [False, True])
 def test_heads_that_a_block_holds(place: Place, monkeypatch: pytest.MonkeyPatch, backward: bool) -> None:
     """Rotated on the way, and all gradients made by one kernel."""
-    monkeypatch.setattr(flash, "SHORTER", True)
     monkeypatch.setattr(device, "architecture", lambda: "sm_90")
     taken, ran = flash.plan, []
     monkeypatch.setattr(flash, "plan", lambda entry, wide, of, group: (ran.append((entry, of.turned)), taken(entry, wide, of, group))[1])
@@ -64,9 +63,8 @@ def test_heads_that_a_block_holds(place: Place, monkeypatch: pytest.MonkeyPatch,
     assert set(ran) == {("whole" if backward else "forward", turned) for turned in (0, 2)}
 
 
-def test_rotated_planes_are_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rotated_planes_are_kept(place: Place) -> None:
     """The backward reads those of the forward: the bits that it makes of the logarithms alone."""
-    monkeypatch.setattr(flash, "SHORTER", True)
     q, do, options = rounded(Draw(4)(40, 6 * 32)), rounded(Draw(5)(40, 2 * 32)), (1, 2, 2, rope_tables(40, 32), True, None, "float32")
     there = [place.put(do), place.put(q)], place.there(options)
     o, saved = KERNELS["attention_packed"].function(there[0][1], *there[1])

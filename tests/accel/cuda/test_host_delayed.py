@@ -9,7 +9,6 @@ import host_gpu
 import numpy as np
 import pytest
 
-from lpref.accel.cuda import delayed
 from lpref.accel.cuda.delayed import Delayed
 from lpref.accel.cuda.qtensor import Counters, Observed
 from lpref.ref.quantize import init_state, lookup, update_state
@@ -24,8 +23,7 @@ AMAXES = np.float32([0, 1e-45, 1e-38, 1e-3, 0.7, 1, 7, 448, 1e5, 3e38, np.inf, n
 
 @pytest.fixture(scope="module", autouse=True)
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with host_gpu.in_place(tmp_path_factory.mktemp("host")) as patch:
-        patch.setattr(delayed, "SERVING", True)
+    with host_gpu.in_place(tmp_path_factory.mktemp("host")):
         yield
 
 
