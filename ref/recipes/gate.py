@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,6 @@ class Gate:
     2
     """
 
-    kind: Literal["lstm"] = "lstm"
     others: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     features: int = 32
     embedding: int = 16
