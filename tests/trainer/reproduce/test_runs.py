@@ -15,7 +15,7 @@ import pytest
 
 from lpref.ref.errors import OutputError, SpecError, UnknownNameError
 from lpref.trainer.reproduce import figures, runs
-from lpref.trainer.reproduce.experiment import Expectation, Experiment
+from lpref.trainer.reproduce.experiment import Expectation, Experiment, experiment
 from lpref.trainer.reproduce.ledger import Found, Ledger
 from lpref.trainer.reproduce.results import reproduce, text
 
@@ -144,6 +144,24 @@ def test_the_text_has_claim_interval_verdict_time_device_and_data(tmp_path: Path
     for part in ("claim: shrinks (none)", "fine - coarse > 0: ", "[", f"-> {found['verdict']}; 2 seeds, ", " s of one process, cpu on ",
                  f"data {found['where']['data_sha256'][:12]}", f"commit {found['where']['commit']}"):  # fmt: skip
         assert part in printed, part
+
+
+def test_arms_that_share_their_runs_go_to_one_process() -> None:
+    """Those of a seed; runs of their own go alone."""
+    whole = experiment("T15-full")
+    jobs = [runs.Job(f"{arm}{seed}", whole, arm, seed) for arm in whole.arms for seed in (1, 2)]
+    alone = runs.Job("coarse", Experiment(**PLANTED), "coarse", 1)
+    groups = [[(job.arm, job.seed) for job in group] for group in runs._grouped([alone, *jobs])]
+    assert groups == [[("coarse", 1)], *([(arm, seed) for arm in whole.arms] for seed in (1, 2))]
+
+
+def test_a_measurement_trains_where_it_is_told_to() -> None:
+    """The experiment's backend, or the one that is asked for; a measurement that says none has none."""
+    whole = experiment("T15-full")
+    assert whole.common["backend"] == "auto"
+    assert [figures.fields_of(whole, "size", backend)["backend"] for backend in ("cpu", "cuda")] == ["cpu", "cuda"]
+    assert figures.fields_of(whole, "size", None)["backend"] in ("cpu", "cuda")
+    assert "backend" not in figures.fields_of(Experiment(**PLANTED), "coarse", "cuda")
 
 
 def test_an_interrupt_takes_the_runs_that_wait_with_it() -> None:
