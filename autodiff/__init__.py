@@ -26,10 +26,10 @@ What is promised
 
 To add a primitive
     1. `primitives.py`: one line, name → (what its derivative reads, forward). Arithmetic is ops of the backend, which `ref/` defines.
-    2. `vjps.py`: one line, name → a function of (g, y, *inputs) for each input, written with `functional`. What it
+    2. `vjps.py`: one line, name → a function of (g, y, *inputs) for each input, written with `plain`. What it
        reads must be named in step 1; all else arrives as `Shape`. Undo broadcasting with `like`. If the map is linear,
        add its transpose as a primitive too, each the other's derivative (`rope`, `im2col`, `embedding`).
-    3. `functional.py`: the public function, with equation, shapes, errors.
+    3. `plain.py`: the public function, with equation, shapes, errors; export it in `functional.py`.
     4. `tests/autodiff/test_vjps.py`: a case (the suite fails without one); it runs `check_grads` to second order.
 To add a fused primitive
     1. The backend op X and X_backward, defined in `ref/`.

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from lpref.autodiff import functional as F
+from lpref.autodiff import plain as F
 from lpref.autodiff.primitives import normalize_axes
 from lpref.autodiff.tensor import Tensor, apply
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from lpref.autodiff import functional as F
+from lpref.autodiff import plain as F
 from lpref.autodiff.fused import Fused, formats, kept_in
 from lpref.autodiff.tensor import Tensor, apply
 from lpref.ref.errors import ShapeError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from lpref.autodiff import functional as F
+from lpref.autodiff import plain as F
 from lpref.autodiff.fused import Fused, formats
 from lpref.autodiff.primitives import space
 from lpref.autodiff.tensor import Tensor

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from lpref.autodiff import functional as F
+from lpref.autodiff import plain as F
 from lpref.autodiff.fused import Fused, formats, kept_in
 from lpref.autodiff.primitives import im2col_shape
 from lpref.autodiff.tensor import Node, Shape, Tensor, apply, make, mode

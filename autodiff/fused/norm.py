@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lpref.autodiff import functional as F
+from lpref.autodiff import plain as F
 from lpref.autodiff.fused import Fused, formats
 from lpref.autodiff.tensor import Tensor
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from lpref.autodiff.fused import Fused
 from lpref.autodiff.primitives import integers
-from lpref.autodiff.tensor import Node, Shape, Tensor, make, mode
+from lpref.autodiff.tensor import Node, Shape, Tensor, apply, make, mode
 from lpref.ref.errors import GraphError
 from lpref.ref.nn.few_bit import pieces
 from lpref.ref.recipes.operation import Operation, restored
@@ -126,3 +126,12 @@ def residual_split(x: Tensor, under: Any = None) -> tuple[Tensor, Tensor]:
 def product(a: Tensor, b: Tensor, under: Any = None) -> Tensor:
     """a · b of equal shapes: the gate of a SwiGLU block."""
     return a * b if under is None else PRODUCT(a, b, under=under)
+
+
+def embedding(table: Tensor, ids: Any, under: Any = None) -> Tensor:
+    """Rows of table [V, D] by integer ids [...]: [..., D], `under` an `Operation` of a recipe. Its gradient adds rows in index order.
+
+    Raises DTypeError when ids are not integers.
+    """
+    ids = ids.data if isinstance(ids, Tensor) else ids
+    return apply("embedding", table, ids=ids) if under is None else EMBEDDING(table, ids=ids, under=under)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lpref.autodiff import functional as F
+from lpref.autodiff import plain as F
 from lpref.autodiff.fused import Fused, again_of, formats, left
 from lpref.autodiff.fused.norm import LAYERNORM, RMSNORM, gradients, rows
 from lpref.autodiff.primitives import PRIMITIVES
