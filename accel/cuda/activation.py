@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cuda import arrays, device, noted
+from lpref.accel.cuda.qtensor import Counters
 from lpref.accel.cuda.unmade import GELU, NAME, Unmade
 from lpref.ref.errors import UnknownNameError
 from lpref.ref.nn.activation import (
@@ -58,9 +59,16 @@ def gelu(x: Any, kind: str = "tanh", *, store: str = "float32", near: bool = Fal
     """`lpref.ref.nn.gelu`; store: also `unmade.NAME`, for an `Unmade` of what a kernel codes."""
     if store == NAME:
         if kind == "tanh" and near and arrays.is_sixteen(x) and x.ndim == 2 and x.flags.c_contiguous:
-            return Unmade(x, GELU, CONSTANTS["tanh"], lambda: gelu(x, near=True), x.shape)
+            return Unmade(x, GELU, CONSTANTS["tanh"], lambda: gelu(x, near=True), x.shape, lambda: _peak(x))
         store = "float32"
     return _each(f"gelu_{_known(kind)}", x, constants=CONSTANTS[kind], store=store, near=near)
+
+
+def _peak(x: Any) -> Any:
+    """The amax of `gelu` of bfloat16, near."""
+    row = Counters.take().row
+    _launch("gelu_tanh_peak", x.size, (*_macros(True, LP_X=x), *noted.PEAK), x, x.size, *CONSTANTS["tanh"], row)
+    return noted.bits(row)
 
 
 def gelu_backward(dy: Any, x: Any, kind: str = "tanh", *, store: str = "float32", again: str = "float32", near: bool = False) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device, flash
+from lpref.accel.cuda import arrays, device, flash, noted
 from lpref.accel.cuda.attention import backward, forward, sources
 from lpref.accel.cuda.rope import rope, rope_backward
 from lpref.ref.attention.dense import check_heads, check_permissions, check_saved, default_scale
@@ -30,7 +30,7 @@ def attention_packed(
     o = device.cupy().empty((len(qkv), heads * q.shape[3]), np.float32)
     by_heads, real = by_head(o, batch, heads), default_scale(q, scale)
     if fused and flash.serves(q, v):
-        return o, flash.forward(q, k, v, by_heads, causal, real, turn, flash.TERMS[operands])
+        return o, flash.forward(q, k, v, by_heads, causal, real, turn, flash.TERMS[operands], noted.counters(o))
     return o, forward(q, k, v, by_heads, causal, real, qkv)
 
 
@@ -55,7 +55,7 @@ def attention_packed_backward(
     dq, dk, dv = _columns(dqkv, batch, heads, kv_heads)
     made = (dq, dk, dv) if rotary is None else (*(device.cupy().empty(x.shape, np.float32) for x in (q, k)), dv)
     if saved.ndim == 3:
-        flash.backward(do, q, k, v, o, saved, causal, real, turn, flash.TERMS[operands], made)
+        flash.backward(do, q, k, v, o, saved, causal, real, turn, flash.TERMS[operands], made, noted.counters(dqkv) if within else noted.NOWHERE)
     else:
         backward(do, q, k, v, saved, causal, real, made)
     if rotary is not None:

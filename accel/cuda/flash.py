@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lpref.accel.cuda import arrays, device, feed
+from lpref.accel.cuda import arrays, device, feed, noted
 from lpref.accel.cuda.flash_tiles import ONCE, Numbers, Tile, macros, plan, shared
 
 WIDEST = 128
@@ -72,8 +72,10 @@ def turns(D: int) -> bool:
     return D % 16 == 0 and D <= WIDEST
 
 
-def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float, turn: Turn | None, terms: int) -> Any:
-    """The logarithms to base 2 of the sums of exponentials [B, H, T], or `Kept`; the result goes to o [B, H, T, E]."""
+def forward(
+    q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float, turn: Turn | None, terms: int, peak: noted.Noted = noted.NOWHERE,
+) -> Any:  # fmt: skip
+    """The logarithms to base 2 of the sums of exponentials [B, H, T], or `Kept`; the result goes to o [B, H, T, E], its amax where `peak` says."""
     B, H, T, _ = q.shape
     lse = device.cupy().empty((B, H, T), np.float32)
     if not lse.size:
@@ -85,15 +87,16 @@ def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float, turn: Tu
         of, left = of._replace(turned=3), _heads(planes)
     else:
         q = planes
-    run, tile = _kernel("flash_forward", "forward", (q, k, v, o), of)
-    run.launch(-(-T // tile.rows) * B * H, *_heads(q, k, v, o), lse, *(turn or _none()), *_sizes(q, k, causal), _base2(scale), *left)
+    run, tile = _kernel("flash_forward", "forward", (q, k, v, o), of, peak[0])
+    run.launch(-(-T // tile.rows) * B * H, *_heads(q, k, v, o), lse, *(turn or _none()), *_sizes(q, k, causal), _base2(scale), *left, peak[1])
     return Kept(lse, heads) if heads.made else lse
 
 
 def backward(
     do: Any, q: Any, k: Any, v: Any, o: Any, saved: Any, causal: bool, scale: float, turn: Turn | None, terms: int, out: tuple[Any, Any, Any],
+    peak: noted.Noted = noted.NOWHERE,
 ) -> None:  # fmt: skip
-    """Gradients to out = dq, dk, dv, of the shapes of q, k, v, whose last axes are contiguous; saved: what forward gave."""
+    """Gradients to out = dq, dk, dv, of the shapes of q, k, v, whose last axes are contiguous; saved: what forward gave; peak: where their amax goes."""
     (B, H, T, _), (G, S) = q.shape, k.shape[1:3]
     (dq, dk, dv), cp = out, device.cupy()
     lse, kept = (saved.logs, saved.heads) if isinstance(saved, Kept) else (cp.ascontiguousarray(saved), None)
@@ -106,14 +109,14 @@ def backward(
     of = kept.of._replace(short=int(dq.itemsize == 2), do=int(do.itemsize == 2))
     (q, k, v), tables, sizes, c = kept.qkv, turn or _none(), _sizes(q, k, causal), (_base2(scale), np.float32(scale))
     if once:
-        run, _ = _kernel("flash_whole", "whole", (q, k, v, o, do, dq, dk, dv), of)
-        run.launch(B * H, *_heads(q, k, v, o, do, dq, dk, dv), lse, *tables, np.int32(H), np.int32(T), np.int32(causal), *c)
+        run, _ = _kernel("flash_whole", "whole", (q, k, v, o, do, dq, dk, dv), of, peak[0])
+        run.launch(B * H, *_heads(q, k, v, o, do, dq, dk, dv), lse, *tables, np.int32(H), np.int32(T), np.int32(causal), *c, peak[1])
         return
     delta = cp.empty((B, H, T), np.float32)
-    run, tile = _kernel("flash_backward", "queries", (q, k, v, o, do, dq), of)
-    run.launch(-(-T // tile.rows) * B * H, *_heads(q, k, v, o, do, dq), lse, delta, *tables, *sizes, *c)
-    run, tile = _kernel("flash_backward", "keys", (q, k, v, do, dk, dv), of)
-    run.launch(-(-S // tile.rows) * B * G, *_heads(q, k, v, do, dk, dv), lse, delta, *tables, *sizes, *c)
+    run, tile = _kernel("flash_backward", "queries", (q, k, v, o, do, dq), of, peak[0])
+    run.launch(-(-T // tile.rows) * B * H, *_heads(q, k, v, o, do, dq), lse, delta, *tables, *sizes, *c, peak[1])
+    run, tile = _kernel("flash_backward", "keys", (q, k, v, do, dk, dv), of, peak[0])
+    run.launch(-(-S // tile.rows) * B * G, *_heads(q, k, v, do, dk, dv), lse, delta, *tables, *sizes, *c, peak[1])
 
 
 class Launch(NamedTuple):
@@ -127,13 +130,13 @@ class Launch(NamedTuple):
         self.kernel((blocks,), (self.threads,), args, shared_mem=self.memory)
 
 
-def _kernel(name: str, entry: str, by_strides: tuple[Any, ...], of: Numbers) -> tuple[Launch, Tile]:
+def _kernel(name: str, entry: str, by_strides: tuple[Any, ...], of: Numbers, peak: device.Macros) -> tuple[Launch, Tile]:
     """The kernel for these heads; by_strides: all that is read or written so, queries first, then keys and values."""
     D, E, each = by_strides[0].shape[3], by_strides[2].shape[3], 8 if of.sixteen or of.do else 4
     whole = not D % each and not E % each and all(_aligned(x) for x in by_strides)
     group = whole and D == E and D in (32, 64, 128) and device.architecture() == "sm_90"
     tile = plan(entry, -(-max(D, E) // 16) * 16, of, group)
-    return _compiled(name, entry, D, E, each if whole else 1, of, tile), tile
+    return _compiled(name, entry, D, E, each if whole else 1, of, tile, peak), tile
 
 
 def _aligned(x: Any) -> bool:
@@ -142,9 +145,9 @@ def _aligned(x: Any) -> bool:
 
 
 @cache
-def _compiled(name: str, entry: str, D: int, E: int, vector: int, of: Numbers, tile: Tile) -> Launch:
+def _compiled(name: str, entry: str, D: int, E: int, vector: int, of: Numbers, tile: Tile, peak: device.Macros) -> Launch:
     memory = shared(entry, -(-max(D, E) // 16) * 16, of, tile)
-    kernel = device.function(name, entry, macros(entry, D, E, vector, of, tile))
+    kernel = device.function(name, entry, (*macros(entry, D, E, vector, of, tile), *peak))
     kernel.max_dynamic_shared_size_bytes = memory
     return Launch(kernel, 32 * tile.warps, memory)
 

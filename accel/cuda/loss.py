@@ -8,12 +8,14 @@ nothing, or on the device, where it waits for their range.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from lpref.accel.cuda import arrays, device, noted
 from lpref.accel.cuda.activation import NEAR
+from lpref.accel.cuda.qtensor import Counters
 from lpref.accel.cuda.reduce import row_sums
 from lpref.accel.cuda.unmade import NAME, SOFTMAX, Unmade
 from lpref.ref.errors import BackendError
@@ -28,13 +30,15 @@ LONG_TEAM = (("LP_TEAM", 256), ("LP_SLOTS", 4))
 class Softmax:
     """Probabilities [N, V], not yet computed. tops, sums [N]: each row's maximum, and the sum of exp(logits - maximum).
 
-    near: with the exponentials of grade fast (`lpref.ref.nn.bounds`). spent: the gradient has taken the place of the logits."""
+    near: with the exponentials of grade fast (`lpref.ref.nn.bounds`). spent: the gradient has taken the place of the logits. others [N], or None:
+    the largest exp(logits - maximum) of a class that is not the target."""
 
     logits: Any
     tops: Any
     sums: Any
     near: bool = False
     spent: bool = False
+    others: Any = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -65,16 +69,18 @@ def softmax_cross_entropy(logits: Any, targets: Any, *, near: bool = False) -> t
     (logits,) = arrays.values("softmax_cross_entropy", logits)
     (rows, n), cp = logits.shape, device.cupy()
     tops, sums, losses = cp.empty(rows, np.float32), cp.empty(rows, np.float32), cp.empty((1, rows), np.float32)
-    ids, out, defines = arrays.integers(targets), (tops, sums, losses), (*arrays.kinds(LP_X=logits), *(NEAR if near else ()))
+    ids, out, defines, others = arrays.integers(targets), (tops, sums, losses), (*arrays.kinds(LP_X=logits), *(NEAR if near else ())), None
     if LONG <= n < 1 << 30 and n % 4 == 0 and rows >= device.processors() and logits.data.ptr % 16 == 0:
         room, four = device.shared_memory() // 2 - 4096, 4 * logits.itemsize
+        if noted.wanted():
+            others, defines = cp.empty(rows, np.float32), (*defines, *noted.PEAK)
         run = device.function("loss", "cross_entropy_long", (*LONG_TEAM, *defines))
         run.max_dynamic_shared_size_bytes = room
         kept = min(n // 4, room // four)
-        run((min(rows, 2 * device.processors()),), (256,), (logits, ids, rows, n, np.int32(kept), *out), shared_mem=four * kept)
+        run((min(rows, 2 * device.processors()),), (256,), (logits, ids, rows, n, np.int32(kept), *out, 0 if others is None else others), shared_mem=four * kept)
     else:
         arrays.rows("loss", "cross_entropy", rows, n, logits, ids, rows, n, *out, defines=defines)
-    return row_sums(losses, rows).reshape(()), Softmax(logits, tops, sums, near)
+    return row_sums(losses, rows).reshape(()), Softmax(logits, tops, sums, near, others=others)
 
 
 def softmax_cross_entropy_backward(dloss: Any, probs: Any, targets: Any, *, store: str = "float32", overwrite: bool = False) -> Any:
@@ -94,9 +100,19 @@ def softmax_cross_entropy_backward(dloss: Any, probs: Any, targets: Any, *, stor
     if store == NAME:
         if isinstance(probs, Softmax) and probs.near and arrays.is_sixteen(probs.logits):
             args = (probs.tops, probs.sums, ids, pointer, number, np.float32(probs.shape[0]))
-            return Unmade(probs.logits, SOFTMAX, args, lambda: _gradient(probs, ids, pointer, number, probs.shape[0]), probs.shape)
+            make = partial(_gradient, probs, ids, pointer, number, probs.shape[0])
+            return Unmade(probs.logits, SOFTMAX, args, make, probs.shape, None if probs.others is None else partial(_peak, probs, args))
         store = "float32"
     return _gradient(probs, ids, pointer, number, probs.shape[0], store, overwrite)
+
+
+def _peak(probs: Softmax, args: tuple[Any, ...]) -> Any:
+    """The amax of the gradient: in each row that of the target, or of the most probable of the others."""
+    row, (rows, n) = Counters.take().row, probs.shape
+    defines = (*arrays.ONE, *arrays.kinds(LP_X=probs.logits), *NEAR, *noted.PEAK)
+    run = device.function("loss", "cross_entropy_peak", defines)
+    run((device.blocks_for(rows),), (device.THREADS,), (probs.logits, probs.others, *args, rows, n, row))
+    return noted.bits(row)
 
 
 def _gradient(probs: Any, ids: Any, pointer: Any, number: np.float32, count: int, store: str = "float32", overwrite: bool = False) -> Any:

@@ -17,6 +17,10 @@ from lpref.accel.cuda import arrays, device
 from lpref.accel.cuda.qtensor import Counters
 from lpref.ref.quantize import Quantizer
 
+Noted = tuple[device.Macros, Any]
+"""What a kernel is told: macros, and the row of counters in which it notes (0: it does not)."""
+NOWHERE: Noted = ((), 0)
+PEAK = (("LP_PEAK", 1),)
 _now = threading.local()
 _held: dict[int, tuple[Any, Any]] = {}
 """id of an array -> a weak reference to it, and what was noted of it; gone with the array."""
@@ -32,21 +36,31 @@ def noting(wanted: bool) -> Iterator[None]:
         _now.wanted = before
 
 
+def wanted() -> bool:
+    """Whether kernels of this thread note now."""
+    return bool(getattr(_now, "wanted", False))
+
+
 def reads(q: Quantizer) -> bool:
     """Whether the quantizer measures a whole tensor before its one scale is known."""
     return q.scale.rule in ("te", "amax") and q.scale.history == "current" and q.blocks.other is None and q.blocks.k is None
 
 
-def counters(y: Any, whole: bool = True) -> tuple[device.Macros, Any]:
-    """What a kernel that will write all of y is told: macros, and the row of counters in which it notes (0: it does not).
+def counters(y: Any, whole: bool = True) -> Noted:
+    """What a kernel that will write all of y is told, or several that do together.
 
     whole: whether the kernel can, its blocks having all their threads.
     """
-    if not (getattr(_now, "wanted", False) and whole and y.size) or arrays.is_sixteen(y):
-        return (), 0
+    if not (wanted() and whole and y.size) or arrays.is_sixteen(y):
+        return NOWHERE
     key, row = id(y), Counters.take().row
-    _held[key] = weakref.ref(y, lambda _: _held.pop(key, None)), row[2:3].view(np.uint32)[:1]
-    return (("LP_PEAK", 1),), row
+    _held[key] = weakref.ref(y, lambda _: _held.pop(key, None)), bits(row)
+    return PEAK, row
+
+
+def bits(row: Any) -> Any:
+    """Where in a row of counters a greatest magnitude is noted, uint32 [1]."""
+    return row[2:3].view(np.uint32)[:1]
 
 
 def of(x: Any) -> Any:

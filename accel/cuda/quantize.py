@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cast_plan import NEVER
-from lpref.accel.cuda import cast, device, doubt, feed, levels, measure, panels, plans, word_address
+from lpref.accel.cuda import cast, device, doubt, feed, levels, measure, noted, panels, plans, word_address
 from lpref.accel.cuda import scales as scales_of
 from lpref.accel.cuda.job import Job, job_of
 from lpref.accel.cuda.levels import Levels
@@ -131,16 +131,16 @@ def _grid_size(job: Job, run: Any) -> tuple[int]:
 
 
 def of_unmade(x: Unmade, q: Quantizer, *, state: Mapping[str, Any] | None, words: Any, k_axis: int) -> CudaQTensor | None:
-    """Codes along both axes of what is computed on the way, under a scale that is known; None where no kernel makes them."""
+    """Codes along both axes of what is computed on the way, under a scale that is known or follows from its `peak`; None where no kernel makes them."""
     job = replace(job_of(x.source, q, state, None, words, k_axis), both=True)
-    fits = job.shape == x.shape and job.encode_scale is not None and _turns(job) and _fast(job) is _tensor
-    return _tensor(job, x) if fits else None
+    known = job.encode_scale is not None or (x.peak is not None and noted.reads(q))
+    return _tensor(job, x) if known and job.shape == x.shape and _turns(job) and _fast(job) is _tensor else None
 
 
 def _tensor(job: Job, of: Unmade | None = None) -> CudaQTensor:
     codes, scales, ts = _outputs(job)
     delayed, (rows, columns) = job.encode_scale is not None, job.shape
-    measured = 0 if delayed else measure.tensor_amax(job)
+    measured = 0 if delayed else measure.tensor_amax(job) if of is None or of.peak is None else of.peak()
     own = np.int32(not delayed and job.amax is None)
     state = (scales_of.rule(job.q), measured, job.encode_scale if delayed else 0, own, job.counters.row, *_address(job))
     if not (job.both and _turns(job)):

@@ -24,6 +24,7 @@ class Unmade:
     source     bfloat16 [R, C], of which a kernel makes it
     what       SOFTMAX: the gradient of logits; GELU: by tanh, of activations; both of grade fast
     arguments  what the kernel reads beside
+    peak       float32 bits of its greatest magnitude, uint32 [1] on the device, found by less than all that `make` does; None: only by `make`
     shape      as it was reshaped
     """
 
@@ -32,6 +33,7 @@ class Unmade:
     arguments: tuple[Any, ...]
     make: Callable[[], Any]
     shape: tuple[int, ...]
+    peak: Callable[[], Any] | None = None
     dtype = np.dtype(np.float32)
 
     @property

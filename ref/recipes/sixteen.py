@@ -42,7 +42,7 @@ def rounds_gradient(recipe: LinearRecipe) -> bool:
 
 @lru_cache(maxsize=256)
 def codes_input(recipe: LinearRecipe) -> bool:
-    """Whether all that the layer reads of x is one set of codes under a scale of the whole tensor that is known before x is."""
+    """Whether all that the layer reads of x is one set of codes under one scale of the whole tensor."""
     return all(s.what == "codes" for s in recipe.save.values()) and _codes(recipe, "fprop.a", "wgrad.b")
 
 
@@ -53,13 +53,14 @@ def codes_gradient(recipe: LinearRecipe) -> bool:
 
 
 def _codes(recipe: LinearRecipe, path: str, again: str) -> bool:
-    """Whether the slot `again` takes the codes of the slot `path`, which delayed scaling makes of the tensor as it is."""
+    """Whether the slot `again` takes the codes of the slot `path`, which are made of the tensor as it is, by its amax or those of steps before."""
     slot, q = recipe.slot(path), recipe.slot(path).quantizer
     if not (only_operands(recipe) and isinstance(q, Quantizer) and slot.source == "hp") or slot.transforms:
         return False
-    known = q.scale.rule == "te" and q.scale.history == "delayed" and q.blocks.other is None and q.blocks.k is None
+    scaled = (q.scale.rule, q.scale.history) in (("te", "delayed"), ("te", "current"), ("amax", "current"))
+    one = scaled and q.blocks.other is None and q.blocks.k is None
     taken = recipe.slot(again).source == "reuse_transposed" and maker(recipe, origin(recipe, again)) == path
-    return known and taken and recipe.gemm(path.partition(".")[0]).transform is None and recipe.wgrad.transform is None
+    return one and taken and recipe.gemm(path.partition(".")[0]).transform is None and recipe.wgrad.transform is None
 
 
 def _casts(recipe: LinearRecipe, path: str) -> bool:

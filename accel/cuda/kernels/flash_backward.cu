@@ -4,7 +4,7 @@
  *   queries   holds queries and do, walks keys and values:    dq = scale sum_j ds_ij k_j; it also makes delta_i = sum_e do_ie o_ie
  *   keys      holds keys and values, walks queries and do of every query head of the group: dk = scale sum_i ds_ij q_i, dv = sum_i p_ij do_i
  * p_ij = 2^(c s_ij - lse_i), dp_ij = sum_e do_ie v_je, ds_ij = p_ij (dp_ij - delta_i); c = scale log2 e.
- * Source: Dao 2023 (arXiv:2307.08691), algorithm 2, with the loop over queries and the loop over keys apart.
+ * counters: peak.cuh. Source: Dao 2023 (arXiv:2307.08691), algorithm 2, with the loop over queries and the loop over keys apart.
  * Versions: 1. mma.sync. 2. LP_GROUP 1: wgmma, a turn ahead of the threads; three pairs of tiles, for its products read two. 3. LP_GROUP 2: wgmma and
  * threads in turns, in fewer registers, so that the other blocks of a multiprocessor fill the gaps. */
 #include "gradients.cuh"
@@ -18,7 +18,9 @@
 extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     queries(const Number *q, lp_i64 qb, lp_i64 qh, lp_i64 qt, const Number *k, lp_i64 kb, lp_i64 kh, lp_i64 kt, const Number *v, lp_i64 vb, lp_i64 vh, lp_i64 vt,
             const float *o, lp_i64 ob, lp_i64 oh, lp_i64 ot, const Do *d, lp_i64 db, lp_i64 dh, lp_i64 dt, Stored *dq, lp_i64 gb, lp_i64 gh, lp_i64 gt,
-            const float *lse, volatile float *delta, const float *cos, const float *sin, int H, int group, int T, int S, int causal, float c, float scale) {
+            const float *lse, volatile float *delta, const float *cos, const float *sin, int H, int group, int T, int S, int causal, float c, float scale,
+            lp_u64 *counters) {
+    lp_u32 peak = 0;
     POOL(2 * HALVES);
     int tiles = (T + ROWS - 1) / ROWS, head = (int)blockIdx.x / tiles, first = (tiles - 1 - (int)blockIdx.x % tiles) * ROWS, b = head / H, h = head % H;
     int ahead = causal ? S - T : S, keys = causal ? lp_imin(S, first + ROWS + S - T) : S;
@@ -156,13 +158,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         __syncthreads();
     }
 #endif
-    store<LP_D, LP_TURN != 0>(dq + b * gb + h * gh, gt, first, T, sum, scale, turn);
+    store<LP_D, LP_TURN != 0>(dq + b * gb + h * gh, gt, first, T, sum, scale, turn, peak);
+    noted(peak, counters);
 }
 #else
 extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     keys(const Number *q, lp_i64 qb, lp_i64 qh, lp_i64 qt, const Number *k, lp_i64 kb, lp_i64 kh, lp_i64 kt, const Number *v, lp_i64 vb, lp_i64 vh, lp_i64 vt,
          const Do *d, lp_i64 db, lp_i64 dh, lp_i64 dt, Stored *dk, lp_i64 gb, lp_i64 gh, lp_i64 gt, Stored *dv, lp_i64 wb, lp_i64 wh, lp_i64 wt, const float *lse,
-         const float *delta, const float *cos, const float *sin, int H, int group, int T, int S, int causal, float c, float scale) {
+         const float *delta, const float *cos, const float *sin, int H, int group, int T, int S, int causal, float c, float scale,
+         lp_u64 *counters) {
+    lp_u32 peak = 0;
     POOL(2 * HALVES);
     __shared__ float stats[PAIRS][2][LP_BN];
     int tiles = (S + ROWS - 1) / ROWS, G = H / group, head = (int)blockIdx.x / tiles, first = (int)blockIdx.x % tiles * ROWS, b = head / G, g = head % G;
@@ -314,7 +319,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         __syncthreads();
     }
 #endif
-    store<LP_D, LP_TURN != 0>(dk + b * gb + g * gh, gt, first, S, sum_k, scale, turn);
-    store<LP_E, false>(dv + b * wb + g * wh, wt, first, S, sum_v, 1.0f, turn);
+    store<LP_D, LP_TURN != 0>(dk + b * gb + g * gh, gt, first, S, sum_k, scale, turn, peak);
+    store<LP_E, false>(dv + b * wb + g * wh, wt, first, S, sum_v, 1.0f, turn, peak);
+    noted(peak, counters);
 }
 #endif

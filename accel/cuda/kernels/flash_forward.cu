@@ -95,11 +95,12 @@ LPREF_FN void finish(float (&o)[LP_MT][LP_WIDE / 8][4], float (&top)[LP_MT][2], 
 }
 
 /* q [B, H, T, D], k and v [B, H / group, S, D and E] by their strides of batch, head and row; o likewise; lse [B, H, T]; c = scale log2 e; kept: the
- * planes of rotated queries, where LP_TURN is 3 */
+ * planes of rotated queries, where LP_TURN is 3; counters: peak.cuh */
 extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     forward(const Number *q, lp_i64 qb, lp_i64 qh, lp_i64 qt, const Number *k, lp_i64 kb, lp_i64 kh, lp_i64 kt, const Number *v, lp_i64 vb, lp_i64 vh, lp_i64 vt,
             float *o, lp_i64 ob, lp_i64 oh, lp_i64 ot, float *lse, const float *cos, const float *sin, int H, int group, int T, int S, int causal, float c,
-            lp_u16 *kept, lp_i64 gb, lp_i64 gh, lp_i64 gt) {
+            lp_u16 *kept, lp_i64 gb, lp_i64 gh, lp_i64 gt, lp_u64 *counters) {
+    lp_u32 peak = 0;
     POOL(2 * HALVES);
     int tiles = (T + ROWS - 1) / ROWS, head = (int)blockIdx.x / tiles, first = (tiles - 1 - (int)blockIdx.x % tiles) * ROWS, b = head / H, h = head % H;
     int keys = causal ? lp_imin(S, first + ROWS + S - T) : S, last = causal ? first + S - T : S;
@@ -196,5 +197,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     }
 #endif
     finish(sum, top, total, by, lse + (lp_i64)head * T, first, T);
-    store<LP_E, false>(o + b * ob + h * oh, ot, first, T, sum, 1.0f, turn);
+    store<LP_E, false>(o + b * ob + h * oh, ot, first, T, sum, 1.0f, turn, peak);
+    noted(peak, counters);
 }

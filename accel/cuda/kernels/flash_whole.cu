@@ -11,7 +11,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     whole(const Number *q, lp_i64 qb, lp_i64 qh, lp_i64 qt, const Number *k, lp_i64 kb, lp_i64 kh, lp_i64 kt, const Number *v, lp_i64 vb, lp_i64 vh, lp_i64 vt,
           const float *o, lp_i64 ob, lp_i64 oh, lp_i64 ot, const Do *d, lp_i64 db, lp_i64 dh, lp_i64 dt, Stored *dq, lp_i64 xb, lp_i64 xh, lp_i64 xt, Stored *dk,
           lp_i64 yb, lp_i64 yh, lp_i64 yt, Stored *dv, lp_i64 zb, lp_i64 zh, lp_i64 zt, const float *lse, const float *cos, const float *sin, int H, int T,
-          int causal, float c, float scale) {
+          int causal, float c, float scale, lp_u64 *counters) {
+    lp_u32 peak = 0;
     POOL(2 * HALVES);
     __shared__ float stats[2][LP_BN]; /* logarithms and deltas of all rows */
     int b = (int)blockIdx.x / H, h = (int)blockIdx.x % H, ahead = causal ? 0 : T, i = (int)threadIdx.x;
@@ -60,7 +61,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
         left.take(dp);
         by_columns<NT, PLANES_K>(sum, left, tile_k);
         settle(sum);
-        store<LP_D, LP_TURN != 0>(dq + b * xb + h * xh, xt, 0, T, sum, scale, turn);
+        store<LP_D, LP_TURN != 0>(dq + b * xb + h * xh, xt, 0, T, sum, scale, turn, peak);
     }
     float sum_k[LP_MT][LP_WIDE / 8][4], sum_v[LP_MT][LP_WIDE / 8][4];
     const float none[LP_MT][2] = {};
@@ -78,6 +79,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LP_RESIDENT)
     by_columns<NT, PLANES_K>(sum_k, left_k, tile_q);
     settle(sum_v);
     settle(sum_k);
-    store<LP_D, LP_TURN != 0>(dk + b * yb + h * yh, yt, 0, T, sum_k, scale, turn);
-    store<LP_E, false>(dv + b * zb + h * zh, zt, 0, T, sum_v, 1.0f, turn);
+    store<LP_D, LP_TURN != 0>(dk + b * yb + h * yh, yt, 0, T, sum_k, scale, turn, peak);
+    store<LP_E, false>(dv + b * zb + h * zh, zt, 0, T, sum_v, 1.0f, turn, peak);
+    noted(peak, counters);
 }

@@ -8,6 +8,7 @@
  * their gradients turned back: of float32 on the way, of bfloat16 by a kernel before (flash_halves.cu), or (2) on the way, or (3, forward) the queries on
  * the way, whose planes it leaves for the backward. */
 #include "bf16.cuh"
+#include "peak.cuh"
 
 #define THREADS (32 * LP_WARPS)
 #define PLANES (LP_TERMS == 3 ? 2 : 1)                            /* of what is made here: probabilities and gradients of scores */
@@ -139,8 +140,9 @@ LPREF_FN void write(float *to, int c, int width, float x0, float x1) {
     }
 }
 
-/* y's rows first ... (below `rows`) <- sum times factor; turned back where TURNED */
-template <int WIDTH, bool TURNED, class Kept> LPREF_FN void store(Kept *y, lp_i64 pitch, int first, int rows, float (&sum)[LP_MT][LP_WIDE / 8][4], float factor, Turn turn) {
+/* y's rows first ... (below `rows`) <- sum times factor; turned back where TURNED; top: peak.cuh */
+template <int WIDTH, bool TURNED, class Kept>
+LPREF_FN void store(Kept *y, lp_i64 pitch, int first, int rows, float (&sum)[LP_MT][LP_WIDE / 8][4], float factor, Turn turn, lp_u32 &top) {
     const int HALF = LP_WIDE / 16;
 #pragma unroll
     for (int m = 0; m < LP_MT; ++m)
@@ -162,6 +164,11 @@ template <int WIDTH, bool TURNED, class Kept> LPREF_FN void store(Kept *y, lp_i6
                     sum[m][n + HALF][2 * h + i] = lp_sub(lp_mul(b, c), lp_mul(a, s));
                 }
 #pragma unroll
-            for (int n = 0; n < LP_WIDE / 8; ++n) write(y + r * pitch, 8 * n + 2 * (LANE & 3), WIDTH, sum[m][n][2 * h], sum[m][n][2 * h + 1]);
+            for (int n = 0; n < LP_WIDE / 8; ++n) {
+                int c = 8 * n + 2 * (LANE & 3);
+                write(y + r * pitch, c, WIDTH, sum[m][n][2 * h], sum[m][n][2 * h + 1]);
+                if (c < WIDTH) seen_in<1>(top, &sum[m][n][2 * h]);
+                if (c + 1 < WIDTH) seen_in<1>(top, &sum[m][n][2 * h + 1]);
+            }
         }
 }

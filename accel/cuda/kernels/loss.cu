@@ -3,7 +3,7 @@
  *
  * LP_X, LP_Y: what logits and their gradient are (loads.cuh). cross_entropy: a team a row. cross_entropy_long: 256 threads a row of a multiple of four elements; thread t has the lanes 4 t .. 4 t + 3. The row's
  * first elements stay in shared memory between the search for the maximum and the sum, the rest is read again from the second-level cache,
- * which two rows a multiprocessor then leave room for. Versions: 1. e^z by float64 alone, stored, read and divided by the sum (16384 x 50304 on an
+ * which two rows a multiprocessor then leave room for. LP_PEAK: what the amax of the gradient follows from is kept too. Versions: 1. e^z by float64 alone, stored, read and divided by the sum (16384 x 50304 on an
  * H200: 5.3 ms, gradient 2.1). 2. this one. */
 #include "decided.h"
 #include "element.h"
@@ -61,7 +61,7 @@ extern "C" __global__ void __launch_bounds__(LP_BLOCK) cross_entropy(const void 
 
 /* n: a multiple of four; kept: fours */
 extern "C" __global__ void __launch_bounds__(256, 2) cross_entropy_long(const void *logits, const lp_i64 *targets, lp_i64 rows, lp_i64 n, int kept, float *tops,
-                                                                        float *sums, float *losses) {
+                                                                        float *sums, float *losses, float *others) {
     ROW(near);
     int mine = threadIdx.x, end = (int)(n / 4);
     for (lp_i64 r = blockIdx.x; r < rows; r += gridDim.x) {
@@ -90,6 +90,10 @@ extern "C" __global__ void __launch_bounds__(256, 2) cross_entropy_long(const vo
             }
         };
         fetch(mine);
+#if LP_PEAK
+        lp_u32 rest = 0;
+        lp_i64 target = targets[r];
+#endif
         for (int i = mine; i < end; i += 512) {
             float e[8];
 #pragma unroll
@@ -102,10 +106,21 @@ extern "C" __global__ void __launch_bounds__(256, 2) cross_entropy_long(const vo
             for (int k = 0; k < 8; ++k) {
                 if (k < 4 || i + 256 < end) lane[k % 4] = lp_add(lane[k % 4], e[k]);
             }
+#if LP_PEAK
+#pragma unroll
+            for (int k = 0; k < 8; ++k) {
+                int at = i + k / 4 * 256;
+                if (at < end && 4 * (lp_i64)at + k % 4 != target) rest = lp_umax(rest, lp_bits(e[k]) & LP_ABS);
+            }
+#endif
         }
 #pragma unroll
         for (int k = 0; k < 4; ++k) lane[k] = team_sum(lane[k]); /* lanes 512, ..., 4 apart */
         float s = lp_add(lp_add(lane[0], lane[2]), lp_add(lane[1], lane[3]));
+#if LP_PEAK
+        rest = (lp_u32)team_max((int)rest);
+        if (threadIdx.x == 0) others[r] = lp_float(rest);
+#endif
         if (threadIdx.x == 0) {
             tops[r] = top;
             sums[r] = s;
@@ -146,6 +161,22 @@ extern "C" __global__ void __launch_bounds__(256, 4) cross_entropy_backward(cons
                 give<N, LP_Y>(dlogits, row + i, p);
                 seen_in<N>(most, p);
             });
+    }
+    noted(most, counters);
+}
+
+/* The greatest magnitude of that gradient, without it: of a row's classes but the target, that with the largest e^z (others) has it, since quotients and
+ * products do not pass one another. */
+extern "C" __global__ void __launch_bounds__(256) cross_entropy_peak(const void *x, const float *others, const float *tops, const float *sums, const lp_i64 *targets,
+                                                                     const float *dloss, float number, float count, lp_i64 rows, lp_i64 n, lp_u64 *counters) {
+    lp_u32 most = 0;
+    float scale = lp_div(dloss ? *dloss : number, count);
+    LP_EACH(r, rows) {
+        float s = sums[r], e[2] = {others[r], exp_of(lp_sub(load<LP_X>(x, r * n + targets[r]), tops[r]))}, p[2];
+        shares<2>(e, s, lp_div(1.0f, s), p);
+        p[0] = lp_mul(p[0], scale);
+        p[1] = lp_mul(lp_sub(p[1], 1.0f), scale);
+        seen_in<2>(most, p);
     }
     noted(most, counters);
 }

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from kernel_draw import Draw
 
-from lpref.accel.cuda import activation, arrays, device, loss, operand
+from lpref.accel.cuda import activation, arrays, device, loss, noted, operand
 from lpref.accel.cuda.backend import KERNELS, CudaBackend
 from lpref.accel.cuda.unmade import NAME, Unmade
 from lpref.autodiff import Tensor
@@ -34,10 +34,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def gradient(rows: int, columns: int, spoilt: float = 1.0) -> Unmade:
+def gradient(rows: int, columns: int, spoilt: float = 1.0, hit: int = 0) -> Unmade:
     logits = Draw(rows)(rows, columns) * np.float32(3)
     logits[2, 5] = spoilt
-    targets = np.arange(rows) * 7 % columns
+    targets = np.full(rows, hit) if hit else np.arange(rows) * 7 % columns
     _, probs = loss.softmax_cross_entropy(arrays.short(host_gpu.put(logits)), targets, near=True)
     return loss.softmax_cross_entropy_backward(np.float32(1024), probs, targets, store=NAME)
 
@@ -62,6 +62,25 @@ def test_codes_of_what_is_not_written(q: str, spoilt: float, source: Any) -> Non
         assert repr(dict(made.observed)) == repr(dict(wanted.observed))
 
 
+@pytest.mark.parametrize("spoilt", [1.0, 200.0, -np.inf, np.inf, np.nan])
+@pytest.mark.parametrize("q", ["fp8_tensor:format=e5m2", "fp8_tensor:rounding=stochastic", "int8_tensor"])
+def test_scales_that_follow_from_it(q: str, spoilt: float) -> None:
+    """The amax, before anything is written; where a target is a row's most probable class, and where it is not."""
+    options: dict[str, Any] = {"k_axis": 1, "words": WORDS, "both": True}
+    with np.errstate(all="ignore"), noted.noting(True):
+        for g in (gradient(16, 4112, spoilt), gradient(16, 4112, spoilt, 5), activations(48, 144, spoilt), activations(16, 16, spoilt)):
+            assert g.peak is not None
+            array, top = g.array(), int(g.peak().get()[0])
+            wanted = int(np.abs(array.get()).view(np.uint32).max())
+            assert top == wanted or min(top, wanted) > 0x7F800000
+            if np.isnan(spoilt) and q.startswith("int8"):
+                continue
+            found, other = (operand.operand(x, lookup(q), **options) for x in (g, array))
+            for one, two in ((found.codes, other.codes), (found.turned, other.turned), (found.scales[0], other.scales[0])):
+                np.testing.assert_array_equal(one.get(), two.get())
+            assert repr(dict(found.observed)) == repr(dict(other.observed))
+
+
 def test_who_gets_the_array() -> None:
     """Scales that follow from it, shapes that do not fit, statistics."""
     g = gradient(16, 24)
@@ -80,7 +99,7 @@ def test_who_gets_the_array() -> None:
 
 def test_who_reads_codes() -> None:
     for reads in (codes_gradient, codes_input):
-        assert [reads(recipe(name).linear) for name in ("fp8_delayed", "fp8_current", "bf16", "nvfp4", "mxfp8")] == [True, *[False] * 4]
+        assert [reads(recipe(name).linear) for name in ("fp8_delayed", "fp8_current", "bf16", "nvfp4", "mxfp8")] == [True, True, *[False] * 3]
 
 
 def test_through_the_tape() -> None:
