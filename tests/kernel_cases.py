@@ -118,6 +118,8 @@ def sums(draw: Draw) -> Iterator[tuple]:
     for shape in ((1,), (1023,), (1025,), (3, 2050), (70, 65)):
         yield (draw.wild(*shape), -1)
     yield draw(2050, 3), 0
+    yield draw(1030, 532), 0
+    yield draw(2, 300, 132), 1
     yield draw(4, 5, 6), (0, 2)
     yield draw(4, 5, 6), None, True
 

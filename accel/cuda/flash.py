@@ -96,7 +96,7 @@ def backward(
     do: Any, q: Any, k: Any, v: Any, o: Any, saved: Any, causal: bool, scale: float, turn: Turn | None, terms: int, out: tuple[Any, Any, Any],
     peak: noted.Noted = noted.NOWHERE,
 ) -> None:  # fmt: skip
-    """Gradients to out = dq, dk, dv, of the shapes of q, k, v, whose last axes are contiguous; saved: what forward gave; peak: where their amax goes."""
+    """Gradients to out = dq, dk, dv, of the shapes of q, k, v, whose last axes are contiguous, their amax to `peak`; saved: what forward gave."""
     (B, H, T, _), (G, S) = q.shape, k.shape[1:3]
     (dq, dk, dv), cp = out, device.cupy()
     lse, kept = (saved.logs, saved.heads) if isinstance(saved, Kept) else (cp.ascontiguousarray(saved), None)

@@ -77,7 +77,8 @@ def softmax_cross_entropy(logits: Any, targets: Any, *, near: bool = False) -> t
         run = device.function("loss", "cross_entropy_long", (*LONG_TEAM, *defines))
         run.max_dynamic_shared_size_bytes = room
         kept = min(n // 4, room // four)
-        run((min(rows, 2 * device.processors()),), (256,), (logits, ids, rows, n, np.int32(kept), *out, 0 if others is None else others), shared_mem=four * kept)
+        args = (logits, ids, rows, n, np.int32(kept), *out, 0 if others is None else others)
+        run((min(rows, 2 * device.processors()),), (256,), args, shared_mem=four * kept)
     else:
         arrays.rows("loss", "cross_entropy", rows, n, logits, ids, rows, n, *out, defines=defines)
     return row_sums(losses, rows).reshape(()), Softmax(logits, tops, sums, near, others=others)

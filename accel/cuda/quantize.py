@@ -131,7 +131,7 @@ def _grid_size(job: Job, run: Any) -> tuple[int]:
 
 
 def of_unmade(x: Unmade, q: Quantizer, *, state: Mapping[str, Any] | None, words: Any, k_axis: int) -> CudaQTensor | None:
-    """Codes along both axes of what is computed on the way, under a scale that is known or follows from its `peak`; None where no kernel makes them."""
+    """Codes along both axes of what is computed on the way, its scale known or made of its `peak`; None where no kernel makes them."""
     job = replace(job_of(x.source, q, state, None, words, k_axis), both=True)
     known = job.encode_scale is not None or (x.peak is not None and noted.reads(q))
     return _tensor(job, x) if known and job.shape == x.shape and _turns(job) and _fast(job) is _tensor else None

@@ -1,8 +1,8 @@
 """`lpref.ref.reduce` of CuPy arrays: the one sum along any axes, its mean, the greatest magnitude, elements by rank.
 
 Rows (the summed axes last): a team of threads a row. Other axes: 32 columns x 256 groups of lanes, spread over blocks so that a
-narrow matrix fills the device, and a second kernel for their sums; of bfloat16 two columns a thread. Axes that do not lie together are copied
-together first.
+narrow matrix fills the device, and a second kernel for their sums; of wide matrices four columns a thread, of bfloat16 two. Axes that do not lie
+together are copied together first.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ SPAN = 64
 """Numbers of a column that a thread of `amax` reads."""
 DIGITS = 2048
 """Counts of a pass of `order_statistics` (kernels/ranks.cu)."""
+FOURS = 128
+"""Columns of a block that reads them by fours."""
 AT_ONCE = 4
 """Its ranks at a time: their counts lie in shared memory."""
 
@@ -100,7 +102,13 @@ def _sum(op: str, x: Any, axis: Axis, keepdims: bool, mean: bool) -> Any:
         return row_sums(view.reshape(batch, n), count).reshape(shape)
     if n <= arrays.GROUPS:
         return column_sums(view, count).reshape(shape)
-    (partial,) = arrays.columns("reduce", "groups_of_columns", 1, batch, n, width, view, batch, n, width)
+    grid = (-(-width // FOURS), arrays.GROUPS // 8, min(batch, 65535))
+    if width % 4 or view.data.ptr % 16 or math.prod(grid) < device.processors():
+        (partial,) = arrays.columns("reduce", "groups_of_columns", 1, batch, n, width, view, batch, n, width)
+    else:
+        partial = device.cupy().empty((batch, arrays.GROUPS, width), np.float32)
+        args = (view, batch, n, width // 4, np.uint32(arrays.GROUPS), partial)
+        device.function("reduce", "groups_of_fours", arrays.ONE)(grid, (32, 8), args)
     return column_sums(partial, count).reshape(shape)
 
 
