@@ -31,6 +31,8 @@ WARPS, ROOM = (8, 4, 2), 46 << 10
 """Warps of a block, the most whose panels fit this room."""
 BESIDE = 2048
 """Bytes of shared memory that a block takes beside its panels."""
+JOINED = 32
+"""Length of blocks whose scales of rows a block of threads stores together: two a panel and row are too little for a store of their own."""
 LARGEST, WIDEST = 2**36, 2**31
 Transforms = Sequence[tuple[Any, Any]]
 
@@ -107,6 +109,7 @@ def _launch(sides: Sequence[Side], amaxes: dict[Side, Any]) -> None:
         "LP_FROM": job.kind, "LP_K": long, "LP_SIZE": size, "LP_ROWS": int(a is not None),
         "LP_COLUMNS": int(b is not None and not square), "LP_SQUARE": square, "LP_STORED": dict(embed.macros(q) or ())["LP_STORED"],
         "LP_A_OUT": int(a is not None and a.embedded is not None), "LP_B_OUT": int(b is not None and b.embedded is not None),
+        "LP_JOINED": int(a is not None and long == JOINED and columns % (threads // 32 * WIDE) == 0),
         "LP_THREADS": threads, "LP_RESIDENT": 65536 // (threads * _registers(q, long, len(sides), 0 if size else job.kind)),
     }  # fmt: skip
     kernel = device.function("panels", "panels", (*(plans.macros(q) or ()), *shape.items()))

@@ -91,8 +91,20 @@ LPREF_FN lp_u32 lp_stochastic_e2m1(float a) {
     return lp_min3(lp_bits(fine), lp_bits(middle), lp_bits(coarse));
 }
 
-/* E2M1 of a below 8: 2^22 (code + what is below), truncated: the pattern of 2^-126 a, whose subnormal numbers are E2M1's. */
-LPREF_FN lp_u32 lp_pattern_e2m1(float a) { return lp_bits(LP_SCALE_RZ(a, 1.1754943508222875e-38f)); }
+/* E2M1 of two numbers, `low` and `high` 2^-14 times what is rounded: in each half the sign at bit 15 and 512 (code + what is below), truncated, at most
+ * 512 * 7: the pattern of binary16, whose subnormal numbers are E2M1's. */
+LPREF_FN lp_u32 lp_pair_e2m1(float low, float high) {
+#if defined(__CUDACC_RTC__) && __CUDA_ARCH__ >= 860
+    lp_u32 pair, most;
+    asm("cvt.rz.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    asm("min.xorsign.abs.f16x2 %0, %1, %2;" : "=r"(most) : "r"(pair), "r"(0x0E000E00u));
+    return most;
+#else
+    const float up = 1.925929944387236e-34f; /* 2^-112: a float32 of the same kind */
+    lp_u32 a = lp_bits(LP_SCALE_RZ(lp_float(lp_bits(low) & LP_ABS), up)) >> 13, b = lp_bits(LP_SCALE_RZ(lp_float(lp_bits(high) & LP_ABS), up)) >> 13;
+    return lp_umin(a, 0xE00u) | lp_umin(b, 0xE00u) << 16 | (lp_bits(low) >> 16 & 0x8000u) | (lp_bits(high) & 0x80000000u);
+#endif
+}
 
 /* x / s to nearest even from y = fl(1 / s), for s in 2^-64 .. 2^64 and |x| / s above 2^-38 (below, and for x = 0, it stays below 2^-37).
  *

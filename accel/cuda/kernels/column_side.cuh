@@ -26,7 +26,7 @@ LPREF_FN void draw(lp_u8 *drawn_here, const Corner &at, lp_i64 C, const Address 
 #endif
 }
 
-/* The words of a lane's two columns in rows 16 part .. 16 part + 15, as words16 packs those of sixteen. */
+/* The words of a lane's two columns in rows 16 part .. 16 part + 15, as words16 packs those of sixteen, or in pairs (LP_PAIRED). */
 LPREF_FN void drawn_columns(lp_u32 (*w)[8], const lp_u8 *drawn_here, int part) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) w[0][i] = w[1][i] = 0u;
@@ -39,6 +39,14 @@ LPREF_FN void drawn_columns(lp_u32 (*w)[8], const lp_u8 *drawn_here, int part) {
         lp_u32 h[4];
 #pragma unroll
         for (int j = 0; j < 4; ++j) h[j] = *(const lp_u16 *)(from + (4 * i + j) * WIDE);
+#if LP_PAIRED
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+            w[0][2 * i + j] = __byte_perm(h[j], h[j + 2], 0x2420);
+            w[1][2 * i + j] = __byte_perm(h[j], h[j + 2], 0x2521);
+        }
+        continue;
+#endif
         lp_u32 low = __byte_perm(h[0], h[1], 0x5140), high = __byte_perm(h[2], h[3], 0x5140);
         w[0][i] = __byte_perm(low, high, 0x5410);
         w[1][i] = __byte_perm(low, high, 0x7632);
@@ -56,24 +64,24 @@ LPREF_FN void drawn_columns(lp_u32 (*w)[8], const lp_u8 *drawn_here, int part) {
 #define CODE_ROW (WIDE * LP_BITS / 8) /* bytes */
 
 /* Codes of a lane's two columns and eight rows, kept, and stored as numbers where they are wanted (out, `pitch` bytes a row). Each word holds whole rows, a
- * code of each column beside the other: of 4 bits rows 0, 2, 4, 6 and 1, 3, 5, 7; of 8 bits two rows. */
+ * code of each column beside the other: of 4 bits rows 0, 2, 4, 6 and 1, 3, 5, 7, kept as they are; of 8 bits two rows. */
 LPREF_FN void keep_columns(lp_u8 *held, lp_u8 *out, lp_u32 pitch, const Codes &left, const Codes &right, const Pair &pair) {
 #if LP_BITS == 4
-    lp_u32 word[2] = {(left.lo & 0x0F0F0F0Fu) | (right.lo & 0x0F0F0F0Fu) << 4, (left.lo >> 4 & 0x0F0F0F0Fu) | (right.lo & 0xF0F0F0F0u)};
+    lp_u32 word[2] = {chosen(0x0F0F0F0Fu, left.lo, right.lo << 4), chosen(0x0F0F0F0Fu, left.lo >> 4, right.lo)};
 #else
     lp_u32 word[4] = {__byte_perm(left.lo, right.lo, 0x5140), __byte_perm(left.lo, right.lo, 0x7362), __byte_perm(left.hi, right.hi, 0x5140),
                       __byte_perm(left.hi, right.hi, 0x7362)};
 #endif
 #pragma unroll
     for (int i = 0; i < LP_BITS / 2; ++i) {
-        const int first = LP_BITS == 4 ? i : 2 * i, step = LP_BITS == 4 ? 2 : 1;
+#if LP_BITS == 4
+        ((lp_u32 *)held)[i] = word[i];
+#else
 #pragma unroll
-        for (int j = 0; j < PAIRS; ++j) {
-            lp_u8 *to = held + (first + step * j) * CODE_ROW;
-            if (LP_BITS == 4) *to = (lp_u8)(word[i] >> 8 * j % 32);
-            else *(lp_u16 *)to = (lp_u16)(word[i] >> 16 * j % 32);
-        }
+        for (int j = 0; j < PAIRS; ++j) *(lp_u16 *)(held + (2 * i + j) * CODE_ROW) = (lp_u16)(word[i] >> 16 * j % 32);
+#endif
 #if LP_B_OUT
+        const int first = LP_BITS == 4 ? i : 2 * i, step = LP_BITS == 4 ? 2 : 1;
         lp_u32 w[PAIRS];
         embedded_word(w, word[i], &pair, 0);
 #pragma unroll
@@ -82,8 +90,25 @@ LPREF_FN void keep_columns(lp_u8 *held, lp_u8 *out, lp_u32 pitch, const Codes &l
     }
 }
 
-/* The codes that a warp has kept, sixteen neighbours a lane and row. */
+/* The codes that a warp has kept. Of 4 bits: a lane turns four words of four lanes round, so that it has eight neighbours of four rows. Of 8 bits: sixteen
+ * neighbours a lane and row. */
 LPREF_FN void store_panel(lp_u8 *codes, const lp_u8 *held, const Corner &at, lp_i64 C) {
+#if LP_BITS == 4
+    const lp_u32 lane = threadIdx.x % 32, word = lane % 4, c = at.column + lane / 4 * 8;
+    __syncwarp();
+    if (c >= C) return;
+#pragma unroll
+    for (int part = 0; part < LP_K / 16; ++part) {
+        const lp_u32 *from = (const lp_u32 *)(held + part * 16 * CODE_ROW) + lane / 4 * 16 + word;
+        lp_u8 *to = codes + ((lp_u64)(at.row + 16 * part + word / 2 * 8 + word % 2) * (lp_u64)C + c) / 2u;
+        lp_u32 a = from[0], b = from[4], d = from[8], e = from[12];
+        lp_u32 ab = __byte_perm(a, b, 0x5140), de = __byte_perm(d, e, 0x5140), upper_ab = __byte_perm(a, b, 0x7362), upper_de = __byte_perm(d, e, 0x7362);
+        stream4(to, __byte_perm(ab, de, 0x5410));
+        stream4(to + C, __byte_perm(ab, de, 0x7632));
+        stream4(to + 2 * C, __byte_perm(upper_ab, upper_de, 0x5410));
+        stream4(to + 3 * C, __byte_perm(upper_ab, upper_de, 0x7632));
+    }
+#else
     lp_u32 lane = threadIdx.x % 32, c = at.column + 16 * (lane % 4);
     __syncwarp();
     if (c >= C) return;
@@ -92,20 +117,15 @@ LPREF_FN void store_panel(lp_u8 *codes, const lp_u8 *held, const Corner &at, lp_
         lp_u32 row = lane / 4 + 8 * j;
         const lp_u8 *from = held + row * CODE_ROW + lane % 4 * (2 * LP_BITS);
         lp_u8 *to = codes + (lp_u64)unit_of(at, row, c, C) * (2 * LP_BITS);
-#if LP_BITS == 4
-        lp_8 w = *(const lp_8 *)from;
-        stream8(to, w.x, w.y);
-#else
         lp_16 w = *(const lp_16 *)from;
         stream16(to, w.x, w.y, w.z, w.w);
-#endif
     }
+#endif
 }
 
 /* Blocks down a lane's two columns, or squares over eight lanes. held: where x of the panel was. */
-LPREF_FN void column_side(const Strips &v, const lp_u8 *drawn_here, lp_u8 *held, const Corner &at, lp_i64 C, const Target &t, const Shared &h, Seen &seen) {
-    lp_u32 lane = threadIdx.x % 32, c = at.column + 2 * lane, tops[2];
-    largest_strips(tops, v);
+LPREF_FN void column_side(const Strips &v, lp_u32 *tops, const lp_u8 *drawn_here, lp_u8 *held, const Corner &at, lp_i64 C, const Target &t, const Shared &h, Seen &seen) {
+    lp_u32 lane = threadIdx.x % 32, c = at.column + 2 * lane;
 #if LP_SQUARE
     lp_u32 top = lp_umax(tops[0], tops[1]);
 #pragma unroll
@@ -116,7 +136,7 @@ LPREF_FN void column_side(const Strips &v, const lp_u8 *drawn_here, lp_u8 *held,
     if (c < C) {
         lp_scale s[2];
         Block b[2];
-        int quick[2], over[2];
+        int quick[2];
         float value[2];
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
@@ -125,7 +145,6 @@ LPREF_FN void column_side(const Strips &v, const lp_u8 *drawn_here, lp_u8 *held,
             float factor = element_factor(s[e]);
             b[e] = short_block(s[e], factor);
             quick[e] = plain(tops[e], s[e], factor);
-            over[e] = may_overflow(tops[e], factor);
             value[e] = scale_value(s[e].code);
         }
         Pair pair = pair_of(value[0], value[1]);
@@ -143,13 +162,13 @@ LPREF_FN void column_side(const Strips &v, const lp_u8 *drawn_here, lp_u8 *held,
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
                 Sixteen x = sixteen_of(v, e, part);
-                code16(first[e], second[e], x, magnitudes(x), s[e], b[e], quick[e], over[e], w[e], seen);
+                code16_of(first[e], second[e], x, magnitudes(x), tops[e], s[e], b[e], quick[e], w[e], seen);
             }
-            lp_u8 *mine = held + 16 * part * CODE_ROW + lane * (LP_BITS / 4);
+            lp_u8 *mine = held + 16 * part * CODE_ROW + lane * (LP_BITS == 4 ? 16 : 2); /* of 4 bits: 16 bytes a lane */
             const lp_u32 pitch = 2u * (lp_u32)C;
             lp_u8 *out = LP_B_OUT ? (lp_u8 *)t.out + ((at.row + 16 * part) * C + c) * 2 : nullptr;
             keep_columns(mine, out, pitch, first[0], first[1], pair);
-            keep_columns(mine + 8 * CODE_ROW, out + (lp_u64)pitch * 8u, pitch, second[0], second[1], pair);
+            keep_columns(mine + (LP_BITS == 4 ? 8 : 8 * CODE_ROW), out + (lp_u64)pitch * 8u, pitch, second[0], second[1], pair);
         }
     }
     store_panel(t.codes, held, at, C);

@@ -13,6 +13,9 @@ LPREF_FN lp_u32 not_zero(lp_u32 c) {
 #endif
 }
 
+/* The top bit of each four bits, for a code of 4 bits that is a magnitude above zero and a sign. */
+LPREF_FN lp_u32 above(lp_u32 c) { return (c & 0x77777777u) + 0x77777777u; }
+
 /* Counts of sixteen that went the short way. */
 LPREF_FN void count_over(Seen &seen, const Sixteen &x, const Magnitudes &r, const Block &b) {
 #if LP_POWER && LP_PAIRS
@@ -33,7 +36,7 @@ LPREF_FN void count_over(Seen &seen, const Sixteen &x, const Magnitudes &r, cons
 LPREF_FN void count_under(Seen &seen, const Sixteen &x, const Magnitudes &r, const Codes &c, const Codes &d, lp_u32 least) {
 #if LP_BITS == 8 && !LP_INTEGER
     if ((not_zero(c.lo) & not_zero(c.hi) & not_zero(d.lo) & not_zero(d.hi)) != 0x80808080u) {
-        Eight e = widen(x.a), f = widen(x.b);
+        Eight e = elements8(x.a), f = elements8(x.b);
         seen.under += alive(e) + alive(f) - nonzero(c) - nonzero(d);
     }
 #else
@@ -42,11 +45,11 @@ LPREF_FN void count_under(Seen &seen, const Sixteen &x, const Magnitudes &r, con
 #elif LP_BITS == 8
     lp_u32 left = __popc(not_zero(c.lo) + (not_zero(c.hi) >> 1) + (not_zero(d.lo) >> 2) + (not_zero(d.hi) >> 3));
 #else
-    lp_u32 left = __popc(not_zero(c.lo) + not_zero(d.lo) * 2u);
+    lp_u32 left = __popc(LP_INTEGER ? not_zero(c.lo) + not_zero(d.lo) * 2u : chosen(0x88888888u, above(c.lo), above(d.lo) >> 1) & 0xCCCCCCCCu);
 #endif
     seen.under += 16u - left;
-    if (LP_LEAST ? least == 0u : !all_alive(x, r)) {
-        Eight e = widen(x.a), f = widen(x.b);
+    if (LP_E2M1_PAIRS && LP_LEAST ? ((least + 0x7FFF7FFFu) & 0x80008000u) != 0x80008000u : LP_LEAST ? least < (LP_BEFORE != 1.0f ? 0x35800000u : 1u) : !all_alive(x, r)) {
+        Eight e = elements8(x.a), f = elements8(x.b);
         seen.under -= 16u - alive(e) - alive(f);
     }
 #endif

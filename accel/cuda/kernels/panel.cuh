@@ -7,6 +7,7 @@
 #include "butterflies.cuh"
 
 #define WIDE 64
+#define JOINED (LP_THREADS / 32 * (WIDE / LP_K)) /* scales of a row in the panels of a block of threads */
 
 /* float32 of 16 bits of x */
 LPREF_FN float widened_half(lp_u32 half) {
@@ -54,22 +55,24 @@ LPREF_FN void flip(lp_u32 *flips, const float *signs, lp_i64 count, lp_i64 row) 
 #endif
 }
 
-/* The transform of columns whose signs are turned. */
-LPREF_FN void turn_columns(Columns &t, float factor) {
-#if LP_SIZE
-#pragma unroll
-    for (int e = 0; e < 2; ++e) {
-#pragma unroll
-        for (int i = 0; i < LP_K; i += LP_SIZE) butterflies<LP_SIZE>(t.v[e] + i);
-#pragma unroll
-        for (int i = 0; i < LP_K; ++i) t.v[e][i] = lp_mul(t.v[e][i], factor);
-    }
-#endif
-}
-
 LPREF_FN lp_u32 largest_column(const float *v) {
     lp_u32 top = 0;
 #pragma unroll
     for (int i = 0; i < LP_K; i += 2) top = lp_farther(top, lp_farther(lp_bits(v[i]), lp_bits(v[i + 1])));
     return top;
+}
+
+/* The transform of a column whose signs are turned, before its factor; the largest magnitude bits (NaN wins). Of the last stride the larger of |a + b| and
+ * |a - b| is fl(|a| + |b|), since rounding is monotone; infinities, whose difference is NaN, are looked at. */
+LPREF_FN lp_u32 turn_column(float *v) {
+    const int half = LP_SIZE / 2;
+    lp_u32 top = 0;
+#pragma unroll
+    for (int i = 0; i < LP_K; i += LP_SIZE) {
+        butterflies<LP_SIZE, 1, half>(v + i);
+#pragma unroll
+        for (int j = i; j < i + half; ++j) top = lp_umax(top, lp_bits(lp_add(fabsf(v[j]), fabsf(v[j + half]))));
+        butterflies<LP_SIZE, half>(v + i);
+    }
+    return top >= LP_INF ? largest_column(v) : top;
 }

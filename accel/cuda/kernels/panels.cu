@@ -3,7 +3,8 @@
  * Side a: blocks 1 x K along rows (LP_ROWS); side b: blocks K x 1 down the columns, after a Hadamard transform of theirs (LP_COLUMNS), or K x K
  * (LP_SQUARE). A side's tensor amax (NVFP4) is known before (peaks.cu). LP_A_OUT, LP_B_OUT: whether a side's numbers are wanted. A panel is in shared
  * memory while its sides are made and the next one comes (staged.cuh). Rows go sixteen neighbours a thread as in blocks.cu, columns two a thread. Random
- * words of a panel's column side are made sixteen neighbours a thread too, each Philox block once, and handed over in shared memory.
+ * words of a panel's column side are made sixteen neighbours a thread too, each Philox block once, and handed over in shared memory. LP_JOINED: the warps
+ * of a block of threads always have neighbouring panels of one row of panels, and store the scales of a row together.
  *
  * Versions: 1. transform, amax_grid, scales_grid, elements (columns.cu, tiles.cu) and embed, each through memory: 23 bytes an element of a column side
  * and four more launches. 2. 6.6 bytes, each side a launch that reads from memory. 3. this one. Macros: panel.cuh, block_scale.cuh, embedded.cuh. */
@@ -44,6 +45,12 @@ namespace a_side {
 #if LP_COLUMNS || LP_SQUARE
 namespace b_side {
 #define LP_IN (LP_SIZE ? 0 : LP_FROM)
+#if LP_RULE == 3 && LP_BITS == 4 && LP_SR != 16 && !LP_DIVIDE && (LP_SIZE == 4 || LP_SIZE == 16)
+#undef LP_BEFORE
+#define LP_BEFORE (LP_SIZE == 4 ? 0.5f : 0.25f) /* the transform's factor is part of the block's */
+#endif
+#undef LP_PAIRED
+#define LP_PAIRED (LP_BITS == 4 && LP_SR == 8)
 #include "column_side.cuh"
 #undef LP_IN
 }
@@ -58,6 +65,8 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) panels(con
     if (first < panels) fetch_panel(stages[threadIdx.x / 32][0], x, at, C);
     close_group();
 #if LP_ROWS
+    __shared__ __align__(16) lp_u8 joined[2][LP_K * JOINED];
+    lp_u32 done = 0;
     LP_FACTORS(a_factors);
     a_side::Shared ha = a_side::scales_under(rule, a_amax, a_factors);
     a_side::Address a_words = ADDRESS(a);
@@ -84,17 +93,23 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) panels(con
         close_group();
         await_groups<1>();
 #if LP_ROWS
-        a_side::row_side(stage, at, C, ta, ha, a_words, a_seen);
+        a_side::row_side(joined[turn], stage, at, C, ta, ha, a_words, a_seen);
 #endif
 #if LP_COLUMNS || LP_SQUARE
         b_side::Strips v;
         if (own) flip(flips[threadIdx.x / 32], signs, count, at.row);
         b_side::load_strips(v, stage, flips[threadIdx.x / 32]);
         b_side::draw(drawn_here[threadIdx.x / 32], at, C, b_words);
-        b_side::turn_strips(v, turn_factor);
-        b_side::column_side(v, drawn_here[threadIdx.x / 32], (lp_u8 *)stage, at, C, tb, hb, b_seen);
+        lp_u32 tops[2];
+        b_side::turn_strips(tops, v, turn_factor);
+        b_side::column_side(v, tops, drawn_here[threadIdx.x / 32], (lp_u8 *)stage, at, C, tb, hb, b_seen);
 #endif
+#if LP_JOINED
+        __syncthreads(); /* of this turn the scales are there, of the one before they have been read */
+        if (done++ % (LP_THREADS / 32) == threadIdx.x / 32) a_side::store_joined(a_scales, joined[turn], at, C);
+#else
         __syncwarp(); /* the panel has been read */
+#endif
         at = next;
     }
 #if LP_ROWS

@@ -5,6 +5,7 @@
  * rounding is float arithmetic, random bits are put where the code's byte begins, eight codes are joined by multiply-adds or byte permutations, and
  * bfloat16 sources are compared, clipped, scaled by powers of two and counted as pairs. Macros: elements.cuh. */
 #include "sixteen.cuh"
+#include "e2m1.cuh"
 
 #define LP_POWER (LP_RULE == 2 && LP_MX_SIMPLE)
 #define LP_SR8 (LP_BITS == 8 && !LP_INTEGER && LP_SR == 16)
@@ -12,15 +13,16 @@
 #define LP_QUICK ((LP_FP8_SHORT || (LP_FP4 && LP_SR != 16) || (LP_FP6 && !LP_SR) || LP_SR8 || (LP_INTEGER && LP_BITS == 8 && LP_SR != 8)) && !defined(LP_MULTIPLIER))
 #endif
 
-/* A scale as the short way takes it. inverse: of the factor, where elements are divided; rest: lp_rest, where lp_near_quotient was found to serve;
- * pairs of bfloat16 for powers of two: the factor, the largest value and what counts as overflow, both in units of the source. */
+/* A scale as the short way takes it. short_factor: the factor and what e2m1.cuh folds into it; inverse: of the factor, where elements are divided;
+ * rest: lp_rest, where lp_near_quotient was found to serve; pairs of bfloat16 for powers of two: the factor, the largest value and what counts as
+ * overflow, both in units of the source. */
 struct Block {
-    float factor, inverse, rest;
+    float factor, inverse, rest, short_factor;
     lp_u32 factor2, most2, over2;
 };
 
 LPREF_FN Block short_block(const lp_scale &s, float factor) {
-    Block b = {factor, 0.0f, 0.0f, 0u, 0u, 0u};
+    Block b = {factor, 0.0f, 0.0f, LP_FOLDED ? lp_mul(factor, LP_FOLDED_BY) : factor, 0u, 0u, 0u};
 #if LP_DIVIDE
     b.inverse = lp_div(1.0f, factor);
 #elif LP_POWER
@@ -46,13 +48,16 @@ LPREF_FN int plain(lp_u32 top, const lp_scale &s, float factor) {
 #endif
 #if LP_DIVIDE
     fits = fits && lp_quotient_serves(factor);
+#elif LP_FOLDED
+    /* 2^-100 .. 2^100: the product with the power of two is exact, and elements below 2^-124, which may not be, become 0 anyhow */
+    if (LP_FOLDED_BY != 1.0f) fits = fits && lp_bits(factor) - 0x0D800000u < 0x64000000u;
 #endif
     return fits;
 #endif
 }
 
 /* Eight scaled elements; magnitudes where the sign is set later. */
-#define LP_SIGN_LATER (LP_SR || LP_FP4 || LP_FP6)
+#define LP_SIGN_LATER ((LP_SR && !LP_E2M1_PAIRS) || (LP_FP4 && !LP_SR) || LP_FP6)
 #ifndef LP_NEAR
 #define LP_NEAR 0 /* lp_near_quotient serves */
 #endif
@@ -75,7 +80,7 @@ LPREF_FN void scaled8(float *u, const Raw &raw, const lp_u32 *m, const Block &b)
 #elif LP_DIVIDE
         u[i] = lp_quotient(v, b.factor, b.inverse);
 #else
-        u[i] = lp_mul(v, b.factor);
+        u[i] = lp_mul(v, b.short_factor);
 #endif
 #if LP_POWER && LP_SIGN_LATER
         u[i] = lp_min(u[i], lp_float(LP_MAX));
@@ -123,11 +128,15 @@ LPREF_FN lp_u32 negative_bytes(lp_u32 magnitude, lp_u32 sign) {
 }
 
 /* least: bits of the least magnitude yet, where float32 is scaled to magnitudes: if it is not zero, no element was. */
-#define LP_LEAST (!LP_IN && LP_SIGN_LATER)
+#define LP_LEAST (!LP_IN && (LP_SIGN_LATER || LP_E2M1_PAIRS))
 LPREF_FN Codes encode8_plain(const Raw &raw, const lp_u32 *m, const Block &b, const lp_u32 *w, lp_u32 &least) {
     float u[8];
     scaled8(u, raw, m, b);
-#if LP_LEAST
+#if LP_E2M1_PAIRS && !LP_FOLDED
+#pragma unroll
+    for (int i = 0; i < 8; ++i) u[i] = lp_mul(u[i], LP_FOLDED_BY);
+#endif
+#if LP_LEAST && !LP_E2M1_PAIRS
 #pragma unroll
     for (int i = 0; i < 8; i += 2) least = lp_min3(least, lp_bits(u[i]), lp_bits(u[i + 1]));
 #endif
@@ -166,16 +175,7 @@ LPREF_FN Codes encode8_plain(const Raw &raw, const lp_u32 *m, const Block &b, co
     c.lo = low | high << 24;
     c.hi = high >> 8;
 #elif LP_FP4
-    lp_u32 y[4]; /* elements 0 and 2, 1 and 3, 4 and 6, 5 and 7: 256 (code + what is below) + the word, at most 256 * 7 + 255 */
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        const int one = i / 2 * 4 + i % 2;
-        lp_u32 both = permuted(lp_pattern_e2m1(u[one]) * 4u, lp_pattern_e2m1(u[one + 2]) * 4u, 0x7632u);
-        y[i] = __viaddmin_u16x2(both, permuted(w[i / 2], 0u, i % 2 ? 0x4341u : 0x4240u), 0x07FF07FFu);
-    }
-    lp_u32 even = permuted(y[0], y[2], 0x7531u), odd = permuted(y[1], y[3], 0x7531u);
-    Eight e = widen(raw);
-    c.lo = (even + odd * 16u) | signs4(e);
+    c.lo = codes_e2m1(u, w, least);
 #elif LP_SR
     lp_u32 y[8];
 #pragma unroll
@@ -237,10 +237,10 @@ LPREF_FN void code16_plain(Codes &c, Codes &d, const Sixteen &x, const Magnitude
 #else
     const int normal = 0;
 #endif
-    lp_u32 least = LP_INF;
+    lp_u32 least = LP_E2M1_PAIRS ? 0x7C007C00u : LP_INF;
     if (!normal) {
         c = encode8_plain(x.a, r.m, b, w, least);
-        d = encode8_plain(x.b, r.m + 4, b, w + LP_SR / 4, least);
+        d = encode8_plain(x.b, r.m + 4, b, w + (LP_PAIRED ? 4 : LP_SR / 4), least);
     }
     count_over(seen, x, r, b);
     if (!normal) count_under(seen, x, r, c, d, least);
@@ -265,9 +265,24 @@ LPREF_FN void code16(Codes &c, Codes &d, const Sixteen &x, const Magnitudes &r, 
 #endif
 #endif
     int dead = s.value != s.value;
+#if LP_PAIRED
+    Words one = {{w[0] | w[1] << 8, w[2] | w[3] << 8, 0u, 0u}}, two = {{w[4] | w[5] << 8, w[6] | w[7] << 8, 0u, 0u}};
+#else
     Words one = {{w[0], w[1], w[2], w[3]}}, two = {{w[LP_SR / 4], w[LP_SR / 4 + 1], w[6], w[7]}};
-    c = code8(widen(x.a), s, dead, b.factor, over, one, seen);
-    d = code8(widen(x.b), s, dead, b.factor, over, two, seen);
+#endif
+    c = code8(elements8(x.a), s, dead, b.factor, over, one, seen);
+    d = code8(elements8(x.b), s, dead, b.factor, over, two, seen);
+}
+
+/* The same; what only the long way asks for is found on it. */
+LPREF_FN void code16_of(Codes &c, Codes &d, const Sixteen &x, const Magnitudes &r, lp_u32 top, const lp_scale &s, const Block &b, int plain, const lp_u32 *w, Seen &seen) {
+#if LP_QUICK
+    if (plain) {
+        code16_plain(c, d, x, r, b, w, seen);
+        return;
+    }
+#endif
+    code16(c, d, x, r, s, b, 0, may_overflow(top, b.factor), w, seen);
 }
 
 /* The same, stored. */

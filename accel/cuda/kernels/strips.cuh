@@ -12,9 +12,7 @@ LPREF_FN void load_strips(Strips &t, const lp_16 *stage, const lp_u32 *) {
     for (int i = 0; i < LP_K; ++i) t.pair[i] = ((const lp_u32 *)(stage + piece_at(i, lane / 4)))[lane % 4];
 }
 
-LPREF_FN void turn_strips(Strips &, float) {}
-
-LPREF_FN void largest_strips(lp_u32 *tops, const Strips &t) {
+LPREF_FN void turn_strips(lp_u32 *tops, Strips &t, float) {
     lp_u32 top = t.pair[0] & 0x7FFF7FFFu;
 #pragma unroll
     for (int i = 1; i < LP_K; ++i) top = __vmaxu2(top, t.pair[i] & 0x7FFF7FFFu);
@@ -51,11 +49,19 @@ LPREF_FN void load_strips(Strips &t, const lp_16 *stage, const lp_u32 *flips) {
     }
 }
 
-LPREF_FN void turn_strips(Strips &t, float factor) { turn_columns(t, factor); }
-
-LPREF_FN void largest_strips(lp_u32 *tops, const Strips &t) {
-    tops[0] = largest_column(t.v[0]);
-    tops[1] = largest_column(t.v[1]);
+LPREF_FN void turn_strips(lp_u32 *tops, Strips &t, float factor) {
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+#if LP_SIZE
+        tops[e] = lp_bits(lp_mul(lp_float(turn_column(t.v[e])), factor)) & LP_ABS;
+        if (LP_BEFORE == 1.0f) {
+#pragma unroll
+            for (int i = 0; i < LP_K; ++i) t.v[e][i] = lp_mul(t.v[e][i], factor);
+        }
+#else
+        tops[e] = largest_column(t.v[e]);
+#endif
+    }
 }
 
 LPREF_FN Sixteen sixteen_of(const Strips &t, int e, int part) {

@@ -42,6 +42,12 @@ void scales(const lp_u32 *amax, long n, const lp_rule *q, float tensor_amax, lp_
         factors[i] = s.factor;
     }
 }
+/* of the half of the pair that begins at bit `half` */
+static lp_u32 pair_code(float u, lp_u32 word, lp_u32 half) {
+    float small = lp_mul(u, 6.103515625e-05f);
+    lp_u32 both = lp_pair_e2m1(half ? 0.0f : small, half ? small : 0.0f) >> half & 0xFFFFu;
+    return (((both + 2u * word) >> 9) & 7u) | (both >> 12 & 8u);
+}
 void elements(const float *u, long n, int kind, lp_u32 trailing, int emin, float low, float high, lp_u32 bits, const lp_u32 *words, lp_u32 r, lp_u32 *out) {
     for (long i = 0; i < n; ++i) {
         lp_u32 w = words[i] & ((1u << r) - 1u), sign = (lp_bits(u[i]) >> 31) << 3;
@@ -51,7 +57,8 @@ void elements(const float *u, long n, int kind, lp_u32 trailing, int emin, float
                  : kind == 2 ? lp_nearest_int(u[i], low, high, bits)
                  : kind == 3 ? lp_stochastic_int(u[i], low, high, bits, w, r)
                  : kind == 4 ? (lp_nearest_e2m1(a) - LP_E2M1_BASE) | sign
-                             : (((lp_stochastic_e2m1(a) + w + 0x700u) >> 8) & 7u) | sign;
+                 : kind == 5 ? (((lp_stochastic_e2m1(a) + w + 0x700u) >> 8) & 7u) | sign
+                             : pair_code(u[i], w, i % 2 * 16);
     }
 }
 #define UNARY(name) \

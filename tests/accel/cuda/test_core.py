@@ -174,6 +174,7 @@ def test_elements(core: ctypes.CDLL, name: str) -> None:
         same(run(3 if integer else 1, words, r), want, x)
         if name == "e2m1" and r == 8:
             same(run(5, words, r), want, x)
+            same(run(6, words, r), want, x)
 
 
 def test_quotients(core: ctypes.CDLL) -> None:

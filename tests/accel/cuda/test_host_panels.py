@@ -74,6 +74,36 @@ def test_rows_and_columns(name: str, kind: Any, monkeypatch: pytest.MonkeyPatch)
     check(two, reference.operand(values, q, k_axis=0, words=OTHER, transforms=TURN))
 
 
+@pytest.mark.parametrize("columns", [512, 224])
+@pytest.mark.parametrize("name", ["mxfp8_e4m3", "mxfp4:rounding=stochastic"])
+def test_scales_of_neighbouring_panels(name: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Panels of a block of threads that are neighbours in a row, whose scales are stored together, and others; several panels a warp."""
+    q, x, joined, original = quantizer(name), source(ml_dtypes.bfloat16, 96, columns), [], device.function
+
+    def function(file: str, entry: str, macros: Any = ()) -> Any:
+        joined.append(dict(macros).get("LP_JOINED"))
+        return original(file, entry, macros)
+
+    monkeypatch.setattr(device, "function", function)
+    one, two = in_panels([(job_of(host_gpu.put(x), q, None, None, words, axis), (), True) for words, axis in ((WORDS, 1), (OTHER, 0))])
+    assert joined[0] == (columns == 512)
+    check(one, reference.operand(x.astype(np.float32), q, k_axis=1, words=WORDS))
+    check(two, reference.operand(x.astype(np.float32), q, k_axis=0, words=OTHER))
+
+
+@pytest.mark.parametrize("size", [1e-38, 1e-30, 1e30, 1e36])
+@pytest.mark.parametrize("name", ["nvfp4", "nvfp4:rounding=stochastic"])
+def test_factors_that_do_not_join_the_transforms(name: str, size: float) -> None:
+    """Block factors so large or small that a product with a power of two would not be exact: those elements take the long way."""
+    q, x = quantizer(name), np.ascontiguousarray(source(np.float32)[:, :192])
+    x = np.clip(x / np.abs(x).max(), -1, 1) * np.float32(size)
+    x[:, 7] = np.float32(2.0**-149) * (np.arange(64) % 5)
+    for long in (4, 16):
+        turn = ((Transform(size=long, signs="fixed", vector=tuple(int(s) for s in SIGNS[:long])), SIGNS[:long]),)
+        got = operand(host_gpu.put(x), q, k_axis=0, words=WORDS, transforms=turn, numbers=True)
+        check(got, reference.operand(x, q, k_axis=0, words=WORDS, transforms=turn))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_one_operand(name: str) -> None:
     q = quantizer(name)

@@ -33,12 +33,13 @@ CASES += [
 PANELS = [  # quantizer, LP_FROM, transform, rows, columns, squares
     ("nvfp4", 0, 16, 1, 1, 0), ("nvfp4:rounding=stochastic", 0, 16, 1, 1, 0), ("nvfp4:rounding=stochastic", 1, 16, 1, 1, 0),
     ("nvfp4_2d", 0, 0, 0, 0, 1), ("mxfp8_e4m3:scale=rceil", 1, 0, 1, 1, 0), ("mxfp4:rounding=stochastic", 0, 32, 0, 1, 0),
-    ("mxfp8_e5m2:rounding=stochastic", 2, 16, 0, 1, 0), ("nvfp4", 1, 0, 1, 0, 0),
+    ("mxfp8_e5m2:rounding=stochastic", 2, 16, 0, 1, 0), ("nvfp4", 1, 0, 1, 0, 0), ("mxfp8_e4m3", 0, 0, 1, 1, 0),
+    ("mxfp4:rounding=stochastic", 1, 0, 1, 1, 0), ("mxfp8_e4m3", 1, 0, 1, 1, 0), ("nvfp4:rounding=stochastic", 1, 4, 0, 1, 0),
 ]  # fmt: skip
 CASES += [
     ("panels", {**dict(plans.macros(lookup(q)) or ()), **dict(embed.macros(lookup(q)) or ()), "LP_FROM": of, "LP_SIZE": size,
                 "LP_K": 32 if q.startswith("mx") else 16, "LP_ROWS": r, "LP_COLUMNS": c, "LP_SQUARE": s, "LP_A_OUT": i % 2, "LP_B_OUT": i // 2 % 2,
-                "LP_THREADS": 128, "LP_RESIDENT": 4})
+                "LP_JOINED": int(r and q.startswith("mx")), "LP_THREADS": (128, 64, 256)[i % 3], "LP_RESIDENT": 2})
     for i, (q, of, size, r, c, s) in enumerate(PANELS)
 ]  # fmt: skip
 CASES += [("peaks", {"LP_FROM": of, "LP_K": k, "LP_SIZE": 16, "LP_THREADS": 256, "LP_RESIDENT": 4}) for of, k in ((0, 16), (1, 32))]
