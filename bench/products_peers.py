@@ -1,13 +1,15 @@
 """Products by cuBLASLt beside PyTorch's, in one process: 8192 x 8192 x 8192 in every unit, and the 24 bfloat16 products of a layer of two GPTs.
 
-Each side's calls are captured in one CUDA graph that goes through several sets of operands; the graphs are replayed in turn, and the median of the
-rounds counts. `bare`: the plan with its output where torch has one, in torch's type; `op`: `gemm` of the backend with `output="bfloat16"`, as a step
-asks for it where the reader wants 16 bits (INT8: float32, as torch's side makes it). torch multiplies the same operands into a bfloat16 array that
-exists. Used by products_device.py.
+Each side's calls are captured in one CUDA graph that goes through several sets of operands, writes to one place and takes a millisecond or more, so
+that the gaps between replays do not count. In each round the graphs are replayed in turn, each once before its time begins; medians of rounds count.
+`bare`: the plan with its output where torch has one, in torch's type; `op`: `gemm` of the backend with `output="bfloat16"`, as a step asks for it
+where the reader wants 16 bits (INT8: float32, as torch's side makes it). torch multiplies the same operands into a bfloat16 array that exists.
+Used by products_device.py.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,7 +25,9 @@ from lpref.accel.cuda.quantize import constant
 from lpref.ref.errors import BackendError
 from lpref.ref.quantize import lookup
 
-ROUNDS = 9
+ROUNDS = 15
+GRAPH = 5e11
+"""Floating-point operations of a graph of small products."""
 TOKENS = 16384
 MODELS = {"nano": 384, "gpt2": 768}
 BIG = 8192
@@ -43,7 +47,8 @@ def ours(calls: Calls) -> Callable[[], Any]:
         stream.begin_capture()
         kept = None
         for call in calls:
-            kept = call()  # one result at a time, so that all go to one place
+            kept = None  # one result at a time, so that all go to one place, as torch's do
+            kept = call()
         graph = stream.end_capture()
     return lambda: (graph.launch(cp.cuda.Stream.null), kept)
 
@@ -61,11 +66,15 @@ def theirs(calls: Calls) -> Callable[[], Any]:
     return lambda: (graph.replay(), kept)
 
 
-def together(graphs: dict[str, Callable[[], Any]], calls: int, least: float = 2000.0) -> dict[str, float]:
-    """Microseconds of a call in each graph: medians of rounds in which every graph is replayed, one after the other, for at least `least` µs."""
+def together(graphs: dict[str, Callable[[], Any]], calls: int, least: float = 2000.0, rounds: int = ROUNDS) -> dict[str, float]:
+    """Microseconds of a call in each graph: medians of rounds in which every graph is replayed, one after the other, for at least `least` µs.
+
+    A replay that is not timed goes ahead of each, behind which Python queues the others: else the time has the launch in it.
+    """
     begin, end = cp.cuda.Event(), cp.cuda.Event()
 
     def timed(graph: Callable[[], Any], replays: int) -> float:
+        graph()
         begin.record()
         for _ in range(replays):
             graph()
@@ -74,8 +83,13 @@ def together(graphs: dict[str, Callable[[], Any]], calls: int, least: float = 20
         return float(cp.cuda.get_elapsed_time(begin, end)) * 1000.0 / replays
 
     replays = {name: max(1, min(20, int(least / max(min(timed(g, 1) for _ in range(3)), 1.0)))) for name, g in graphs.items()}
-    rounds = [{name: timed(g, replays[name]) for name, g in graphs.items()} for _ in range(ROUNDS)]
-    return {name: float(np.median([r[name] for r in rounds])) / calls for name in graphs}
+    times = [{name: timed(g, replays[name]) for name, g in graphs.items()} for _ in range(rounds)]
+    return {name: float(np.median([r[name] for r in times])) / calls for name in graphs}
+
+
+def turns_of(sizes: tuple[int, int, int], sets: int) -> int:
+    """How often a graph goes through its sets of operands."""
+    return max(3, round(GRAPH / (2 * math.prod(sizes) * sets)))
 
 
 def shared(x: torch.Tensor) -> Any:
@@ -130,17 +144,17 @@ def one_case(name: str, a: list[torch.Tensor], b: list[torch.Tensor], axes: tupl
     out = torch.empty(m, n, device="cuda", dtype=torch.bfloat16)
     held = cp.empty((m, n), np.uint16)
     made = [tuple(codes("bf16", t, axis) for t, axis in zip(pair, axes, strict=True)) for pair in zip(a, b, strict=True)]
-    repeat = 3 * len(pairs)
+    turns = turns_of((m, n, k), len(pairs))
 
     def torch_call(x: torch.Tensor, y: torch.Tensor) -> Any:
         return torch.mm(x if axes[0] else x.t(), y.t() if axes[1] else y, out=out)
 
-    graphs = {"torch": theirs([lambda p=p: torch_call(*p) for p in zip(a, b, strict=True)] * 3)}
+    graphs = {"torch": theirs([lambda p=p: torch_call(*p) for p in zip(a, b, strict=True)] * turns)}
     if not few:
         run = bare((m, n, k), left, right, "bfloat16")
-        graphs["bare"] = ours([lambda p=p: run(*p, held) for p in pairs] * 3)
-    graphs["op"] = ours([lambda p=p: gemm(*p, output="bfloat16") for p in made] * 3)
-    return entry(name, (m, n, k), together(graphs, repeat))
+        graphs["bare"] = ours([lambda p=p: run(*p, held) for p in pairs] * turns)
+    graphs["op"] = ours([lambda p=p: gemm(*p, output="bfloat16") for p in made] * turns)
+    return entry(name, (m, n, k), together(graphs, turns * len(pairs)))
 
 
 def drawn(kind: str, rows: int) -> torch.Tensor:

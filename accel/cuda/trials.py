@@ -4,7 +4,8 @@ Tried are what the library proposes, with and without sums that are cut, and, wh
 these the algorithms that differ in one entry of their configuration (tile, cluster, custom option) and leave the bits of the one they came from.
 
 Short products are timed in a graph whose launches each follow a write that empties the second cache, since in a step operands come from elsewhere,
-and since launches from Python take as long as they do. The finalists are timed in turns: the clock falls when the card is hot.
+and since launches from Python take as long as they do. The graph itself is launched behind such a write, so that no time has its launch in it. The
+finalists are timed in turns: the clock falls when the card is hot.
 """
 
 from __future__ import annotations
@@ -33,6 +34,14 @@ SECONDS = 0.1
 FLUSH = 96 << 20
 """Bytes that are written between launches."""
 REPEATS = 4
+LAUNCHES = 5
+"""In a graph."""
+CLOSE = 1.04
+"""Times the fastest, up to which an algorithm is timed in turns with it."""
+FINALISTS, FINALISTS_SHORT = 3, 8
+"""At most; where they are short."""
+ROUNDS, ROUNDS_SHORT = 5, 15
+"""Of the finalists; where they are short."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +67,14 @@ def tried(plan: Plan, out: Any, launch: Launch, workspace: int) -> dict[str, Any
     if found and found[0].us >= TINY:
         near = [t for t in found if t.us <= NEAR * found[0].us]
         found = sorted((again for t in near if (again := trial.timed(t))), key=lambda t: t.us)
-    steady = [t for t in found[:REPEATS] if trial.repeated(t) is not None] or [t for t in found[REPEATS:] if trial.repeated(t) is not None][:1]
+    most = FINALISTS_SHORT if found and found[0].us <= SHORT else FINALISTS
+    close = [t for t in found if t.us <= CLOSE * found[0].us][:most]
+    steady = [t for t in close if trial.repeated(t) is not None] or [t for t in found[len(close) :] if trial.repeated(t) is not None][:1]
     if not steady:
         raise BackendError(f"cuBLASLt has no algorithm for {plan.product.name}", where="cuda", remedy="numerics: exact")
     best, first = steady[0], steady[0].us
     if first >= TINY:
-        best = trial.final([*steady[:3], trial.climbed(best)])
+        best = trial.final([*steady, trial.climbed(best)])
     plan.take(best.code, best.workspace)
     entry = {"us": round(best.us, 2), "us_proposed": round(first, 2), "proposed": len(proposed)}
     return {"algorithm": best.code.hex(), **entry, **cublaslt.configuration(best.code)}
@@ -91,22 +102,36 @@ class Trial:
         self.take(Timed(0.0, code, workspace))
         if self.run():
             return None
-        device.cupy().cuda.runtime.memsetAsync(self.cache.ptr, 0, FLUSH, device.cupy().cuda.get_current_stream().ptr)
-        us = _elapsed(lambda: all(self.run() == 0 for _ in range(3)))
+        us = self.behind(lambda: all(self.run() == 0 for _ in range(3)))
         return None if us is None else Timed(us / 3, code, workspace)
 
-    def timed(self, one: Timed) -> Timed | None:
-        """The algorithm with a better timing: the best of three rounds, in a graph where it is short. None where it fails."""
+    def behind(self, work: Callable[[], bool]) -> float | None:
+        """The time of what is queued behind a write that lets Python run ahead; None where it fails."""
+        device.cupy().cuda.runtime.memsetAsync(self.cache.ptr, 0, FLUSH, device.cupy().cuda.get_current_stream().ptr)
+        return _elapsed(work)
+
+    def timer(self, one: Timed) -> Callable[[], float | None]:
+        """What measures a launch of the algorithm, in microseconds, each time it is called: in one graph where it is short, else as the best of three
+        pairs, without the pause of a write, in which the clock would recover. None where it fails."""
         self.take(one)
-        count = 5
-        if one.us > SHORT:
-            rounds = [_elapsed(lambda: all(self.run() == 0 for _ in range(2))) for _ in range(3)]
-            best = min((r / 2 for r in rounds if r is not None), default=None)
-        else:
-            graph = self.graph(count, True)
-            rounds = [] if graph is None else [_elapsed(graph) for _ in range(3)]
-            best = min(((r - self.empty * count) / count for r in rounds if r is not None), default=None)
-        return None if best is None else Timed(max(best, 0.1), one.code, one.workspace)
+        graph = self.graph(LAUNCHES, True) if one.us <= SHORT else None
+
+        def replayed() -> float | None:
+            us = None if graph is None else self.behind(graph)
+            return None if us is None else max((us - self.empty * LAUNCHES) / LAUNCHES, 0.1)
+
+        def launched() -> float | None:
+            self.take(one)
+            pairs = [_elapsed(lambda: all(self.run() == 0 for _ in range(2))) for _ in range(3)]
+            return min((us / 2 for us in pairs if us is not None), default=None)
+
+        return replayed if one.us <= SHORT else launched
+
+    def timed(self, one: Timed) -> Timed | None:
+        """The algorithm with a better timing: the best of three. None where it fails."""
+        measure = self.timer(one)
+        best = min((us for _ in range(3 if one.us <= SHORT else 1) if (us := measure()) is not None), default=None)
+        return None if best is None else Timed(best, one.code, one.workspace)
 
     @cached_property
     def stream(self) -> Any:
@@ -121,9 +146,9 @@ class Trial:
     @cached_property
     def empty(self) -> float:
         """Microseconds of a write alone."""
-        graph = self.graph(5, False)
+        graph = self.graph(LAUNCHES, False)
         assert graph is not None
-        return min(_elapsed(graph) or 0.0 for _ in range(5)) / 5
+        return min(self.behind(graph) or 0.0 for _ in range(9)) / LAUNCHES
 
     def graph(self, count: int, launches: bool) -> Callable[[], bool] | None:
         """`count` writes, each before a launch where `launches`, as one launch on the current stream; None where the algorithm fails."""
@@ -175,8 +200,10 @@ class Trial:
     def final(self, these: list[Timed]) -> Timed:
         """The fastest by the median of rounds in turns."""
         codes = {one.code: one for one in these}
-        rounds = [{code: self.timed(one) for code, one in codes.items()} for _ in range(5 if len(codes) > 1 else 1)]
-        medians = {code: statistics.median(r[code].us for r in rounds if r[code] is not None) for code in codes}  # type: ignore[union-attr]
+        measures = {code: self.timer(one) for code, one in codes.items()}
+        count = ROUNDS_SHORT if these[0].us <= SHORT else ROUNDS
+        rounds = [{code: measure() for code, measure in measures.items()} for _ in range(count if len(codes) > 1 else 1)]
+        medians = {code: statistics.median(us for r in rounds if (us := r[code]) is not None) for code in codes}
         best = min(medians, key=lambda code: medians[code])
         return Timed(medians[best], best, codes[best].workspace)
 
