@@ -57,6 +57,8 @@ extern "C" __global__ void __launch_bounds__(LP_BLOCK) cross_entropy(const void 
 #else
 #define ROW(name) static __attribute__((aligned(16))) Four name[1 << 14]
 #endif
+LPREF_FN lp_u32 greatest(const float *e) { return lp_umax(lp_umax(lp_bits(e[0]), lp_bits(e[1])), lp_umax(lp_bits(e[2]), lp_bits(e[3]))); }
+
 #define AHEAD 8 /* loads of 16 bytes that a thread has on their way */
 
 /* n: a multiple of four; kept: fours */
@@ -92,7 +94,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) cross_entropy_long(const vo
         fetch(mine);
 #if LP_PEAK
         lp_u32 rest = 0;
-        lp_i64 target = targets[r];
+        int target = (int)targets[r], four = target / 4;
 #endif
         for (int i = mine; i < end; i += 512) {
             float e[8];
@@ -107,18 +109,25 @@ extern "C" __global__ void __launch_bounds__(256, 2) cross_entropy_long(const vo
                 if (k < 4 || i + 256 < end) lane[k % 4] = lp_add(lane[k % 4], e[k]);
             }
 #if LP_PEAK
-#pragma unroll
-            for (int k = 0; k < 8; ++k) {
-                int at = i + k / 4 * 256;
-                if (at < end && 4 * (lp_i64)at + k % 4 != target) rest = lp_umax(rest, lp_bits(e[k]) & LP_ABS);
-            }
+            int at = i + 256 < end ? i + 256 : mine;
+            lp_u32 a = greatest(e), b = greatest(e + 4);
+            rest = lp_umax(rest, lp_umax(i == four ? 0u : a, at == four ? 0u : b));
 #endif
         }
 #pragma unroll
         for (int k = 0; k < 4; ++k) lane[k] = team_sum(lane[k]); /* lanes 512, ..., 4 apart */
         float s = lp_add(lp_add(lane[0], lane[2]), lp_add(lane[1], lane[3]));
 #if LP_PEAK
-        rest = (lp_u32)team_max((int)rest);
+        if (four % 256 == mine) { /* the target's neighbours */
+            float e[4];
+            take<4, LP_X>(z + four, 0, e);
+#pragma unroll
+            for (int k = 0; k < 4; ++k) e[k] = lp_sub(e[k], top);
+            lp_each<lp_Exp, 4>(e, e);
+#pragma unroll
+            for (int k = 0; k < 4; ++k) rest = lp_umax(rest, k == target % 4 ? 0u : lp_bits(e[k]));
+        }
+        rest = (lp_u32)team_max((int)(rest & LP_ABS));
         if (threadIdx.x == 0) others[r] = lp_float(rest);
 #endif
         if (threadIdx.x == 0) {
