@@ -57,8 +57,6 @@ extern "C" __global__ void __launch_bounds__(LP_BLOCK) cross_entropy(const void 
 #else
 #define ROW(name) static __attribute__((aligned(16))) Four name[1 << 14]
 #endif
-LPREF_FN lp_u32 greatest(const float *e) { return lp_umax(lp_umax(lp_bits(e[0]), lp_bits(e[1])), lp_umax(lp_bits(e[2]), lp_bits(e[3]))); }
-
 #define AHEAD 8 /* loads of 16 bytes that a thread has on their way */
 
 /* n: a multiple of four; kept: fours */
@@ -95,32 +93,37 @@ extern "C" __global__ void __launch_bounds__(256, 2) cross_entropy_long(const vo
 #if LP_PEAK
         lp_u32 rest = 0;
         int target = (int)targets[r], four = target / 4;
+        Four around = z[four];
 #endif
-        for (int i = mine; i < end; i += 512) {
-            float e[8];
+        auto add = [&](auto c, int i) { /* the fours i and, of eight, i + 256 */
+            const int N = decltype(c)::n;
+            float e[N];
 #pragma unroll
-            for (int k = 0; k < 2; ++k) take<4, LP_X>(&next[k], 0, e + 4 * k);
+            for (int k = 0; k < N / 4; ++k) take<4, LP_X>(&next[k], 0, e + 4 * k);
             if (i + 512 < end) fetch(i + 512);
 #pragma unroll
-            for (int k = 0; k < 8; ++k) e[k] = lp_sub(e[k], top);
-            lp_each<lp_Exp, 8>(e, e);
+            for (int k = 0; k < N; ++k) e[k] = lp_sub(e[k], top);
+            lp_each<lp_Exp, N>(e, e);
 #pragma unroll
-            for (int k = 0; k < 8; ++k) {
-                if (k < 4 || i + 256 < end) lane[k % 4] = lp_add(lane[k % 4], e[k]);
-            }
+            for (int k = 0; k < N; ++k) lane[k % 4] = lp_add(lane[k % 4], e[k]);
 #if LP_PEAK
-            int at = i + 256 < end ? i + 256 : mine;
-            lp_u32 a = greatest(e), b = greatest(e + 4);
-            rest = lp_umax(rest, lp_umax(i == four ? 0u : a, at == four ? 0u : b));
+#pragma unroll
+            for (int k = 0; k < N; k += 4) {
+                lp_u32 high = lp_umax(lp_umax(lp_bits(e[k]), lp_bits(e[k + 1])), lp_umax(lp_bits(e[k + 2]), lp_bits(e[k + 3])));
+                rest = lp_umax(rest, i + 64 * k == four ? 0u : high);
+            }
 #endif
-        }
+        };
+        int i = mine;
+        for (; i + 256 < end; i += 512) add(Count<8>(), i);
+        if (i < end) add(Count<4>(), i);
 #pragma unroll
         for (int k = 0; k < 4; ++k) lane[k] = team_sum(lane[k]); /* lanes 512, ..., 4 apart */
         float s = lp_add(lp_add(lane[0], lane[2]), lp_add(lane[1], lane[3]));
 #if LP_PEAK
         if (four % 256 == mine) { /* the target's neighbours */
             float e[4];
-            take<4, LP_X>(z + four, 0, e);
+            take<4, LP_X>(&around, 0, e);
 #pragma unroll
             for (int k = 0; k < 4; ++k) e[k] = lp_sub(e[k], top);
             lp_each<lp_Exp, 4>(e, e);
