@@ -31,7 +31,7 @@ class Softmax:
     """Probabilities [N, V], not yet computed. tops, sums [N]: each row's maximum, and the sum of exp(logits - maximum).
 
     near: with the exponentials of grade fast (`lpref.ref.nn.bounds`). spent: the gradient has taken the place of the logits. others [N], or None:
-    the largest exp(logits - maximum) of a class that is not the target."""
+    the largest exp(logits - maximum) of a class that is not the target (of long rows of grade fast, where amaxes are noted)."""
 
     logits: Any
     tops: Any
@@ -72,7 +72,7 @@ def softmax_cross_entropy(logits: Any, targets: Any, *, near: bool = False) -> t
     ids, out, defines, others = arrays.integers(targets), (tops, sums, losses), (*arrays.kinds(LP_X=logits), *(NEAR if near else ())), None
     if LONG <= n < 1 << 30 and n % 4 == 0 and rows >= device.processors() and logits.data.ptr % 16 == 0:
         room, four = device.shared_memory() // 2 - 4096, 4 * logits.itemsize
-        if noted.wanted():
+        if near and noted.wanted():
             others, defines = cp.empty(rows, np.float32), (*defines, *noted.PEAK)
         run = device.function("loss", "cross_entropy_long", (*LONG_TEAM, *defines))
         run.max_dynamic_shared_size_bytes = room
