@@ -1,6 +1,6 @@
 """`lpref.ref.quantize.quantize` of CuPy arrays: the same codes, scales, tensor scale and observations, bit for bit, on the device.
 
-Three kernels read x once: `blocks` (1 x 16, 32, 64, 128 along rows), `rows`, `tensor` (`turned`: its codes along both axes); where a tensor's amax
+Three kernels read x once: `blocks` (1 x 16, 32, 64, 128 along rows), `rows` (`row_warps`), `tensor` (`turned`: both ways); where a tensor's amax
 is needed first (per-tensor scales, NVFP4) `amax_flat` goes before. `panels` makes blocks of 16 and 32 of floats down columns or square from one
 read too. For others `tiles` reads the scales of any blocks whose columns are a multiple of 8, `columns` those of blocks of one column, found in a
 pass before. Everything else (ragged edges, tables, other policies, given words) takes the generic passes.
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lpref.accel.cast_plan import NEVER
-from lpref.accel.cuda import cast, device, doubt, feed, levels, measure, noted, panels, plans, word_address
+from lpref.accel.cuda import cast, device, doubt, feed, levels, measure, noted, panels, plans, row_warps, word_address
 from lpref.accel.cuda import scales as scales_of
 from lpref.accel.cuda.job import Job, job_of
 from lpref.accel.cuda.levels import Levels
@@ -171,11 +171,13 @@ def _blocks(job: Job) -> CudaQTensor:
 
 
 def _rows(job: Job) -> CudaQTensor:
-    codes, scales, ts = _outputs(job)
-    rows, columns = job.shape
+    (rows, columns), (codes, scales, ts) = job.shape, _outputs(job)
+    args = (job.x, codes, scales, rows, columns, scales_of.rule(job.q), job.counters.row, *_address(job))
+    if fit := row_warps.plan(rows, columns * job.x.itemsize, job.kind) if plans.word_bits(job.q) else None:
+        row_warps.kernel(fit, plans.macros(job.q) or ())((fit.blocks,), (fit.threads,), args, shared_mem=fit.shared)
+        return _result(job, codes, scales, ts)
     threads = min(1024, max(64, -(-columns // (16 * _tuning(job, "rows")[0] * 32)) * 32))
     run = _kernel(job, "rows", "rows", threads)
-    args = (job.x, codes, scales, rows, columns, scales_of.rule(job.q), job.counters.row, *_address(job))
     run((min(rows, device.resident(run, threads)),), (threads,), args)
     return _result(job, codes, scales, ts)
 

@@ -1,9 +1,11 @@
-/* What was lost of sixteen elements that went the short way, from packed codes and pairs of the source (least: encode8_plain). After the scales of
- * plain.cuh. Macros: elements.cuh. */
+/* What was lost of sixteen elements that went the short way, from packed codes (of stochastic integers: signed_bytes' `filled`) and pairs of the source
+ * (least: encode8_plain, zeros: code16_plain). After the scales of plain.cuh. Macros: elements.cuh. */
 
 /* One bit for each code that is not zero, in places that leave room for another such word one bit below or above. */
 LPREF_FN lp_u32 not_zero(lp_u32 c) {
-#if LP_BITS == 8
+#if LP_BITS == 8 && LP_INTEGER && LP_SR
+    return c & 0x80808080u;
+#elif LP_BITS == 8
     lp_u32 t = (c & 0x7F7F7F7Fu) + 0x7F7F7F7Fu;
     return (LP_INTEGER ? t | c : t) & 0x80808080u;
 #elif LP_BITS == 6 /* four codes in 24 bits */
@@ -33,7 +35,7 @@ LPREF_FN void count_over(Seen &seen, const Sixteen &x, const Magnitudes &r, cons
 #endif
 }
 
-LPREF_FN void count_under(Seen &seen, const Sixteen &x, const Magnitudes &r, const Codes &c, const Codes &d, lp_u32 least) {
+LPREF_FN void count_under(Seen &seen, const Sixteen &x, const Magnitudes &r, const Codes &c, const Codes &d, lp_u32 least, int zeros) {
 #if LP_BITS == 8 && !LP_INTEGER
     if ((not_zero(c.lo) & not_zero(c.hi) & not_zero(d.lo) & not_zero(d.hi)) != 0x80808080u) {
         Eight e = elements8(x.a), f = elements8(x.b);
@@ -48,7 +50,7 @@ LPREF_FN void count_under(Seen &seen, const Sixteen &x, const Magnitudes &r, con
     lp_u32 left = __popc(LP_INTEGER ? not_zero(c.lo) + not_zero(d.lo) * 2u : chosen(0x88888888u, above(c.lo), above(d.lo) >> 1) & 0xCCCCCCCCu);
 #endif
     seen.under += 16u - left;
-    if (LP_E2M1_PAIRS && LP_LEAST ? ((least + 0x7FFF7FFFu) & 0x80008000u) != 0x80008000u : LP_LEAST ? least < (LP_BEFORE != 1.0f ? 0x35800000u : 1u) : !all_alive(x, r)) {
+    if (zeros && (LP_E2M1_PAIRS && LP_LEAST ? ((least + 0x7FFF7FFFu) & 0x80008000u) != 0x80008000u : LP_LEAST ? least < (LP_BEFORE != 1.0f ? 0x35800000u : 1u) : !all_alive(x, r))) {
         Eight e = elements8(x.a), f = elements8(x.b);
         seen.under -= 16u - alive(e) - alive(f);
     }

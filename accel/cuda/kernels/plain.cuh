@@ -15,14 +15,14 @@
 
 /* A scale as the short way takes it. short_factor: the factor and what e2m1.cuh folds into it; inverse: of the factor, where elements are divided;
  * rest: lp_rest, where lp_near_quotient was found to serve; pairs of bfloat16 for powers of two: the factor, the largest value and what counts as
- * overflow, both in units of the source. */
+ * overflow, both in units of the source. upper: 0x4B00, the upper bits of 2^23. */
 struct Block {
     float factor, inverse, rest, short_factor;
-    lp_u32 factor2, most2, over2;
+    lp_u32 factor2, most2, over2, upper;
 };
 
 LPREF_FN Block short_block(const lp_scale &s, float factor) {
-    Block b = {factor, 0.0f, 0.0f, LP_FOLDED ? lp_mul(factor, LP_FOLDED_BY) : factor, 0u, 0u, 0u};
+    Block b = {factor, 0.0f, 0.0f, LP_FOLDED ? lp_mul(factor, LP_FOLDED_BY) : factor, 0u, 0u, 0u, 0x4B00u};
 #if LP_DIVIDE
     b.inverse = lp_div(1.0f, factor);
 #elif LP_POWER
@@ -98,15 +98,17 @@ LPREF_FN Codes bytes8(const lp_u32 *y, lp_u32 from) {
     return c;
 }
 
-/* The bytes of eight elements that hold their signs. */
-LPREF_FN Codes signs8(const Raw &r) {
+/* Eight bytes that are 0xFF where an element is negative; `order` 0x7531 instead of 0xFDB9: the bytes that hold the signs, as they are. */
+LPREF_FN Codes signs8(const Raw &r, lp_u32 order = 0x7531u) {
     Codes c;
 #if LP_IN
-    c.lo = __byte_perm(r.a.x, r.a.y, 0x7531);
-    c.hi = __byte_perm(r.a.z, r.a.w, 0x7531);
+    c.lo = permuted(r.a.x, r.a.y, order);
+    c.hi = permuted(r.a.z, r.a.w, order);
 #else
     const lp_u32 v[8] = {r.a.x, r.a.y, r.a.z, r.a.w, r.b.x, r.b.y, r.b.z, r.b.w};
-    c = bytes8(v, 3);
+    lp_u32 pick = 0x73u | (order & 0x88u);
+    c.lo = permuted(permuted(v[0], v[1], pick), permuted(v[2], v[3], pick), 0x5410u);
+    c.hi = permuted(permuted(v[4], v[5], pick), permuted(v[6], v[7], pick), 0x5410u);
 #endif
     return c;
 }
@@ -122,14 +124,16 @@ LPREF_FN lp_u32 sixes(lp_u32 bytes) {
     return (s >> 2 & 0x20u) | (s >> 4 & 0x800u) | (s >> 6 & 0x20000u) | (s >> 8 & 0x800000u);
 }
 
-LPREF_FN lp_u32 negative_bytes(lp_u32 magnitude, lp_u32 sign) {
-    lp_u32 s = permuted(sign, sign, 0xBA98u); /* 0xFF where negative */
-    return (((magnitude ^ s) & 0x7F7F7F7Fu) + (s & 0x01010101u)) ^ (s & 0x80808080u);
+/* Four magnitudes up to 127, 0xFF where they become negative; `filled`: 127 more each, so that bit 7 says which are not zero. A byte of
+ * filled - 2 m is 127 - m, without a borrow, and 127 - v for -127 <= v <= 127 is v's code but for the lower seven bits, inverted. */
+LPREF_FN lp_u32 signed_bytes(lp_u32 magnitude, lp_u32 negative, lp_u32 &filled) {
+    filled = magnitude + 0x7F7F7F7Fu;
+    return (filled - 2u * (magnitude & ~negative)) ^ 0x7F7F7F7Fu;
 }
 
-/* least: bits of the least magnitude yet, where float32 is scaled to magnitudes: if it is not zero, no element was. */
+/* least: bits of the least magnitude yet, where float32 is scaled to magnitudes: if it is not zero, no element was. filled: signed_bytes. */
 #define LP_LEAST (!LP_IN && (LP_SIGN_LATER || LP_E2M1_PAIRS))
-LPREF_FN Codes encode8_plain(const Raw &raw, const lp_u32 *m, const Block &b, const lp_u32 *w, lp_u32 &least) {
+LPREF_FN Codes encode8_plain(const Raw &raw, const lp_u32 *m, const Block &b, const lp_u32 *w, lp_u32 &least, Codes &filled) {
     float u[8];
     scaled8(u, raw, m, b);
 #if LP_E2M1_PAIRS && !LP_FOLDED
@@ -180,13 +184,13 @@ LPREF_FN Codes encode8_plain(const Raw &raw, const lp_u32 *m, const Block &b, co
     lp_u32 y[8];
 #pragma unroll
     for (int i = 0; i < 8; ++i) { /* 2^23 + the word, and 65536 u, truncated: all below 2^24 */
-        lp_u32 word = i & 1 ? (w[i / 2] >> 16) + 0x4B000000u : permuted(w[i / 2], 0x4B00u, 0x5410u);
+        lp_u32 word = i & 1 ? (w[i / 2] >> 16) + 0x4B000000u : permuted(w[i / 2], b.upper, 0x5410u);
         y[i] = lp_bits(LP_SCALE_ADD_RZ(u[i], 65536.0f, lp_float(word)));
     }
     c = bytes8(y, 2);
-    Codes s = signs8(raw);
-    c.lo = negative_bytes(c.lo, s.lo);
-    c.hi = negative_bytes(c.hi, s.hi);
+    Codes s = signs8(raw, 0xFDB9u);
+    c.lo = signed_bytes(c.lo, s.lo, filled.lo);
+    c.hi = signed_bytes(c.hi, s.hi, filled.hi);
 #else
     lp_u32 y[8];
 #pragma unroll
@@ -231,19 +235,21 @@ LPREF_FN int encode16_normal(Codes *c, Codes *d, const Sixteen &x, const Magnitu
 }
 #endif
 
-LPREF_FN void code16_plain(Codes &c, Codes &d, const Sixteen &x, const Magnitudes &r, const Block &b, const lp_u32 *w, Seen &seen) {
+/* zeros: may an element of the source be zero? Who knows it of many at once spares the others the question. */
+LPREF_FN void code16_plain(Codes &c, Codes &d, const Sixteen &x, const Magnitudes &r, const Block &b, const lp_u32 *w, Seen &seen, int zeros = 1) {
 #if LP_POWER && LP_PAIRS && LP_SR8
     int normal = encode16_normal(&c, &d, x, r, b, w);
 #else
     const int normal = 0;
 #endif
     lp_u32 least = LP_E2M1_PAIRS ? 0x7C007C00u : LP_INF;
+    Codes f = {0u, 0u}, g = {0u, 0u};
     if (!normal) {
-        c = encode8_plain(x.a, r.m, b, w, least);
-        d = encode8_plain(x.b, r.m + 4, b, w + (LP_PAIRED ? 4 : LP_SR / 4), least);
+        c = encode8_plain(x.a, r.m, b, w, least, f);
+        d = encode8_plain(x.b, r.m + 4, b, w + (LP_PAIRED ? 4 : LP_SR / 4), least, g);
     }
     count_over(seen, x, r, b);
-    if (!normal) count_under(seen, x, r, c, d, least);
+    if (!normal) count_under(seen, x, r, LP_INTEGER && LP_SR ? f : c, LP_INTEGER && LP_SR ? g : d, least, zeros);
 }
 
 LPREF_FN void put16_plain(lp_u8 *codes, const Sixteen &x, const Magnitudes &r, const Block &b, const lp_u32 *w, Seen &seen) {
@@ -252,11 +258,12 @@ LPREF_FN void put16_plain(lp_u8 *codes, const Sixteen &x, const Magnitudes &r, c
     store16(codes, c, d);
 }
 
-/* Sixteen elements to codes, and counted, by the short way or by the long one. over: may_overflow; w: words16. */
-LPREF_FN void code16(Codes &c, Codes &d, const Sixteen &x, const Magnitudes &r, const lp_scale &s, const Block &b, int plain, int over, const lp_u32 *w, Seen &seen) {
+/* Sixteen elements to codes, and counted, by the short way or by the long one. over: may_overflow; w: words16; zeros: code16_plain. */
+LPREF_FN void code16(Codes &c, Codes &d, const Sixteen &x, const Magnitudes &r, const lp_scale &s, const Block &b, int plain, int over, const lp_u32 *w, Seen &seen,
+                     int zeros = 1) {
 #if LP_QUICK
     if (plain) {
-        code16_plain(c, d, x, r, b, w, seen);
+        code16_plain(c, d, x, r, b, w, seen, zeros);
         return;
     }
 #if LP_POWER
@@ -286,8 +293,9 @@ LPREF_FN void code16_of(Codes &c, Codes &d, const Sixteen &x, const Magnitudes &
 }
 
 /* The same, stored. */
-LPREF_FN void put16(lp_u8 *codes, const Sixteen &x, const Magnitudes &r, const lp_scale &s, const Block &b, int plain, int over, const lp_u32 *w, Seen &seen) {
+LPREF_FN void put16(lp_u8 *codes, const Sixteen &x, const Magnitudes &r, const lp_scale &s, const Block &b, int plain, int over, const lp_u32 *w, Seen &seen,
+                    int zeros = 1) {
     Codes c, d;
-    code16(c, d, x, r, s, b, plain, over, w, seen);
+    code16(c, d, x, r, s, b, plain, over, w, seen, zeros);
     store16(codes, c, d);
 }

@@ -1,9 +1,10 @@
-/* rows: one scale a row; a block of threads keeps its row in registers between amax and codes, so it is read once.
+/* rows: one scale a row; a block of threads keeps its row in registers between amax and codes, so it is read once. One warp finds the scale for all.
  *
  * LP_UNROLL sixteens a thread; C is a multiple of 16 and at most 16 LP_UNROLL blockDim.x. Random words of LP_AHEAD sixteens are made while the loads
  * are under way, the others while one warp finds the scale. Macros: elements.cuh. */
 #define LP_NEAR (LP_INTEGER && LP_IN == 1)
 #include "plain.cuh"
+#include "row_scale.cuh"
 
 /* The row's sixteens of a thread; what is not there is 0. */
 LPREF_FN void load_row(Sixteen *x, const lp_16 *row, lp_u32 units) {
@@ -12,47 +13,6 @@ LPREF_FN void load_row(Sixteen *x, const lp_16 *row, lp_u32 units) {
         x[j] = {};
         if (j * blockDim.x + threadIdx.x < units) x[j] = load16th(row + j * blockDim.x * PER_UNIT);
     }
-}
-
-/* A number that is found here, not again wherever it is used. */
-#ifdef __CUDACC_RTC__
-LPREF_FN void found(float &f) { asm volatile("" : "+f"(f)); }
-#else
-LPREF_FN void found(float &) {}
-#endif
-
-struct Row {
-    lp_scale s;
-    Block b;
-    int plain, over;
-};
-
-/* One warp finds the scale of a row for all: divisions in a row are slow, and eight warps that repeat them fill the integer pipe. */
-LPREF_FN Row row_of(lp_u32 top, const lp_rule &q) {
-    Row r;
-    lp_nvfp4 t = {0.0f, 0.0f, 0.0f};
-    r.s = lp_block_scale(top, &q, &t);
-    float factor = element_factor(r.s);
-    r.b = short_block(r.s, factor);
-#if LP_QUICK
-    r.plain = plain(top, r.s, factor);
-#else
-    r.plain = 0;
-#endif
-    r.over = may_overflow(top, factor);
-#if LP_DIVIDE && LP_NEAR
-    r.b.rest = lp_rest(factor, r.b.inverse);
-    int same = 1;
-#pragma unroll
-    for (int i = 128; i < 256; i += 32) { /* the significands of bfloat16; where lp_quotient does not serve, the row is not plain anyway */
-        float x = (float)(i + (int)(threadIdx.x & 31u));
-        same &= lp_bits(lp_near_quotient(x, r.b.inverse, r.b.rest)) == lp_bits(lp_quotient(x, factor, r.b.inverse));
-    }
-    r.plain = r.plain && __all_sync(0xFFFFFFFFu, same);
-#endif
-    found(r.b.inverse); /* divisions: the compiler would make them for every sixteen */
-    found(r.b.rest);
-    return r;
 }
 
 /* The largest magnitude bits of a warp's part of a row. */

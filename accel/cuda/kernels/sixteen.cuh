@@ -81,7 +81,17 @@ LPREF_FN lp_u32 largest16(const Sixteen &x, const Magnitudes &r) {
 #endif
 }
 
-#if !LP_IN
+/* is neither half zero? */
+LPREF_FN int both_alive(lp_u32 least) { return ((least + 0x7FFF7FFFu) & 0x80008000u) == 0x80008000u; }
+
+#if LP_IN
+/* the smallest magnitudes of the even and of the odd ones, in halves */
+LPREF_FN lp_u32 least16(const Magnitudes &r) {
+    lp_u32 a = __vimin3_u16x2(r.m[0], r.m[1], r.m[2]), b = __vimin3_u16x2(r.m[3], r.m[4], r.m[5]);
+    return __vminu2(__vimin3_u16x2(a, r.m[6], r.m[7]), b);
+}
+LPREF_FN lp_u32 smaller(lp_u32 a, lp_u32 b) { return __vminu2(a, b); }
+#else
 LPREF_FN lp_u32 least(const Raw &r) {
     lp_u32 a = lp_nearer(lp_nearer(r.a.x, r.a.y), lp_nearer(r.a.z, r.a.w));
     return lp_nearer(a, lp_nearer(lp_nearer(r.b.x, r.b.y), lp_nearer(r.b.z, r.b.w)));
@@ -91,9 +101,7 @@ LPREF_FN lp_u32 least(const Raw &r) {
 /* Is no element zero? Of numbers. */
 LPREF_FN int all_alive(const Sixteen &x, const Magnitudes &r) {
 #if LP_IN
-    lp_u32 a = __vimin3_u16x2(r.m[0], r.m[1], r.m[2]), b = __vimin3_u16x2(r.m[3], r.m[4], r.m[5]);
-    a = __vminu2(__vimin3_u16x2(a, r.m[6], r.m[7]), b);
-    return ((a + 0x7FFF7FFFu) & 0x80008000u) == 0x80008000u;
+    return both_alive(least16(r));
 #else
     return lp_float(lp_nearer(least(x.a), least(x.b))) > 0.0f;
 #endif

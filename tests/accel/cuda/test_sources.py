@@ -25,6 +25,11 @@ CASES = [(name, {"LP_IN": kind}) for name in ("amax", "cast", "generic") for kin
     (kernel, {**dict(plans.macros(lookup(q)) or ()), **SHAPE, "LP_IN": i % 3, **({"LP_K": k} if k else {})})
     for i, (kernel, q, k) in enumerate(QUANTIZERS)
 ]
+CASES += [
+    ("row_warps", {**dict(plans.macros(lookup(q + ":rounding=stochastic")) or ()), "LP_THREADS": threads, "LP_RESIDENT": 384 // threads,
+                   "LP_UNROLL": unroll, "LP_IN": kind})
+    for q, kind, threads, unroll in (("int8_row", 1, 32, 4), ("int8_row", 0, 64, 4), ("fp8_row", 2, 128, 2), ("fp8_row", 1, 32, 1))
+]  # fmt: skip
 UNMADE = {**SHAPE, "LP_RESIDENT": 2, "LP_IN": 0, "LP_NEAR": 1}
 CASES += [
     ("turned", {**dict(plans.macros(lookup(f"fp8_tensor:format=e5m2:history=delayed:rounding={rounding}")) or ()), **UNMADE, "LP_UNMADE": what})
