@@ -54,7 +54,8 @@ class Arrays:
     memory   bytes of the memory that they live in, None where the system does not say
     sixteen  whether an array of bfloat16 may stand for its float32 values: every op takes one, and some give one where a recipe rounds
     wide     such an array as float32; others pass as they are
-    operands ``(x, [(quantizer, options of operand, whether it is kept for later), ...])`` -> what `operand` makes of each, together, or None
+    operands ``(x, [(quantizer, options of operand, whether it is kept for later), ...])`` -> what `operand` makes of each,
+             together, or None; option "beside": what the operand will be multiplied with, or None
     both     whether `operand` takes an option of this name: the codes will be contracted along both axes, and may be laid out for both at once
     unmade   whether ops give what only codes are made of as something that is computed when they are (`store="unmade"`)
     branch   where the gradients of parameters are made (`lpref.ref.branch`)

@@ -76,6 +76,7 @@ class DeviceStep:
         """What a step begins with as its doubt and as what is not finite: fed, not cleared by one more launch."""
         self.states = FedStates(fed, prepared.rules.quantizers.places)
         self.peaks = any(noted.reads(q) for q in prepared.rules.quantizers.places.values())
+        self.turns: noted.Turns = {}
         self.kinds: dict[Any, Kind] = {}
         self.weights: list[Any] = []
         self.moments: Any = None
@@ -233,7 +234,7 @@ class DeviceStep:
         """All that the device does in a step."""
         p, words = self.p, feed.upload(feed.same, self.zeros)
         doubts = doubt.collected(words[:1]) if feed.capturing() else nullcontext()
-        with doubts, qtensor.own_pages() as pages, self.weight_copies.reading(), noted.noting(self.peaks):
+        with doubts, qtensor.own_pages() as pages, self.weight_copies.reading(), noted.noting(self.peaks, self.turns):
             losses, observed = both_passes(p.model, batches, lambda micro: self._context(micro, collect), self.seed)
             grads = update.contiguous(p.model.grads())
             for tensor in p.model.params.values():

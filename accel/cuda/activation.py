@@ -30,6 +30,8 @@ CONSTANTS = {
     "erf": tuple(np.float32(c) for c in (SQRT_HALF, INV_SQRT_2PI, 0)),
 }
 
+PANEL = 64
+"""Columns of a panel (kernels/noting.cuh)."""
 NEAR = (("LP_NEAR", 1),)
 """The macro of core/decided.h."""
 
@@ -80,9 +82,8 @@ def gelu_backward(dy: Any, x: Any, kind: str = "tanh", *, store: str = "float32"
     entry = f"gelu_{_known(kind)}_backward"
     dy, x = arrays.values(entry, dy, x)
     dx, y = arrays.empty(x.shape, store), None if again == "float32" else arrays.empty(x.shape, again)
-    peak, counters = noted.counters(dx)
-    kinds = (*_macros(near, LP_X=x, LP_Y=dx, LP_DY=dy), *(() if y is None else (("LP_AGAIN", 1),)), *peak)
-    _launch(entry, dx.size, kinds, dy, x, dx.size, *CONSTANTS[kind], dx, np.uint64(0) if y is None else y, counters)
+    kinds = (*_macros(near, LP_X=x, LP_Y=dx, LP_DY=dy), *(() if y is None else (("LP_AGAIN", 1),)))
+    _launch(entry, dx, dx.size, kinds, dy, x, dx.size, *CONSTANTS[kind], dx, np.uint64(0) if y is None else y)
     return dx if y is None else (dx, y)
 
 
@@ -91,7 +92,7 @@ def swiglu(g: Any, u: Any, *, near: bool = False) -> Any:
     check_same("swiglu", g, u)
     g, u = _alike("swiglu", g, u)
     y = device.cupy().empty(g.shape, np.float32)
-    _launch("swiglu", g.size, _macros(near, LP_X=g), g, u, g.size, 1, 1, y)
+    _launch("swiglu", None, g.size, _macros(near, LP_X=g), g, u, g.size, 1, 1, y)
     return y
 
 
@@ -100,7 +101,7 @@ def swiglu_backward(dy: Any, g: Any, u: Any, *, near: bool = False) -> tuple[Any
     check_same("swiglu_backward", g, u, dy)
     (dy,), (g, u) = arrays.values("swiglu_backward", dy), _alike("swiglu_backward", g, u)
     dg, du = device.cupy().empty(g.shape, np.float32), device.cupy().empty(g.shape, np.float32)
-    _launch("swiglu_backward", g.size, _macros(near, LP_X=g, LP_DY=dy), dy, g, u, g.size, 1, 1, dg, du)
+    _launch("swiglu_backward", None, g.size, _macros(near, LP_X=g, LP_DY=dy), dy, g, u, g.size, 1, 1, dg, du)
     return dg, du
 
 
@@ -109,7 +110,7 @@ def swiglu_packed(gu: Any, *, store: str = "float32", near: bool = False) -> Any
     half = check_halves("swiglu_packed", gu)
     (gu,) = arrays.values("swiglu_packed", gu)
     y = arrays.empty((len(gu), half), store)
-    _launch("swiglu", y.size, _macros(near, LP_X=gu, LP_Y=y), *_halves(gu, half), y.size, half, 2 * half, y)
+    _launch("swiglu", y, y.size, _macros(near, LP_X=gu, LP_Y=y), *_halves(gu, half), y.size, half, 2 * half, y)
     return y
 
 
@@ -119,7 +120,7 @@ def swiglu_packed_backward(dy: Any, gu: Any, *, store: str = "float32", near: bo
     dy, gu = arrays.values("swiglu_packed_backward", dy, gu)
     d = arrays.empty(gu.shape, store)
     kinds = _macros(near, LP_X=gu, LP_DY=dy, LP_Y=d)
-    _launch("swiglu_backward", dy.size, kinds, dy, *_halves(gu, half), dy.size, half, 2 * half, *_halves(d, half))
+    _launch("swiglu_backward", d, dy.size, kinds, dy, *_halves(gu, half), dy.size, half, 2 * half, *_halves(d, half))
     return d
 
 
@@ -145,16 +146,33 @@ def _macros(near: bool, **held: Any) -> tuple[tuple[str, int], ...]:
     return (*arrays.kinds(**held), *(NEAR if near else ()))
 
 
-def _launch(entry: str, n: int, kinds: tuple[tuple[str, int], ...], *args: Any) -> None:
+def _launch(entry: str, y: Any, n: int, kinds: tuple[tuple[str, int], ...], *args: Any) -> None:
+    """The kernel, by fours or by panels. y: its result, of whose greatest magnitudes it notes what is wanted, or None; n: its numbers, or those of a
+    half."""
+    if not n:
+        return
+    if y is None:
+        return _by_fours(entry, n, kinds, *args, 0)
+    paired = all(a.data.ptr % (2 * a.itemsize) == 0 for a in args if device.on_device(a))
+    peak, counters, turn = noted.panels(y, n // len(y) if y.ndim else 1, paired)
+    rows, width, *_ = turn
+    if not rows:
+        return _by_fours(entry, n, (*kinds, *peak), *args, counters)
+    run = device.function("activation", entry, (*kinds, *peak))
+    blocks = -(-(rows // noted.ROWS * -(-width // PANEL) * 32) // device.THREADS)
+    run((min(blocks, device.resident(run, device.THREADS)),), (device.THREADS,), (*args, counters, *turn))
+
+
+def _by_fours(entry: str, n: int, kinds: tuple[tuple[str, int], ...], *args: Any) -> None:
     """Four blocks a multiprocessor, four elements a thread and step."""
     if n:
-        device.function("activation", entry, kinds)((device.blocks_for(-(-n // 4), waves=4),), (device.THREADS,), args)
+        device.function("activation", entry, kinds)((device.blocks_for(-(-n // 4), waves=4),), (device.THREADS,), (*args, *noted.NOT_TURNED))
 
 
 def _each(entry: str, x: Any, *dy: Any, constants: tuple[Any, ...] = (), store: str = "float32", near: bool = False) -> Any:
     """The kernel over x, or dy and x; x's shape is the result's."""
     *before, x = arrays.values(entry, *dy, x)
     y = arrays.empty(x.shape, store)
-    kinds, (peak, counters) = _macros(near, LP_X=x, LP_Y=y, **({"LP_DY": before[0]} if before else {})), noted.counters(y)
-    _launch(entry, y.size, (*kinds, *peak), *before, x, y.size, *constants, y, counters)
+    kinds = _macros(near, LP_X=x, LP_Y=y, **({"LP_DY": before[0]} if before else {}))
+    _launch(entry, y, y.size, kinds, *before, x, y.size, *constants, y)
     return y

@@ -75,7 +75,7 @@ def gemm(a: Any, b: Any, accumulate: Accumulate | str | None = None, output: str
     kind = _type(output) if short and later is None else "float32"
     out = device.cupy().empty((left.shape[0], right.shape[0]), arrays.DTYPES[kind])
     factors = [] if rows else [f for whole, _, _ in scales for f in whole if not epilogue.is_one(f)]
-    multiply(out[None], left[None], right.T[None], unit, epilogue.alpha(factors) if factors else None, inside)
+    multiply(out[None], left[None], right.T[None], unit, epilogue.alpha(factors, a, b), inside)
     if rows and out.size:
         epilogue.finish(out, scales, unit == "int8")
     return _rounded(out, output, later)

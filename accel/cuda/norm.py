@@ -101,10 +101,10 @@ def _forward(op: str, x: Any, h: Any, w: Any, b: Any, eps: float, store: str) ->
     y, rstd = arrays.empty(x.shape, store), cp.empty(rows, np.float32)
     mean, s = None if b is None else cp.empty(rows, np.float32), None if h is None else cp.empty(x.shape, np.float32)
     if rows:
-        peak, counters = noted.counters(y, rows % 8 == 0)
+        peak, counters, (_, turned, *turn) = noted.panels(y, n, whole=rows % 8 == 0)
         run = device.function("add_norm", "add_norm", (*_macros(b is not None, n, LP_X=x, LP_H=h, LP_Y=y), *peak))
-        args = (x, _pointer(h), w, _pointer(b), rows, np.int32(n), np.float32(n), np.float32(eps), y, _pointer(mean), rstd, _pointer(s), counters)
-        run((-(-rows // 8),), (256,), args)
+        sizes, high = (rows, np.int32(n), np.float32(n), np.float32(eps)), noted.ROWS if turned else 8
+        run((-(-rows // high),), (32 * high,), (x, _pointer(h), w, _pointer(b), *sizes, y, _pointer(mean), rstd, _pointer(s), counters, *turn))
     return y, mean, rstd, s
 
 

@@ -64,13 +64,19 @@ def operand(
 def operands(x: Any, wanted: Sequence[tuple[Quantizer, Mapping[str, Any], bool]], numbers: bool = False) -> list[CudaQTensor | HighPrecision] | None:
     """`operand` of one tensor under several quantizers with their options, from one read; None where nothing is to be had from making them together.
 
-    The last of a triple: whether the operand is kept for later; what is not kept gets its numbers at once, where `numbers` asks for them.
+    The last of a triple: whether the operand is kept for later; what is not kept gets its numbers at once, where `numbers` asks for them. Option
+    "beside": what the operand will be multiplied with, whose tensor scale is multiplied with its own.
     """
     fitting = len(wanted) == 2 and device.on_device(x) and not any(options.get("collect") for _, options, _ in wanted)
     if not fitting or not all(panels.fits(x, q, o["k_axis"], o.get("words"), o.get("transforms", ())) for q, o, _ in wanted):
         return None
     jobs = [(job_of(x, q, o.get("state"), None, o.get("words"), o["k_axis"]), o.get("transforms", ()), numbers and not kept) for q, o, kept in wanted]
-    return list(in_panels(jobs))
+    return list(in_panels(jobs, [_scale_of(o.get("beside")) for _, o, _ in wanted]))
+
+
+def _scale_of(x: Any) -> Any:
+    """The tensor scale of an operand that has one on the device; else None."""
+    return x.tensor_scale if isinstance(x, CudaQTensor) and x.quantizer.scale.rule == "nvfp4" else None
 
 
 @cache

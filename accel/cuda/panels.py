@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lpref.accel.cuda import device, embed, measure, plans, word_address
+from lpref.accel.cuda import device, embed, measure, noted, plans, word_address
 from lpref.accel.cuda import scales as scales_of
 from lpref.accel.cuda.hadamard import NONE, held_signs
 from lpref.accel.cuda.job import Job
@@ -47,6 +47,8 @@ class Side:
     tensor_scale: Any
     embedded: Any = None
     transforms: Transforms = ()
+    product: Any = None
+    """The tensor scale of the operand that this one is multiplied with, and where {their product, 0} goes; None: not wanted."""
 
     @property
     def size(self) -> int:
@@ -143,11 +145,12 @@ def _turn(side: Side | None) -> tuple[Any, ...]:
 
 def _arguments(side: Side | None, amaxes: dict[Side, Any]) -> tuple[Any, ...]:
     if side is None:
-        return (0, 0, 0, 0, 0, 0, *word_address.address(None, 0))
+        return (0, 0, 0, 0, 0, 0, 0, 0, *word_address.address(None, 0))
     job = side.job
     tensor = (side.tensor_scale, amaxes[side]) if job.q.scale.rule == "nvfp4" else (0, 0)
     out = 0 if side.embedded is None else side.embedded
-    return (side.codes, side.scales, out, *tensor, job.counters.row, *word_address.address(job.words, plans.word_bits(job.q)))
+    words = word_address.address(job.words, plans.word_bits(job.q))
+    return (side.codes, side.scales, out, *tensor, *(side.product or (0, 0)), job.counters.row, *words)
 
 
 def _amaxes(sides: Sequence[Side]) -> dict[Side, Any]:
@@ -156,7 +159,10 @@ def _amaxes(sides: Sequence[Side]) -> dict[Side, Any]:
     unknown = [side for side in sides if side not in found]
     turned = next((side for side in unknown if side.size), None)
     plain = [side for side in unknown if not side.size]
-    if turned is not None:
+    note = None if turned is None else noted.turned(turned.job.x, noted.turn_of(turned.size, turned.transforms[0][1]))
+    if turned is not None and note is not None:
+        found |= {turned: note.turned, **{side: note.plain for side in plain}}
+    elif turned is not None:
         job = turned.job
         targets = [side.job.counters.spare() for side in (*plain[:1], turned)]
         (rows, columns), long = job.shape, max(job.block)

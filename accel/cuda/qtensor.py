@@ -135,6 +135,8 @@ class CudaQTensor(QTensor):
     """`in_bfloat16(True)` where it was made together with the codes."""
     turned: Any = None
     """The codes with rows and columns exchanged, contiguous, where they were made together with the codes."""
+    product: tuple[Any, Any] | None = None
+    """Another operand's tensor scale, and {its product with this one's, 0}, where that was made together with the codes."""
 
     def host(self) -> QTensor:
         """A copy in host memory."""

@@ -196,15 +196,22 @@ def _panels(job: Job) -> CudaQTensor:
     return in_panels([(job, (), False)])[0]
 
 
-def in_panels(wanted: Sequence[tuple[Job, panels.Transforms, bool]]) -> list[CudaQTensor]:
-    """Operands of one tensor that `panels.fits` (job, transforms, whether as numbers too)."""
+def in_panels(wanted: Sequence[tuple[Job, panels.Transforms, bool]], beside: Sequence[Any] = ()) -> list[CudaQTensor]:
+    """Operands of one tensor that `panels.fits` (job, transforms, whether as numbers too). beside: the tensor scale of what each is multiplied with,
+    or None; the products of scales are made too."""
     cp = device.cupy()
     sides = [
-        panels.Side(job, *_outputs(job), cp.empty(job.shape, np.uint16) if numbers else None, transforms) for job, transforms, numbers in wanted
+        panels.Side(job, *_outputs(job), cp.empty(job.shape, np.uint16) if numbers else None, transforms, _product(job, other))
+        for (job, transforms, numbers), other in zip(wanted, beside or [None] * len(wanted), strict=True)
     ]
     for group in [sides] if len({s.job.q.scale.rule for s in sides}) == 1 else [[side] for side in sides]:
         panels.run(group)
-    return [replace(_result(s.job, s.codes, s.scales, s.tensor_scale), embedded=s.embedded) for s in sides]
+    return [replace(_result(s.job, s.codes, s.scales, s.tensor_scale), embedded=s.embedded, product=s.product) for s in sides]
+
+
+def _product(job: Job, other: Any) -> tuple[Any, Any] | None:
+    """`CudaQTensor.product`, which is not made yet."""
+    return None if other is None or job.q.scale.rule != "nvfp4" else (other, device.cupy().empty(2, np.float32))
 
 
 def _plain(job: Job) -> CudaQTensor | None:

@@ -54,9 +54,13 @@ class Layer:
     keep: bool = True
     """Whether a backward pass will follow."""
 
-    def prepare(self, tensor: Any, paths: Mapping[str, bool]) -> None:
-        """Operands of one tensor that a backend makes from one read (`Arrays.operands`). paths: slot -> whether its operand is kept for later."""
-        wanted = [(self.recipe.slot(path).quantizer, self.options(path, tensor), kept) for path, kept in paths.items() if self._only_quantized(path)]
+    def prepare(self, tensor: Any, paths: Mapping[str, bool], beside: Mapping[str, Any] | None = None) -> None:
+        """Operands of one tensor that a backend makes from one read (`Arrays.operands`). paths: slot -> whether its operand is kept for later;
+        beside: slot -> the other operand of its product, where that is there already."""
+        wanted = [
+            (self.recipe.slot(path).quantizer, self.options(path, tensor) | {"beside": (beside or {}).get(path)}, kept)
+            for path, kept in paths.items() if self._only_quantized(path)
+        ]  # fmt: skip
         made = self.ops.arrays.operands(tensor, wanted) if len(wanted) > 1 else None
         if made is not None:
             self.ahead.update(zip((path for path in paths if self._only_quantized(path)), made, strict=True))

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from lpref.ref.branch import at_once
 from lpref.ref.errors import ShapeError, SpecError
 from lpref.ref.quantize import Quantizer
 from lpref.ref.recipes.context import Context
@@ -28,7 +27,7 @@ from lpref.ref.recipes.layer import Layer
 from lpref.ref.recipes.learned import first_parameters
 from lpref.ref.recipes.products import arguments, is_whole, product
 from lpref.ref.recipes.recipe import LinearRecipe
-from lpref.ref.recipes.saved import Kept, backward_operand, saved_by, with_input
+from lpref.ref.recipes.saved import Kept, at_hand, backward_operand, saved_by, with_input
 from lpref.ref.recipes.sixteen import entered
 from lpref.ref.recipes.sources import made_in_forward
 
@@ -63,11 +62,14 @@ def linear_forward(
     params = {} if params is None else params
     layer, x = Layer(recipe, ctx, ops, params, keep=keep), entered(recipe, x, ops)
     tensors = {"x": x, "w": merged(layer, w)}
-    layer.prepare(x, {"fprop.a": False} | ({"wgrad.b": True} if keep and made_in_forward(recipe, "wgrad.b") else {}))
-    made = {"fprop.a": layer.made("fprop.a", x)}
-    q = recipe.fprop.b.quantizer
+    q, weight = recipe.fprop.b.quantizer, None
     scaled = isinstance(q, Quantizer) and q.scale.rule != "none" and tensors["w"] is w  # worth it: more than a cast
-    made["fprop.b"] = (ops.arrays.branch.ahead if scaled else at_once)(lambda: layer.made("fprop.b", tensors["w"]))
+    if scaled and ops.arrays.branch.apart:  # w, made ahead, before x, whose kernel may then multiply the scales of both
+        weight = ops.arrays.branch.ahead(lambda: layer.made("fprop.b", w))
+    beside = {} if weight is None else {"fprop.a": weight.operand}
+    layer.prepare(x, {"fprop.a": False} | ({"wgrad.b": True} if keep and made_in_forward(recipe, "wgrad.b") else {}), beside)
+    made = {"fprop.a": layer.made("fprop.a", x)}
+    made["fprop.b"] = layer.made("fprop.b", tensors["w"]) if weight is None else weight
     y = product(layer, "fprop", made["fprop.a"].operand, made["fprop.b"].operand, bias)
     return finish(layer, "fprop", y, x.shape[1], {}, bias=bias), Kept(saved_by(layer, tensors, made) if keep else {}, params)
 
@@ -78,14 +80,14 @@ def linear_backward(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, op
     Where the backend has a branch, dw and what follows from it are made there (`lpref.ref.branch`): the same operations on the same operands.
     """
     layer, dy = Layer(recipe, ctx, ops, saved.params), entered(recipe, dy, ops)
-    layer.prepare(dy, {"dgrad.a": False, "wgrad.a": False})
+    layer.prepare(dy, {"dgrad.a": False, "wgrad.a": False}, {f"{gemm}.a": at_hand(saved, recipe, f"{gemm}.b") for gemm in GRADIENTS})
     return (_apart if ops.arrays.branch.apart else _together)(layer, dy, saved)
 
 
 def linear_backward_later(dy: Any, saved: Kept, recipe: LinearRecipe, ctx: Context, ops: Any) -> tuple[Any, Callable[[Any], Any]]:
     """dx [M, K], and the function that makes dw [N, K] of x [M, K], once that is there: `linear_backward` of what was saved `without_input`."""
     layer, dy = Layer(recipe, ctx, ops, saved.params), entered(recipe, dy, ops)
-    layer.prepare(dy, {"dgrad.a": False, "wgrad.a": False})
+    layer.prepare(dy, {"dgrad.a": False, "wgrad.a": False}, {f"{gemm}.a": at_hand(saved, recipe, f"{gemm}.b") for gemm in GRADIENTS})
     made = _operands(layer, ("dgrad",), dy, saved, {})
 
     def weight(x: Any) -> Any:

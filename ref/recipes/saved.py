@@ -79,6 +79,14 @@ def tensor_of(layer: Layer, saved: Kept, tensor: str, dtype: Any) -> Any:
     return expanded(layer, name, save[name], kept, dtype) if save[name].what == "projection" else kept
 
 
+def at_hand(saved: Kept, recipe: LinearRecipe, path: str) -> Any:
+    """What was saved of the operand of a backward slot of x or w: it, or the same codes under another axis; None where it is yet to be made."""
+    if recipe.slot(path).source in ("reuse", "reuse_transposed"):
+        return saved.entries.get(origin(recipe, path))
+    names = [n for n, s in recipe.save.items() if s.what == "codes" and s.quantizer is None and s.of == path]
+    return next((saved.entries[n] for n in names if n in saved.entries), None)
+
+
 def backward_operand(layer: Layer, path: str, dy: Any, saved: Kept, made: Mapping[str, Any]) -> Any:
     """The operand of a backward slot from its declared source."""
     slot, tensor = layer.recipe.slot(path), TENSORS[path]

@@ -19,6 +19,9 @@
 struct Place {
     unsigned x, y, z;
 };
+struct float2 {
+    float x, y;
+};
 struct float4 {
     float x, y, z, w;
 };

@@ -2,104 +2,95 @@
  *
  * Constants come from the host, rounded as the definition rounds them: gelu's (a, b, 3 b) or (sqrt(1/2), 1 / sqrt(2 pi), 0).
  * swiglu: gate g[r pitch + j] and value u[r pitch + j], so that halves of one array are read in place. LP_X, LP_DY,
- * LP_Y: what x (gate and value), dy and the result are (loads.cuh); counters: peak.cuh. Versions: 1. the float64 sequences, one
+ * LP_Y: what x (gate and value), dy and the result are (loads.cuh); counters, LP_TURNED: noting.cuh. Versions: 1. the float64 sequences, one
  * element a step (50 M elements on an H200: gelu 0.286 ms, its gradient 0.398: bound by float64). 2. this one. */
 #include "decided.h"
 #include "reduce.cuh"
-#include "fours.cuh"
 #include "gelu.cuh"
-#include "peak.cuh"
+#include "noting.cuh"
 #include "vectors.cuh"
 
 #ifndef LP_AGAIN
 #define LP_AGAIN 0
 #endif
 
-#define KERNEL extern "C" __global__ void __launch_bounds__(256, 4)
+#define KERNEL extern "C" __global__ void __launch_bounds__(256, LP_TURNED ? 2 : 4)
+/* the last arguments: the array as panels (noting.cuh), null where LP_TURNED is 0 */
+#define TURN , lp_i64 turn_rows, lp_i64 turn_width, const float *turn_signs, float turn_factor
+#define TURN_OF {turn_rows, turn_width, turn_signs, turn_factor}
 
 #define FOURS_OF(dy, x, y) (aligned<LP_DY>(dy) && aligned<LP_X>(x) && aligned<LP_Y>(y))
 
 /* y = f(x) or f(dy, x) of N elements: f(Count<N>, v [INPUTS][4], out) */
-template <class Function> LPREF_FN void of_one(const void *x, lp_i64 n, void *y, lp_u64 *counters, Function f) {
-    lp_u32 top = 0;
-    by_fours<1>(
-        n, aligned<LP_X>(x) && aligned<LP_Y>(y), [&](auto c, lp_i64 i, float (*v)[4]) { take<decltype(c)::n, LP_X>(x, i, v[0]); },
-        [&](auto c, lp_i64 i, float (*v)[4]) {
-            float out[4];
-            f(c, v, out);
-            give<decltype(c)::n, LP_Y>(y, i, out);
-            seen_in<decltype(c)::n>(top, out);
+template <class Function> LPREF_FN void of_one(const void *x, lp_i64 n, void *y, lp_u64 *counters, const Turn &turn, Function f) {
+    noting<1, 1>(
+        n, aligned<LP_X>(x) && aligned<LP_Y>(y), counters, turn, [&](auto c, lp_i64 i, lp_i64, float (*v)[4]) { take<decltype(c)::n, LP_X>(x, i, v[0]); },
+        [&](auto c, lp_i64 i, lp_i64, float (*v)[4], float (*out)[4]) {
+            f(c, v, out[0]);
+            give<decltype(c)::n, LP_Y>(y, i, out[0]);
         });
-    noted(top, counters);
 }
 
-template <class Function> LPREF_FN void of_two(const void *dy, const void *x, lp_i64 n, void *dx, lp_u64 *counters, Function f) {
-    lp_u32 top = 0;
-    by_fours<2>(
-        n, FOURS_OF(dy, x, dx),
-        [&](auto c, lp_i64 i, float (*v)[4]) {
+template <class Function> LPREF_FN void of_two(const void *dy, const void *x, lp_i64 n, void *dx, lp_u64 *counters, const Turn &turn, Function f) {
+    noting<2, 1>(
+        n, FOURS_OF(dy, x, dx), counters, turn,
+        [&](auto c, lp_i64 i, lp_i64, float (*v)[4]) {
             take<decltype(c)::n, LP_DY>(dy, i, v[0]);
             take<decltype(c)::n, LP_X>(x, i, v[1]);
         },
-        [&](auto c, lp_i64 i, float (*v)[4]) {
-            float out[4];
-            f(c, v, out);
-            give<decltype(c)::n, LP_Y>(dx, i, out);
-            seen_in<decltype(c)::n>(top, out);
+        [&](auto c, lp_i64 i, lp_i64, float (*v)[4], float (*out)[4]) {
+            f(c, v, out[0]);
+            give<decltype(c)::n, LP_Y>(dx, i, out[0]);
         });
-    noted(top, counters);
 }
 
 /* the same, and what the forward gave, in bfloat16, where LP_AGAIN: f(Count<N>, v, out, again) */
-template <class Function> LPREF_FN void of_two_again(const void *dy, const void *x, lp_i64 n, void *dx, void *y, lp_u64 *counters, Function f) {
-    lp_u32 top = 0;
-    by_fours<2>(
-        n, FOURS_OF(dy, x, dx) && (!LP_AGAIN || aligned<1>(y)),
-        [&](auto c, lp_i64 i, float (*v)[4]) {
+template <class Function> LPREF_FN void of_two_again(const void *dy, const void *x, lp_i64 n, void *dx, void *y, lp_u64 *counters, const Turn &turn, Function f) {
+    noting<2, 1>(
+        n, FOURS_OF(dy, x, dx) && (!LP_AGAIN || aligned<1>(y)), counters, turn,
+        [&](auto c, lp_i64 i, lp_i64, float (*v)[4]) {
             take<decltype(c)::n, LP_DY>(dy, i, v[0]);
             take<decltype(c)::n, LP_X>(x, i, v[1]);
         },
-        [&](auto c, lp_i64 i, float (*v)[4]) {
-            float out[4], again[4];
-            f(c, v, out, again);
-            give<decltype(c)::n, LP_Y>(dx, i, out);
+        [&](auto c, lp_i64 i, lp_i64, float (*v)[4], float (*out)[4]) {
+            float again[4];
+            f(c, v, out[0], again);
+            give<decltype(c)::n, LP_Y>(dx, i, out[0]);
             if (LP_AGAIN) give<decltype(c)::n, 1>(y, i, again);
-            seen_in<decltype(c)::n>(top, out);
         });
-    noted(top, counters);
 }
 
 #define ALL(k) \
     _Pragma("unroll") for (int k = 0; k < decltype(c)::n; ++k)
 
-KERNEL relu(const void *x, lp_i64 n, void *y, lp_u64 *counters) {
-    of_one(x, n, y, counters, [](auto c, float (*v)[4], float *out) { ALL(k) out[k] = v[0][k] <= 0.0f ? 0.0f : v[0][k]; });
+KERNEL relu(const void *x, lp_i64 n, void *y, lp_u64 *counters TURN) {
+    of_one(x, n, y, counters, TURN_OF, [](auto c, float (*v)[4], float *out) { ALL(k) out[k] = v[0][k] <= 0.0f ? 0.0f : v[0][k]; });
 }
 
-KERNEL relu_backward(const void *dy, const void *x, lp_i64 n, void *dx, lp_u64 *counters) {
-    of_two(dy, x, n, dx, counters, [](auto c, float (*v)[4], float *out) { ALL(k) out[k] = v[1][k] <= 0.0f ? 0.0f : v[0][k]; });
+KERNEL relu_backward(const void *dy, const void *x, lp_i64 n, void *dx, lp_u64 *counters TURN) {
+    of_two(dy, x, n, dx, counters, TURN_OF, [](auto c, float (*v)[4], float *out) { ALL(k) out[k] = v[1][k] <= 0.0f ? 0.0f : v[0][k]; });
 }
 
 LPREF_FN float silu_slope(float x, float s) { return lp_mul(s, lp_add(1.0f, lp_mul(x, lp_sub(1.0f, s)))); }
 
-KERNEL silu(const void *x, lp_i64 n, void *y, lp_u64 *counters) {
-    of_one(x, n, y, counters, [](auto c, float (*v)[4], float *out) {
+KERNEL silu(const void *x, lp_i64 n, void *y, lp_u64 *counters TURN) {
+    of_one(x, n, y, counters, TURN_OF, [](auto c, float (*v)[4], float *out) {
         float s[4];
         lp_each<lp_Sigmoid, decltype(c)::n>(v[0], s);
         ALL(k) out[k] = lp_mul(v[0][k], s[k]);
     });
 }
 
-KERNEL silu_backward(const void *dy, const void *x, lp_i64 n, void *dx, lp_u64 *counters) {
-    of_two(dy, x, n, dx, counters, [](auto c, float (*v)[4], float *out) {
+KERNEL silu_backward(const void *dy, const void *x, lp_i64 n, void *dx, lp_u64 *counters TURN) {
+    of_two(dy, x, n, dx, counters, TURN_OF, [](auto c, float (*v)[4], float *out) {
         float s[4];
         lp_each<lp_Sigmoid, decltype(c)::n>(v[1], s);
         ALL(k) out[k] = lp_mul(v[0][k], silu_slope(v[1][k], s[k]));
     });
 }
 
-KERNEL gelu_tanh(const void *x, lp_i64 n, float a, float b, float b3, void *y, lp_u64 *counters) {
-    of_one(x, n, y, counters, [=](auto c, float (*v)[4], float *out) {
+KERNEL gelu_tanh(const void *x, lp_i64 n, float a, float b, float b3, void *y, lp_u64 *counters TURN) {
+    of_one(x, n, y, counters, TURN_OF, [=](auto c, float (*v)[4], float *out) {
         gelu_of<decltype(c)::n>(v[0], a, b, out);
     });
 }
@@ -144,12 +135,12 @@ KERNEL gelu_tanh_peak(const lp_16 *x, lp_i64 n, float a, float b, float b3, lp_u
 }
 #endif
 
-KERNEL gelu_erf(const void *x, lp_i64 n, float root, float density, float unused, void *y, lp_u64 *counters) {
-    of_one(x, n, y, counters, [=](auto c, float (*v)[4], float *out) { ALL(k) out[k] = lp_mul(lp_mul(0.5f, v[0][k]), lp_add(1.0f, lp_erf(lp_mul(v[0][k], root)))); });
+KERNEL gelu_erf(const void *x, lp_i64 n, float root, float density, float unused, void *y, lp_u64 *counters TURN) {
+    of_one(x, n, y, counters, TURN_OF, [=](auto c, float (*v)[4], float *out) { ALL(k) out[k] = lp_mul(lp_mul(0.5f, v[0][k]), lp_add(1.0f, lp_erf(lp_mul(v[0][k], root)))); });
 }
 
-KERNEL gelu_tanh_backward(const void *dy, const void *x, lp_i64 n, float a, float b, float b3, void *dx, void *y, lp_u64 *counters) {
-    of_two_again(dy, x, n, dx, y, counters, [=](auto c, float (*in)[4], float *out, float *again) {
+KERNEL gelu_tanh_backward(const void *dy, const void *x, lp_i64 n, float a, float b, float b3, void *dx, void *y, lp_u64 *counters TURN) {
+    of_two_again(dy, x, n, dx, y, counters, TURN_OF, [=](auto c, float (*in)[4], float *out, float *again) {
         float t[4];
         gelu_inner<decltype(c)::n>(in[1], a, b, t);
         ALL(k) {
@@ -160,8 +151,8 @@ KERNEL gelu_tanh_backward(const void *dy, const void *x, lp_i64 n, float a, floa
     });
 }
 
-KERNEL gelu_erf_backward(const void *dy, const void *x, lp_i64 n, float root, float density, float unused, void *dx, void *y, lp_u64 *counters) {
-    of_two_again(dy, x, n, dx, y, counters, [=](auto c, float (*in)[4], float *out, float *again) {
+KERNEL gelu_erf_backward(const void *dy, const void *x, lp_i64 n, float root, float density, float unused, void *dx, void *y, lp_u64 *counters TURN) {
+    of_two_again(dy, x, n, dx, y, counters, TURN_OF, [=](auto c, float (*in)[4], float *out, float *again) {
         float bell[4];
         ALL(k) bell[k] = lp_mul(lp_mul(-0.5f, in[1][k]), in[1][k]);
         lp_each<lp_Exp, decltype(c)::n>(bell, bell);
@@ -173,51 +164,51 @@ KERNEL gelu_erf_backward(const void *dy, const void *x, lp_i64 n, float root, fl
     });
 }
 
-/* where element i < n of [rows, width] lies in rows of `pitch` */
-LPREF_FN lp_i64 pitched(lp_i64 i, lp_i64 n, lp_i64 width, lp_i64 pitch) {
+/* where element i < n of [rows, width], of this row or of one that is not known (-1), lies in rows of `pitch` */
+LPREF_FN lp_i64 pitched(lp_i64 i, lp_i64 row, lp_i64 n, lp_i64 width, lp_i64 pitch) {
     if (width == pitch) return i;
-    lp_i64 r = n >> 31 ? i / width : (lp_i64)((lp_u32)i / (lp_u32)width);
+    lp_i64 r = row >= 0 ? row : n >> 31 ? i / width : (lp_i64)((lp_u32)i / (lp_u32)width);
     return i + r * (pitch - width);
 }
 
 /* whether four neighbours of a row are four neighbours in memory, on 16 bytes */
 LPREF_FN bool rows_of_fours(lp_i64 width, lp_i64 pitch) { return width == pitch || ((width | pitch) & 3) == 0; }
 
-KERNEL swiglu(const void *g, const void *u, lp_i64 n, lp_i64 width, lp_i64 pitch, void *y) {
-    by_fours<2>(
-        n, rows_of_fours(width, pitch) && aligned<LP_X>(g) && aligned<LP_X>(u) && aligned<LP_Y>(y),
-        [&](auto c, lp_i64 i, float (*v)[4]) {
-            lp_i64 at = pitched(i, n, width, pitch);
+KERNEL swiglu(const void *g, const void *u, lp_i64 n, lp_i64 width, lp_i64 pitch, void *y, lp_u64 *counters TURN) {
+    noting<2, 1>(
+        n, rows_of_fours(width, pitch) && aligned<LP_X>(g) && aligned<LP_X>(u) && aligned<LP_Y>(y), counters, TURN_OF,
+        [&](auto c, lp_i64 i, lp_i64 row, float (*v)[4]) {
+            lp_i64 at = pitched(i, row, n, width, pitch);
             take<decltype(c)::n, LP_X>(g, at, v[0]);
             take<decltype(c)::n, LP_X>(u, at, v[1]);
         },
-        [&](auto c, lp_i64 i, float (*v)[4]) {
+        [&](auto c, lp_i64 i, lp_i64, float (*v)[4], float (*out)[4]) {
             float s[4];
             lp_each<lp_Sigmoid, decltype(c)::n>(v[0], s);
-            ALL(k) s[k] = lp_mul(lp_mul(v[0][k], s[k]), v[1][k]);
-            give<decltype(c)::n, LP_Y>(y, i, s);
+            ALL(k) out[0][k] = lp_mul(lp_mul(v[0][k], s[k]), v[1][k]);
+            give<decltype(c)::n, LP_Y>(y, i, out[0]);
         });
 }
 
-KERNEL swiglu_backward(const void *dy, const void *g, const void *u, lp_i64 n, lp_i64 width, lp_i64 pitch, void *dg, void *du) {
-    by_fours<3>(
-        n, rows_of_fours(width, pitch) && FOURS_OF(dy, g, dg) && aligned<LP_X>(u) && aligned<LP_Y>(du),
-        [&](auto c, lp_i64 i, float (*v)[4]) {
-            lp_i64 at = pitched(i, n, width, pitch);
+KERNEL swiglu_backward(const void *dy, const void *g, const void *u, lp_i64 n, lp_i64 width, lp_i64 pitch, void *dg, void *du, lp_u64 *counters TURN) {
+    noting<3, 2>(
+        n, rows_of_fours(width, pitch) && FOURS_OF(dy, g, dg) && aligned<LP_X>(u) && aligned<LP_Y>(du), counters, TURN_OF,
+        [&](auto c, lp_i64 i, lp_i64 row, float (*v)[4]) {
+            lp_i64 at = pitched(i, row, n, width, pitch);
             take<decltype(c)::n, LP_DY>(dy, i, v[0]);
             take<decltype(c)::n, LP_X>(g, at, v[1]);
             take<decltype(c)::n, LP_X>(u, at, v[2]);
         },
-        [&](auto c, lp_i64 i, float (*v)[4]) {
-            lp_i64 at = pitched(i, n, width, pitch);
-            float s[4], value[4];
+        [&](auto c, lp_i64 i, lp_i64 row, float (*v)[4], float (*out)[4]) {
+            lp_i64 at = pitched(i, row, n, width, pitch);
+            float s[4];
             lp_each<lp_Sigmoid, decltype(c)::n>(v[1], s);
             ALL(k) {
                 float x = v[1][k], d = v[0][k];
-                value[k] = lp_mul(d, lp_mul(x, s[k]));
-                s[k] = lp_mul(lp_mul(d, v[2][k]), silu_slope(x, s[k]));
+                out[1][k] = lp_mul(d, lp_mul(x, s[k]));
+                out[0][k] = lp_mul(lp_mul(d, v[2][k]), silu_slope(x, s[k]));
             }
-            give<decltype(c)::n, LP_Y>(dg, at, s);
-            give<decltype(c)::n, LP_Y>(du, at, value);
+            give<decltype(c)::n, LP_Y>(dg, at, out[0]);
+            give<decltype(c)::n, LP_Y>(du, at, out[1]);
         });
 }

@@ -1,4 +1,6 @@
 /* The butterflies of lpref.ref.linalg.hadamard on SIZE numbers of a thread: strides STRIDE, 2 STRIDE, ... below END in this order. */
+#ifndef BUTTERFLIES_CUH
+#define BUTTERFLIES_CUH
 #include "base.h"
 
 template <int SIZE, int STRIDE = 1, int END = SIZE> LPREF_FN void butterflies(float *v) {
@@ -13,3 +15,4 @@ template <int SIZE, int STRIDE = 1, int END = SIZE> LPREF_FN void butterflies(fl
         butterflies<SIZE, 2 * STRIDE, END>(v);
     }
 }
+#endif

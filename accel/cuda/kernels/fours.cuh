@@ -1,16 +1,24 @@
 /* Elements by fours: 16 bytes of float32 a load, or 8 of bfloat16, the next four on their way while these are computed. Where an address or a length
  * forbids it, one by one. KIND: loads.cuh. */
+#ifndef FOURS_CUH
+#define FOURS_CUH
 #include "loads.cuh"
 
 template <int N> struct Count {
     static const int n = N;
 };
 
-/* elements i .. i + N - 1 of x; i a multiple of N */
+/* elements i .. i + N - 1 of x, N 1, 2 or 4; i a multiple of N */
 template <int N, int KIND> LPREF_FN void take(const void *x, lp_i64 i, float *v) {
     if constexpr (N == 4) {
         float4 q = load4<KIND>(x, i >> 2);
         v[0] = q.x, v[1] = q.y, v[2] = q.z, v[3] = q.w;
+    } else if constexpr (N == 2 && KIND == 1) {
+        lp_u32 q = ((const lp_u32 *)x)[i >> 1];
+        v[0] = lp_float(q << 16), v[1] = lp_float(q & 0xFFFF0000u);
+    } else if constexpr (N == 2) {
+        float2 q = ((const float2 *)x)[i >> 1];
+        v[0] = q.x, v[1] = q.y;
     } else {
         v[0] = load<KIND>(x, i);
     }
@@ -23,6 +31,11 @@ template <int N, int KIND> LPREF_FN void give(void *y, lp_i64 i, const float *v)
     } else if constexpr (N == 4) {
         float4 q = {v[0], v[1], v[2], v[3]};
         ((float4 *)y)[i >> 2] = q;
+    } else if constexpr (N == 2 && KIND == 1) {
+        ((lp_u32 *)y)[i >> 1] = pack(v[0], v[1]);
+    } else if constexpr (N == 2) {
+        float2 q = {v[0], v[1]};
+        ((float2 *)y)[i >> 1] = q;
     } else {
         store<KIND>(y, i, v[0]);
     }
@@ -47,3 +60,4 @@ template <int INPUTS, class Load, class Work> LPREF_FN void by_fours(lp_i64 n, b
         work(Count<1>(), i, now);
     }
 }
+#endif

@@ -17,9 +17,11 @@
 #include "vectors.cuh"
 #include "staged.cuh"
 
-/* Codes, scales, bfloat16 numbers (null: not wanted), tensor scale, tensor amax, counters, words of a side. */
+/* Codes, scales, bfloat16 numbers (null: not wanted), tensor scale, tensor amax, the other operand's tensor scale and where {their product, 0} goes (null:
+ * not wanted), counters, words of a side. */
 #define SIDE(p)                                                                                                                                     \
-    lp_u8 *p##_codes, lp_u8 *p##_scales, lp_u32 *p##_out, float *p##_scale, const lp_u32 *p##_amax, lp_u64 *p##_counters, lp_u64 p##_first,     \
+    lp_u8 *p##_codes, lp_u8 *p##_scales, lp_u32 *p##_out, float *p##_scale, const lp_u32 *p##_amax, const float *p##_other,                   \
+        float *p##_alpha, lp_u64 *p##_counters, lp_u64 p##_first,                                                                                    \
         const lp_u32 *p##_step, lp_u32 p##_stream, lp_u64 p##_k0, lp_u64 p##_k1, lp_u64 p##_k2, lp_u64 p##_k3, lp_u64 p##_k4, lp_u64 p##_k5, \
         lp_u64 p##_k6, lp_u64 p##_k7, lp_u64 p##_k8, lp_u64 p##_k9
 #define STEP(p) (LP_SR ? *p##_step : 0u)
@@ -30,6 +32,13 @@ struct Target {
     lp_u8 *codes, *scales;
     lp_u32 *out;
 };
+
+/* A side's tensor scale, by one thread of all. */
+LPREF_FN void tell(float own, float *scale, const float *other, float *alpha) {
+    if (blockIdx.x || threadIdx.x) return;
+    if (scale) *scale = own;
+    if (alpha) alpha[0] = lp_mul(own, *other), alpha[1] = 0.0f;
+}
 
 /* Which sixteen of the tensor is in this row of a panel, at column c. */
 LPREF_FN lp_u32 unit_of(const Corner &at, lp_u32 row, lp_u32 c, lp_i64 C) { return ((lp_u32)at.row + row) * (lp_u32)(C / 16) + c / 16; }
@@ -72,7 +81,7 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) panels(con
     a_side::Address a_words = ADDRESS(a);
     a_side::Seen a_seen = {0, 0, 0, 0.0f};
     Target ta = {a_codes, a_scales, a_out};
-    if (a_scale && blockIdx.x == 0 && threadIdx.x == 0) *a_scale = ha.t.tensor_scale;
+    tell(ha.t.tensor_scale, a_scale, a_other, a_alpha);
 #endif
 #if LP_COLUMNS || LP_SQUARE
     LP_FACTORS(b_factors);
@@ -84,7 +93,7 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) panels(con
     __shared__ __align__(16) lp_u32 flips[LP_THREADS / 32][LP_SIZE ? LP_K : 1];
     const bool own = LP_SIZE && signs && count != LP_SIZE; /* each row of x has its sign */
     if (LP_SIZE && !own) flip(flips[threadIdx.x / 32], signs, count, 0);
-    if (b_scale && blockIdx.x == 0 && threadIdx.x == 0) *b_scale = hb.t.tensor_scale;
+    tell(hb.t.tensor_scale, b_scale, b_other, b_alpha);
 #endif
     for (lp_u32 p = first; p < panels; p += stride, turn ^= 1) {
         lp_16 *stage = stages[threadIdx.x / 32][turn];

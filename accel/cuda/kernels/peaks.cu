@@ -1,8 +1,7 @@
 /* peaks: the largest magnitude bits (NaN wins) of x [R, C] and of its Hadamard transform along the rows, from one read: what a tensor scale needs
  * before panels.cu. A maximum of integers, so any order gives the same bits.
  *
- * Of the last stride only the larger of |a + b| and |a - b| is wanted: fl(|a| + |b|), since rounding is monotone. So is the product with the factor,
- * which comes once at the end. Only infinities, whose difference is NaN, take the stride as it is. Signs turn the sign bits of a pair.
+ * turned_top.cuh leaves the factor for the end. Signs turn the sign bits of a pair.
  *
  * plain, turned: where they go, 0 before; plain may be null. Versions: 1. a transform into memory, then amax_flat of each tensor (amax.cu). 2. one read,
  * two columns a thread straight from memory: 38 % of the copy's bandwidth. 3. this one: panels come through shared memory ahead of their use (staged.cuh).
@@ -12,6 +11,7 @@
 #include "bf16.cuh"
 #include "panel.cuh"
 #include "staged.cuh"
+#include "turned_top.cuh"
 
 struct Tops {
     lp_u32 plain, turned; /* of pairs where x is of 16 bits; before the factor */
@@ -36,25 +36,6 @@ LPREF_FN void take(Columns &t, const lp_16 *stage, const lp_u32 *flips, Tops &to
         t.v[1][i] = lp_float(pair.y ^ (flips[i] & 0x80000000u));
 #endif
     }
-}
-
-/* The largest magnitude after the strides of one column. */
-LPREF_FN lp_u32 turned_top(lp_u32 top, float *v) {
-    const int half = LP_SIZE / 2;
-#pragma unroll
-    for (int i = 0; i < LP_K; i += LP_SIZE) {
-        butterflies<LP_SIZE, 1, half>(v + i);
-#pragma unroll
-        for (int j = i; j < i + half; ++j) top = lp_farther(top, lp_bits(lp_add(fabsf(v[j]), fabsf(v[j + half]))));
-    }
-    if (top >= LP_INF) {
-#pragma unroll
-        for (int i = 0; i < LP_K; i += LP_SIZE) {
-#pragma unroll
-            for (int j = i; j < i + half; ++j) top = lp_farther(top, lp_farther(lp_bits(lp_add(v[j], v[j + half])), lp_bits(lp_sub(v[j], v[j + half]))));
-        }
-    }
-    return top;
 }
 
 LPREF_FN void peak(lp_u32 top, lp_u32 *held, lp_u32 *out) {
@@ -90,7 +71,7 @@ extern "C" __global__ void __launch_bounds__(LP_THREADS, LP_RESIDENT) peaks(cons
         Columns t;
         take(t, stages[warp][turn], flips[warp], tops);
         __syncwarp(); /* the panel has been read */
-        tops.turned = turned_top(turned_top(tops.turned, t.v[0]), t.v[1]);
+        tops.turned = turned_top<LP_K, LP_SIZE>(turned_top<LP_K, LP_SIZE>(tops.turned, t.v[0]), t.v[1]);
         at = next;
     }
 #if LP_FROM

@@ -39,7 +39,7 @@ def test_a_layer(name: str, micro: int, monkeypatch: pytest.MonkeyPatch) -> None
     rng = np.random.default_rng(7)
     tensors = [rng.standard_normal(shape).astype(np.float32) for shape in ((64, 64), (32, 64), (64, 32))]
     made, original = [], module.in_panels
-    monkeypatch.setattr(module, "in_panels", lambda wanted: made.append(len(wanted)) or original(wanted))
+    monkeypatch.setattr(module, "in_panels", lambda wanted, *rest, **how: made.append(len(wanted)) or original(wanted, *rest, **how))
     linear = recipe(name).linear
     got, seen = step(CudaBackend("exact"), linear, tensors, micro)
     assert made.count(2) == 2, "x once and dY once"

@@ -13,9 +13,9 @@ import pytest
 from device_cases import same, wide
 
 from lpref.accel import reference
-from lpref.accel.cuda import device, panels, plans
+from lpref.accel.cuda import blas, device, epilogue, panels, plans
 from lpref.accel.cuda.job import job_of
-from lpref.accel.cuda.operand import operand
+from lpref.accel.cuda.operand import operand, operands
 from lpref.accel.cuda.quantize import in_panels
 from lpref.ref.quantize import Quantizer, lookup
 from lpref.ref.random import WordAddress
@@ -144,3 +144,35 @@ def test_signs_along_the_whole_axis() -> None:
     signs = np.where(np.random.default_rng(2).random(64) < 0.5, -1, 1).astype(np.float32)
     turn = ((Transform(size=8, signs="random"), signs),)
     check(operand(host_gpu.put(x), q, k_axis=0, transforms=turn, numbers=True), reference.operand(x, q, k_axis=0, transforms=turn))
+
+
+def test_the_factor_of_a_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cuBLASLt is given: numbers, and the product of scales that was made with them."""
+    given: list[Any] = []
+    monkeypatch.setattr(blas, "multiply", lambda out, *rest: given.append(rest))
+    q, x, w = quantizer("nvfp4"), host_gpu.put(source(np.float32)), host_gpu.put(np.ascontiguousarray(source(np.float32)[:48] * np.float32(3)))
+    other = operand(w, quantizer("nvfp4_2d"), k_axis=1, numbers=True)
+    left, _ = operands(x, [(q, {"k_axis": 1, "beside": other}, False), (q, {"k_axis": 0, "transforms": TURN}, False)], numbers=True)
+    for a, b in ((left, other), (other, left)):
+        blas.gemm(a, b, output="bfloat16")
+        one, two, unit, alpha, bias = given.pop()
+        assert (unit, alpha is left.product[1], bias) == ("bfloat16", True, None)
+        assert np.array_equal(host_gpu.get(one[0]), host_gpu.get(a.in_bfloat16(True)))
+        assert np.array_equal(host_gpu.get(two[0]).T, host_gpu.get(b.in_bfloat16(True)))
+
+
+def test_products_of_scales() -> None:
+    """An operand that knows what it is multiplied with has the product of both tensor scales, which a matrix product then takes."""
+    q, x, w = quantizer("nvfp4"), host_gpu.put(source(np.float32)), host_gpu.put(np.ascontiguousarray(source(np.float32)[:48] * np.float32(3)))
+    other = operand(w, quantizer("nvfp4_2d"), k_axis=1)
+    wanted = [(q, {"k_axis": 1, "beside": other}, False), (q, {"k_axis": 0, "transforms": TURN, "beside": None}, False)]
+    one, two = operands(x, wanted, numbers=True)
+    assert two.product is None
+    of, made = one.product
+    scales = [np.float32(host_gpu.get(t.tensor_scale).reshape(-1)[0]) for t in (one, other)]
+    assert of is other.tensor_scale is other.contracted_along(0).tensor_scale
+    assert host_gpu.get(made).tolist() == [scales[0] * scales[1], 0]
+    factors = [one.tensor_scale, other.tensor_scale]
+    assert epilogue.alpha(factors, one, other) is made is epilogue.alpha(factors[::-1], other.contracted_along(0), one)
+    assert host_gpu.get(epilogue.alpha([one.tensor_scale, two.tensor_scale], one, two)).tolist()[1] == 0
+    assert epilogue.alpha([], one, two) is None
