@@ -18,7 +18,7 @@ def is_one(scale: Any) -> bool:
 
 def alpha(factors: Sequence[Any], *operands: Any) -> Any:
     """{product of at most four factors, 0} on the device; None: 1. operands: those that the factors are of, one of which may hold their product."""
-    for own, other in (operands, operands[::-1]) if len(factors) == 2 else ():
+    for own, other in (operands, operands[::-1]) if len(factors) == len(operands) == 2 else ():
         made = getattr(own, "product", None)
         if made is not None and made[0] is other.tensor_scale and any(f is own.tensor_scale for f in factors):
             return made[1]

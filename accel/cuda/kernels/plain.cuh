@@ -178,7 +178,7 @@ LPREF_FN Codes encode8_plain(const Raw &raw, const lp_u32 *m, const Block &b, co
     high = (high - LP_E2M1_BASE * 0x41041u) | sixes(s.hi);
     c.lo = low | high << 24;
     c.hi = high >> 8;
-#elif LP_FP4
+#elif LP_E2M1_PAIRS
     c.lo = codes_e2m1(u, w, least);
 #elif LP_SR
     lp_u32 y[8];

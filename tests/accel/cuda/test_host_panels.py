@@ -175,4 +175,5 @@ def test_products_of_scales() -> None:
     factors = [one.tensor_scale, other.tensor_scale]
     assert epilogue.alpha(factors, one, other) is made is epilogue.alpha(factors[::-1], other.contracted_along(0), one)
     assert host_gpu.get(epilogue.alpha([one.tensor_scale, two.tensor_scale], one, two)).tolist()[1] == 0
+    assert host_gpu.get(epilogue.alpha(factors)).tolist() == [scales[0] * scales[1], 0]
     assert epilogue.alpha([], one, two) is None

@@ -15,6 +15,7 @@ from lpref.ref.quantize import lookup
 QUANTIZERS = [  # kernel, quantizer, block
     ("blocks", "mxfp8_e4m3", 32), ("blocks", "mxfp8_e5m2:rounding=stochastic", 32), ("blocks", "mxfp6_e2m3", 32), ("blocks", "mxint8", 32),
     ("blocks", "nvfp4", 16), ("blocks", "nvfp4:rounding=stochastic", 16), ("blocks", "nvfp4_torchao", 16), ("blocks", "fp8_tile1x128", 128),
+    ("blocks", "mxfp4:rounding=stochastic:word_bits=16", 32),
     ("rows", "int8_row", None), ("rows", "int8_row:rounding=stochastic", None), ("tensor", "fp8_tensor", None),
     ("tensor", "fp8_tensor:rounding=stochastic", None), *(("turned", "fp8_tensor" + more, None) for more in ("", "", "", ":rounding=stochastic")),
     ("turned", "int8_tensor", None), ("tiles", "nvfp4_2d", None), ("tiles", "fp8_block128:rounding=stochastic", None),
@@ -38,6 +39,7 @@ CASES += [
 PANELS = [  # quantizer, LP_FROM, transform, rows, columns, squares
     ("nvfp4", 0, 16, 1, 1, 0), ("nvfp4:rounding=stochastic", 0, 16, 1, 1, 0), ("nvfp4:rounding=stochastic", 1, 16, 1, 1, 0),
     ("nvfp4_2d", 0, 0, 0, 0, 1), ("mxfp8_e4m3:scale=rceil", 1, 0, 1, 1, 0), ("mxfp4:rounding=stochastic", 0, 32, 0, 1, 0),
+    ("mxfp4:rounding=stochastic:word_bits=16", 0, 0, 0, 1, 0),
     ("mxfp8_e5m2:rounding=stochastic", 2, 16, 0, 1, 0), ("nvfp4", 1, 0, 1, 0, 0), ("mxfp8_e4m3", 0, 0, 1, 1, 0),
     ("mxfp4:rounding=stochastic", 1, 0, 1, 1, 0), ("mxfp8_e4m3", 1, 0, 1, 1, 0), ("nvfp4:rounding=stochastic", 1, 4, 0, 1, 0),
 ]  # fmt: skip
