@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -52,9 +53,9 @@ def held(source: str) -> Mapping[str, Any]:
 
 
 def row(source: str, /, **wanted: Any) -> Mapping[str, Any]:
-    """The row with these entries. Raises: Absent."""
+    """The newest row with these entries. Raises: Absent."""
     rows = held(source).get("rows") or held(source).get("figures") or []
-    for one in rows:
+    for one in reversed(rows):
         if all(one.get(key) == value for key, value in wanted.items()):
             return one
     raise Absent(f"{source}: {wanted}")
@@ -107,15 +108,17 @@ def attention(shape: tuple[int, ...], how: str, part: str) -> Callable[[], tuple
 
 
 def over(spec: str, above: str, below: str, key: str = QUEUED) -> Callable[[], tuple[float, Rows]]:
-    """`key` of one recipe or peer over that of another, in the file of steps; absent where they were not measured at one commit."""
+    """`key` of one recipe or peer over that of another, in the file of steps, at the newest commit that has both."""
 
     def found() -> tuple[float, Rows]:
-        rows = [row("step", spec=f"bench/{spec}", recipe=recipe) for recipe in (above, below)]
-        if any(key not in one for one in rows):
-            raise Absent(f"{key} of {spec}")
-        if rows[0].get("commit") != rows[1].get("commit"):
-            raise Absent(f"{above} and {below} of {spec} in one run")
-        return rows[0][key] / rows[1][key], rows
+        rows = held("step").get("figures", [])
+        of = [one["commit"] for one in rows if (one["spec"], one["recipe"]) == (f"bench/{spec}", above) and key in one]
+        for commit in reversed(of):
+            with suppress(Absent):
+                one, other = (row("step", spec=f"bench/{spec}", recipe=recipe, commit=commit) for recipe in (above, below))
+                if key in other:
+                    return one[key] / other[key], [one, other]
+        raise Absent(f"{key} of {above} and {below} of {spec} at one commit")
 
     return found
 

@@ -7,24 +7,34 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SAME = ("name", "spec", "recipe", "source", "shape")
 """What tells a row from the others of its file."""
+STEPS = 3
+"""Rows that stay of a training step, each of another commit, the newest last: a ratio needs both of its sides at one."""
 
 
 def taken(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """`old` with the rows of `new`."""
+    """`old` with the rows of `new`, last."""
     part = "figures" if "figures" in new else "rows"
 
     def stamped(file: Mapping[str, Any]) -> dict[str, Any]:
         stamp = {key: value for key in ("commit", "date") if (value := file.get("about", file).get(key))}
-        return {json.dumps([one.get(key) for key in SAME]): {**stamp, **one} for one in file.get(part, [])}
+        rows = [{**stamp, **one} for one in file.get(part, [])]
+        return {json.dumps([one.get(key) for key in (*SAME, *(["commit"] if "recipe" in one else []))]): one for one in rows}
 
-    return {"about": dict(new.get("about", {})), part: list((stamped(old) | stamped(new)).values())}
+    before, after = stamped(old), stamped(new)
+    rows = [one for key, one in before.items() if key not in after] + list(after.values())
+    return {"about": dict(new.get("about", {})), part: [one for i, one in enumerate(rows) if _newer(one, rows[i + 1 :]) < STEPS]}
+
+
+def _newer(row: Mapping[str, Any], later: Sequence[Mapping[str, Any]]) -> int:
+    """How many of the later rows are of the same thing."""
+    return sum(all(row.get(key) == one.get(key) for key in SAME) for one in later)
 
 
 def main() -> int:

@@ -64,3 +64,17 @@ def test_newer_results_take_the_place_of_those_that_measure_the_same() -> None:
     assert [(one["name"], one["us"], one["commit"]) for one in found["rows"]] == [("one", 1, "a"), ("two", 3, "b"), ("two", 4, "b")]
     steps = {"about": {}, "figures": [{"spec": "s", "recipe": "r", "commit": "c"}, {"spec": "s", "recipe": "q", "commit": "d"}]}
     assert take.taken({}, steps)["figures"] == steps["figures"]
+    for commit in "efgh":
+        steps = take.taken(steps, {"figures": [{"spec": "s", "recipe": "r", "commit": commit}]})
+    assert [(one["recipe"], one["commit"]) for one in steps["figures"]] == [("q", "d"), ("r", "f"), ("r", "g"), ("r", "h")]
+
+
+def test_a_ratio_of_steps_is_of_the_newest_commit_that_has_both_sides(bars: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [("nvfp4", "a", 3.0), ("bf16", "a", 2.0), ("nvfp4", "b", 5.0), ("bf16", "b", 4.0), ("bf16", "c", 7.0)]
+    figures = [{"spec": "bench/s", "recipe": recipe, "commit": commit, "queued_ms": ms} for recipe, commit, ms in rows]
+    monkeypatch.setattr(bars, "held", lambda source: {"figures": figures})
+    assert bars.over("s", "nvfp4", "bf16")()[0] == 1.25
+    with pytest.raises(bars.Absent):
+        bars.over("s", "whole_step", "bf16")()
+    with pytest.raises(bars.Absent):
+        bars.over("s", "nvfp4", "bf16", "peak_gib")()
