@@ -11,11 +11,6 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def at_once(work: Callable[[], T]) -> T:
-    """work()"""
-    return work()
-
-
 class Branch:
     """No branch: the work is done when it is given."""
 

@@ -118,9 +118,11 @@ def turn_of(size: int, signs: Any) -> Turn | None:
 
 def turned(x: Any, turn: Turn | None) -> Note | None:
     """What was noted of x and of its transform; None where it was not: then who writes such a shape will, if it can."""
+    if turn is None:
+        return None
     note, turns = _note(x), getattr(_now, "turns", None)
-    if turn is None or (note is not None and note.turn == turn and note.shape == x.shape):
-        return None if turn is None else note
+    if note is not None and note.turn == turn and note.shape == x.shape:
+        return note
     if turns is not None:
         turns[x.shape] = turn
     return None
