@@ -27,7 +27,7 @@ struct Spot {
 
 /* Rows under way. Three inputs leave no registers for more. */
 template <int INPUTS> struct Under {
-        static const int way = INPUTS > 2 ? 2 : 4;
+    static const int way = INPUTS > 2 ? 2 : 4;
 };
 template <int INPUTS, class Load> LPREF_FN void fetch_rows(Spot at, lp_i64 width, float (*v)[INPUTS][4], Load load) {
     const int AHEAD = Under<INPUTS>::way;
